@@ -1,0 +1,40 @@
+# Two commands do all set-up on a machine with Python, pip and make:  make demo,  make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help demo test check format clean
+
+help:  ## list these targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/installed  ## train a small model and watch it solve a maze that it has never seen (about 4 minutes)
+	$(BIN)/clew train --config examples/demo.yaml --out runs/demo
+	$(BIN)/clew solve runs/demo --size 4 --seed 3
+
+test: $(VENV)/installed-dev  ## run every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev  ## lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/installed-dev  ## rewrite the code in the one style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the virtual environment and all that tools left behind
+	rm -rf $(VENV) build src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@

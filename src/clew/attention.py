@@ -1,0 +1,164 @@
+"""Lets a stock Hugging Face causal language model read a TreeBatch, exactly.
+
+The attention function is registered with transformers; the tree travels in the model's keyword arguments, so no model
+code is touched. Without a tree the function is transformers' own `sdpa`, so that the same model still generates.
+
+Each level of a tree is read as one batch of short rows: a segment's tokens attend to the segments above it and to their
+own, and siblings never share a score matrix. In the last layer only the tokens whose output is used get queries and an
+MLP: the rest have given their keys and values, which is all that anyone will read of them.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from clew.errors import InputError
+from clew.tree import TreeBatch, TreeLayout
+
+NAME = "clew"
+
+
+class _LastLayer:
+    """Passed in a tree's place to the last layer: first to record its keys and values, then to read them."""
+
+    def __init__(self, layout: TreeLayout):
+        self.layout = layout
+        self.kv: tuple[Tensor, Tensor] | None = None
+
+
+class _Recorded(Exception):
+    """Leaves the last layer once its keys and values are known."""
+
+
+def tree_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    clew_tree: TreeLayout | _LastLayer | None = None, **kwargs: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """query (1, H, T, D), key and value (1, H', T, D) of a packed row -> (1, T, H, D)."""
+    if clew_tree is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    for name in ("softcap", "s_aux", "position_bias", "cache"):
+        if kwargs.get(name) is not None:
+            raise InputError(f"model: {type(module).__name__} uses {name}, which attention over trees does not support")
+    if isinstance(clew_tree, TreeLayout):
+        layout, slots, rows = clew_tree, clew_tree.slots_T, None
+    else:
+        if clew_tree.kv is None:
+            clew_tree.kv = (key, value)
+            raise _Recorded
+        layout, slots = clew_tree.layout, clew_tree.layout.slots_U
+        key, value = clew_tree.kv
+        # Queries exist for sources_U alone: number them, and let every other place of the grids ask the first one.
+        rows = torch.zeros(key.shape[2], dtype=torch.int64, device=key.device)
+        rows[layout.sources_U] = torch.arange(len(layout.sources_U), device=key.device)
+    window = kwargs.pop("sliding_window", None)
+    reach = sum(grid.shape[1] for grid in layout.grids)
+    if window is not None and reach > window:
+        raise InputError(f"model: its sliding window of {window} is shorter than the longest path, up to {reach} tokens")
+    kwargs.pop("is_causal", None)
+    query_TD, key_TD, value_TD = (x[0].transpose(0, 1) for x in (query, key, value))
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    outputs: list[Tensor] = []
+    for grid, mask in zip(layout.grids, layout.masks, strict=True):
+        at = grid.clamp(min=0)
+        keys.append(_take(key_TD, at))
+        values.append(_take(value_TD, at))
+        asked = _take(query_TD, at if rows is None else rows[at])
+        out, _ = sdpa_attention_forward(
+            module, asked, _down(keys, len(grid)), _down(values, len(grid)),
+            None if mask is None else mask.to(query.dtype), is_causal=mask is None, **kwargs,
+        )  # fmt: skip
+        outputs.append(out.reshape(-1, *out.shape[2:]))
+    return torch.cat(outputs)[slots][None], None
+
+
+def _take(x_THD: Tensor, at_CL: Tensor) -> Tensor:
+    return x_THD.index_select(0, at_CL.reshape(-1)).view(*at_CL.shape, *x_THD.shape[1:]).transpose(1, 2)
+
+
+def _down(levels: list[Tensor], cells: int) -> Tensor:
+    """Each level's (C, H, L, D), repeated for the cells that continue it, side by side along L."""
+    spread = [x[:, None].expand(-1, cells // len(x), -1, -1, -1).reshape(cells, *x.shape[1:]) for x in levels]
+    return spread[0] if len(spread) == 1 else torch.cat(spread, dim=2)
+
+
+def _is_row(value: object, length: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim >= 2 and value.shape[0] == 1 and value.shape[1] == length
+
+
+def _narrow(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Before the last layer: record its keys and values at all tokens, then let it run on the sources alone."""
+    layout = kwargs.get("clew_tree")
+    if not isinstance(layout, TreeLayout):
+        return args, kwargs
+    last = _LastLayer(layout)
+    try:
+        layer.forward(*args, **{**kwargs, "clew_tree": last})
+    except _Recorded:
+        pass
+    length = len(layout.slots_T)
+
+    def pick(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(pick, value))
+        return value.index_select(1, layout.sources_U) if _is_row(value, length) else value
+
+    return tuple(map(pick, args)), {**{name: pick(value) for name, value in kwargs.items()}, "clew_tree": last}
+
+
+def _widen(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    """After the last layer: put its outputs back in their places; nobody reads the zeros between them."""
+    last = kwargs.get("clew_tree")
+    if not isinstance(last, _LastLayer):
+        return output
+    hidden = output[0] if isinstance(output, tuple) else output
+    wide = hidden.new_zeros(1, len(last.layout.slots_T), hidden.shape[-1]).index_copy(1, last.layout.sources_U, hidden)
+    return (wide, *output[1:]) if isinstance(output, tuple) else wide
+
+
+def _last_layer(model: nn.Module) -> nn.Module:
+    layers = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == model.config.num_hidden_layers]  # type: ignore[attr-defined]
+    if not layers:
+        raise InputError(f"model: {type(model).__name__} has no list of its {model.config.num_hidden_layers} layers")  # type: ignore[attr-defined]
+    return layers[0][-1]
+
+
+def reads_trees(model: nn.Module) -> None:
+    """Sets a model up to read trees: once, in place, and without a change to what it does otherwise."""
+    base: Any = getattr(model, "module", model)  # what a data-parallel wrapper holds
+    base = base.get_base_model() if hasattr(base, "get_base_model") else base  # and what an adapter wraps
+    if not isinstance(base, PreTrainedModel):
+        raise InputError(f"model: {type(base).__name__} is not a transformers model")
+    if base.config._attn_implementation != NAME:
+        base.set_attn_implementation(NAME)
+    last = _last_layer(base)
+    if not getattr(last, "_clew_narrows", False):
+        last.register_forward_pre_hook(_narrow, with_kwargs=True)
+        last.register_forward_hook(_widen, with_kwargs=True)
+        last._clew_narrows = True  # type: ignore[assignment]
+
+
+def tree_logits(model: nn.Module, batch: TreeBatch) -> Tensor:
+    """Logits for the supervised tokens alone: (S, V). Hidden states are gathered before the output head.
+
+    A batch of plain rows is read by the model as it stands: the reference.
+    """
+    if batch.layout is None:
+        logits_BTV = model(input_ids=batch.tokens_BT, use_cache=False).logits
+        return logits_BTV.flatten(0, 1)[batch.sources_S]
+    reads_trees(model)
+    # A ready 4-d mask keeps transformers from building a dense one; tree_attention has its own.
+    unused_mask = torch.zeros(1, 1, 1, 1, device=batch.tokens_BT.device)
+    return model(
+        input_ids=batch.tokens_BT, position_ids=batch.positions_BT, attention_mask=unused_mask, use_cache=False,
+        logits_to_keep=batch.sources_S, clew_tree=batch.layout,
+    ).logits[0]  # fmt: skip
+
+
+AttentionInterface.register(NAME, tree_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,253 @@
+"""Streams of maze questions: maze i of a stream is the same maze whatever the batch, the worker or the restart.
+
+One maze carries several questions ("branches"), so a batch is a forest: each adjacency list once, then its questions
+with their paths. The kernel writes it as flat arrays; no Python object is made per maze.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count as count_from
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from clew.errors import InputError
+from clew.mazes import vocab
+from clew.mazes.lattice import (
+    ATTEMPTS,
+    Lattice,
+    Question,
+    below,
+    check_size,
+    distances_into,
+    draw_into,
+    generator_number,
+    neighbours_into,
+    path_into,
+    seeded,
+)
+
+CHOICES = 5  # a cell has at most four open passages, and at the target the path may also end
+_PICK, _SHUFFLE = ATTEMPTS + 1, ATTEMPTS + 2  # counters beside the attempts: one for a maze's size, one for its text
+_ADJLIST_START, _ADJLIST_END, _CONNECTOR, _ENDLINE = (
+    vocab.ADJLIST_START, vocab.ADJLIST_END, vocab.CONNECTOR, vocab.ENDLINE)  # fmt: skip
+_ORIGIN_START, _ORIGIN_END, _TARGET_START, _TARGET_END = (
+    vocab.ORIGIN_START, vocab.ORIGIN_END, vocab.TARGET_START, vocab.TARGET_END)  # fmt: skip
+_PATH_START, _PATH_END = vocab.PATH_START, vocab.PATH_END
+
+
+@njit(cache=True)
+def _draw_maze(shapes, p, held_out, seed, stream, index, buffer):
+    """Maze `index`: its passages (a view into `buffer`), whether there is one, and the state that draws its questions.
+    `shapes` (n, 3) holds rows, cols and generator, each row equally likely."""
+    shape = shapes[below(seeded(seed, stream, index, _PICK), shapes.shape[0])]
+    passages = buffer[: 2 * shape[0] * shape[1]].reshape((2, shape[0], shape[1]))
+    found, state = draw_into(passages, shape[2], p, held_out, seed, stream, index)
+    return passages, found, state
+
+
+@njit(cache=True)
+def _draw_path(passages, state, dist, queue, path):
+    """Two different connected cells and a shortest path between them into `path`; returns its length."""
+    cells = passages.shape[1] * passages.shape[2]
+    near = np.empty(4, np.int64)
+    target = below(state, cells)
+    while neighbours_into(passages, target, near) == 0:
+        target = below(state, cells)
+    origin = below(state, cells)
+    while origin == target or neighbours_into(passages, origin, near) == 0:
+        origin = below(state, cells)
+    distances_into(passages, target, dist, queue)
+    return path_into(passages, dist, origin, state, path)
+
+
+@njit(cache=True)
+def _write_adjacency(passages, state, ids, edges, tokens, at):
+    cols = passages.shape[2]
+    n = 0
+    for way in range(2):
+        for r in range(passages.shape[1]):
+            for c in range(cols):
+                if passages[way, r, c]:
+                    edges[n] = 2 * (r * cols + c) + way
+                    n += 1
+    tokens[at] = _ADJLIST_START
+    at += 1
+    for i in range(n):
+        pick = i + below(state, n - i)
+        edges[i], edges[pick] = edges[pick], edges[i]
+        low, way = edges[i] // 2, edges[i] % 2
+        high = low + (1 if way == 1 else cols)
+        if below(state, 2):
+            low, high = high, low
+        tokens[at] = ids[low // cols, low % cols]
+        tokens[at + 1] = _CONNECTOR
+        tokens[at + 2] = ids[high // cols, high % cols]
+        tokens[at + 3] = _ENDLINE
+        at += 4
+    tokens[at] = _ADJLIST_END
+    return at + 1
+
+
+@njit(cache=True)
+def _write_choices(passages, dist, cell, ids, choices, optimal):
+    """The tokens that may follow `cell`: its open neighbours, and <PATH_END> at the target."""
+    cols = passages.shape[2]
+    near = np.empty(4, np.int64)
+    n = neighbours_into(passages, cell, near)
+    for k in range(n):
+        choices[k] = ids[near[k] // cols, near[k] % cols]
+        optimal[k] = dist[near[k]] < dist[cell]
+    if dist[cell] == 0:
+        choices[n] = _PATH_END
+        optimal[n] = True
+
+
+@njit(cache=True)
+def _fill(shapes, p, held_out, branches, seed, stream, indices, ids, tokens, parents, answers, choices, optimal, starts):
+    """Writes one tree a maze into the flat arrays; returns how many tokens, or -1 - i if maze i cannot be drawn."""
+    most = ids.shape[0] * ids.shape[0]
+    buffer = np.empty(2 * most, np.bool_)
+    dist, queue, path = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    edges = np.empty(2 * most, np.int64)
+    at = 0
+    for i in range(indices.shape[0]):
+        passages, found, state = _draw_maze(shapes, p, held_out, seed, stream, indices[i], buffer)
+        if not found:
+            return -1 - i
+        cells, cols = passages.shape[1] * passages.shape[2], passages.shape[2]
+        starts[i] = at
+        root = at
+        at = _write_adjacency(passages, seeded(seed, stream, indices[i], _SHUFFLE), ids, edges, tokens, at)
+        fork = at - 1
+        for _ in range(branches):
+            start = at
+            steps = _draw_path(passages, state, dist[:cells], queue, path)
+            tokens[at] = _ORIGIN_START
+            tokens[at + 1] = ids[path[0] // cols, path[0] % cols]
+            tokens[at + 2] = _ORIGIN_END
+            tokens[at + 3] = _TARGET_START
+            tokens[at + 4] = ids[path[steps - 1] // cols, path[steps - 1] % cols]
+            tokens[at + 5] = _TARGET_END
+            tokens[at + 6] = _PATH_START
+            at += 7
+            for k in range(steps):
+                tokens[at] = ids[path[k] // cols, path[k] % cols]
+                at += 1
+                if choices.shape[0]:
+                    _write_choices(passages, dist, path[k], ids, choices[at], optimal[at])
+            if choices.shape[0]:
+                choices[start + 6, 0], optimal[start + 6, 0] = _PATH_START, True
+                choices[start + 7, 0], optimal[start + 7, 0] = tokens[start + 1], True
+            tokens[at] = _PATH_END
+            at += 1
+            answers[start + 6 : at] = True
+            for t in range(start, at):
+                parents[t] = t - 1
+            parents[start] = fork
+        for t in range(root, fork + 1):
+            parents[t] = t - 1
+        parents[root] = -1
+    return at
+
+
+class Forest(NamedTuple):
+    """Maze trees as flat arrays, in the order of their tokens; M mazes, T tokens, C = CHOICES."""
+
+    tokens_T: np.ndarray
+    """int64 token ids."""
+    parents_T: np.ndarray
+    """int64 index of the token before, on the way from the root; -1 at a root."""
+    answers_T: np.ndarray
+    """bool: the token belongs to `<PATH_START> … <PATH_END>`."""
+    choices_TC: np.ndarray
+    """int64: where a path token stands, every token that an open passage allows there; -1 elsewhere. (0, C) if not
+    asked for."""
+    optimal_TC: np.ndarray
+    """bool: which of those lie on a shortest path."""
+    starts_M: np.ndarray
+    """int64: where each maze's tree begins."""
+
+
+@dataclass(frozen=True)
+class MazeStream:
+    """An endless, seeded sequence of mazes. Sizes and generators are drawn evenly, maze by maze.
+
+    sizes: (rows, cols) pairs. held_out: True, only held-out mazes; False, never one; None, any.
+    `stream` tells apart streams of one seed. InputError names a field that cannot be used.
+    """
+
+    sizes: tuple[tuple[int, int], ...] = ((4, 4),)
+    generators: tuple[str, ...] = ("dfs",)
+    p: float = 0.1
+    branches: int = 1
+    held_out: bool | None = False
+    seed: int = 0
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sizes or not self.generators:
+            raise InputError(f"{'generators' if self.sizes else 'sizes'}: the list is empty")
+        if self.branches < 1:
+            raise InputError(f"branches: {self.branches} is not at least 1")
+        for size in self.sizes:
+            check_size(size, "sizes")
+        self._shapes()
+
+    def _shapes(self) -> np.ndarray:
+        numbers = [generator_number(name, self.p) for name in self.generators]
+        return np.array([(rows, cols, number) for rows, cols in self.sizes for number in numbers])
+
+    @property
+    def max_size(self) -> int:
+        return max(max(size) for size in self.sizes)
+
+    def _counters(self) -> tuple[int, int, int]:
+        held_out = -1 if self.held_out is None else int(self.held_out)
+        return held_out, self.seed, self.stream
+
+    def _no_maze(self) -> InputError:
+        side = "held-out" if self.held_out else "training"
+        shapes = ", ".join(f"{rows}x{cols}" for rows, cols in self.sizes)
+        return InputError(f"sizes: no {side} maze in {ATTEMPTS} draws of {'/'.join(self.generators)} at {shapes}; "
+                          "there are too few mazes of that size to split")  # fmt: skip
+
+    def forest(self, indices: Sequence[int] | np.ndarray, choices: bool = False) -> Forest:
+        """The trees of the mazes with these indices, as flat arrays; with the moves open at each step on request."""
+        held_out, seed, stream = self._counters()
+        cells = max(rows * cols for rows, cols in self.sizes)
+        room = len(indices) * (2 + 8 * cells + self.branches * (cells + 8)) + 1
+        tokens_T, parents_T, answers_T = np.empty(room, np.int64), np.empty(room, np.int64), np.zeros(room, np.bool_)
+        graded = room if choices else 0
+        choices_TC, optimal_TC = np.full((graded, CHOICES), -1, np.int64), np.zeros((graded, CHOICES), np.bool_)
+        starts_M = np.empty(len(indices), np.int64)
+        ids = vocab.cell_ids(self.max_size)
+        n = _fill(self._shapes(), self.p, held_out, self.branches, seed, stream, np.asarray(indices, np.int64), ids,
+                  tokens_T, parents_T, answers_T, choices_TC, optimal_TC, starts_M)  # fmt: skip
+        if n < 0:
+            raise self._no_maze()
+        return Forest(tokens_T[:n], parents_T[:n], answers_T[:n], choices_TC[:n], optimal_TC[:n], starts_M)
+
+    def questions(self, index: int) -> list[Question]:
+        """The questions of maze `index`, one a branch; the same that `forest` writes."""
+        held_out, seed, stream = self._counters()
+        cells = self.max_size**2
+        passages, found, state = _draw_maze(
+            self._shapes(), self.p, held_out, seed, stream, index, np.empty(2 * cells, np.bool_)
+        )
+        if not found:
+            raise self._no_maze()
+        lattice = Lattice(passages)
+        dist, queue, path = np.empty((3, cells), np.int64)
+        out = []
+        for _ in range(self.branches):
+            n = _draw_path(passages, state, dist[: passages[0].size], queue, path)
+            walk = tuple((int(flat) // lattice.cols, int(flat) % lattice.cols) for flat in path[:n])
+            out.append(Question(lattice, walk[0], walk[-1], walk))
+        return out
+
+
+def maze_questions(stream: MazeStream, start: int = 0) -> Iterator[Question]:
+    """The stream's questions one by one, from maze `start` on, without end."""
+    return (question for index in count_from(start) for question in stream.questions(index))
