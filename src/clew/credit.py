@@ -5,7 +5,7 @@ was not sampled, and returns a `Credit`. These hold for all of them:
 
 - What was not sampled weighs 0. A thought with no sampled answer counts as not sampled.
 - Ties share a weight equally, as the average over random tie-breaking would. Values closer than 1e-12 of the question's
-  largest score are tied: two means of the same scores may differ by rounding, and rounding earns no credit.
+  largest magnitude are tied: two means of the same scores may differ by rounding, and rounding earns no credit.
 - A question whose scores are all equal says nothing and weighs 0 everywhere.
 - With `normalise`, each policy's positive weights over a question add to 1 and its negative weights to -1; where a
   policy has none of a sign they add to 0. `normalise=False` gives the raw weights that the rule's docstring states.

@@ -105,7 +105,7 @@ def grade(graders: Sequence[Grader], prompts: Sequence[Any], completions: Sequen
     Raises InputError for arguments that do not fit together, for a column named after thoughts and for a completion
     that is more than plain text. Raises GraderError for a grader that raises, runs over its time limit, or returns
     anything but one finite number a sample. To name the sample that a grader raised at or hung on, it is called again
-    with one sample at a time, for at most its time limit once more.
+    with one sample at a time, for at most its time limit once more; where none fails alone, sample 0 is named.
     """
     _check(graders, prompts, completions, columns)
     samples = {"prompts": prompts, "completions": completions, **columns}
@@ -162,7 +162,7 @@ def _score(grader: Grader, samples: Columns, count: int) -> Array:
 
     result, error = call(slice(None), grader.time_limit)
     if error is not None:
-        late = isinstance(error, _Late)
+        late = isinstance(error, _LateError)
         reason = f"gave no scores within {grader.time_limit:g} s" if late else f"raised {_show(error)}"
         fail(reason, _culprit(call, count, grader.time_limit, error), error)
     result = result.tolist() if hasattr(result, "tolist") else result
@@ -186,12 +186,12 @@ def _culprit(call: Callable[[slice, float], _Outcome], count: int, seconds: floa
     return 0
 
 
-class _Late(Exception):
+class _LateError(Exception):
     """A call ran over its time limit."""
 
 
 def _call(function: Callable[..., Any], arguments: dict[str, list[Any]], seconds: float) -> _Outcome:
-    """What a function returns and what it raises, the latter _Late if it does neither within the seconds."""
+    """What a function returns and what it raises, the latter _LateError if it does neither within the seconds."""
     outcome: list[_Outcome] = []
 
     def work() -> None:
@@ -209,7 +209,7 @@ def _call(function: Callable[..., Any], arguments: dict[str, list[Any]], seconds
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(seconds)
-    return outcome[0] if outcome and time.monotonic() < end else (None, _Late())
+    return outcome[0] if outcome and time.monotonic() < end else (None, _LateError())
 
 
 def _number(score: Any) -> float:

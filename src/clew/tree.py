@@ -88,6 +88,8 @@ class TreeBatch:
     """int64: depth of the token on its own root-to-leaf path."""
     parents_BT: Tensor
     """int64: flat index of the token before it on that path; -1 at a root."""
+    supervised_S: Tensor
+    """int64: flat index of supervised token s."""
     sources_S: Tensor
     """int64: flat index of the token whose hidden state predicts supervised token s."""
     targets_S: Tensor
@@ -139,6 +141,7 @@ class TreeBatch:
             tokens_BT=torch.from_numpy(np.ascontiguousarray(tokens_T))[None],
             positions_BT=torch.from_numpy(segments.positions_T)[None],
             parents_BT=torch.from_numpy(np.ascontiguousarray(parents_T))[None],
+            supervised_S=torch.from_numpy(supervised),
             sources_S=torch.from_numpy(sources_S),
             targets_S=torch.from_numpy(tokens_T[supervised]),
             weights_S=torch.from_numpy(weights_T[supervised].astype(np.float32)),
@@ -172,9 +175,9 @@ class TreeBatch:
                 first_seen.setdefault(t, b * width + depth)
         positions_BT = torch.arange(width).expand(len(rows), width).contiguous()
         parents_BT = torch.where(positions_BT > 0, torch.arange(len(rows) * width).view(len(rows), width) - 1, -1)
-        sources_S = torch.tensor([first_seen[t] for t in self.sources_S.tolist()], dtype=torch.int64)
+        supervised_S = torch.tensor([first_seen[t] for t in self.supervised_S.tolist()], dtype=torch.int64)
         plain = replace(self, tokens_BT=tokens_BT, positions_BT=positions_BT, parents_BT=parents_BT,
-                        sources_S=sources_S, layout=None)  # fmt: skip
+                        supervised_S=supervised_S, sources_S=supervised_S - 1, layout=None)  # fmt: skip
         return plain.to(self.tokens_BT.device)
 
     def to(self, device: torch.device | str) -> "TreeBatch":

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from clew.mazes.lattice import Cell, Question, as_cell
 
@@ -10,7 +11,7 @@ BROKEN_AT_MOST = 0.5 - 1e-6  # still under every complete path after a trip thro
 
 @dataclass(frozen=True)
 class PathGrade:
-    """A path's grade. `score` is in [0, 1]: over a half if and only if the path is complete, 1 if it is shortest too."""
+    """A path's grade. `score` is in [0, 1]: a half or more if and only if the path is complete, 1 if shortest."""
 
     score: float
     optimal: bool
@@ -59,16 +60,19 @@ def valid_start(question: Question, walk: Sequence[Cell | None]) -> int:
 
 
 def path_metrics(question: Question, cells: Sequence[object], solution: Sequence[Cell]) -> dict[str, float]:
-    """The metrics of maze-transformer's `path_evals.py`, under its names, against the reference path `solution`."""
+    """The metrics of maze-transformer's `path_evals.py`, under its names, against the reference path `solution`.
+
+    An empty `solution` has no nodes to overlap: 0.
+    """
     walk = [as_cell(cell) for cell in cells]
-    steps = list(zip(walk, walk[1:], strict=False))
+    steps = list(pairwise(walk))
     adjacent = sum(a is not None and b is not None and abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 for a, b in steps)
     joined = sum(a is not None and b is not None and question.lattice.connected(a, b) for a, b in steps)
     streak = 0
     while streak < min(len(walk), len(solution)) and walk[streak] == solution[streak]:
         streak += 1
     return {
-        "node_overlap": len(set(walk) & set(solution)) / len(set(solution)),
+        "node_overlap": len(set(walk) & set(solution)) / max(len(set(solution)), 1),
         "num_connections_adjacent_lattice": float(adjacent),
         "fraction_connections_adjacent_lattice": adjacent / len(walk) if walk else 0.0,
         "num_connections_adjacent": float(joined),

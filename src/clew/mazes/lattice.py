@@ -5,7 +5,7 @@ A lattice is a grid of cells with open passages, held as maze-dataset holds its 
 Inside the kernels a cell is the flat number r * cols + c.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -199,8 +199,18 @@ def path_into(passages, dist, origin, state, path):
 
 @njit(cache=True)
 def connectivity_hash(passages):
-    """64 bits of the grid's shape and open passages: the maze's identity, whatever was asked of it."""
-    rows, cols = passages.shape[1], passages.shape[2]
+    """64 bits of the open passages: the maze's identity, whatever was asked of it.
+
+    Empty rows and columns at the end do not count: token text does not tell them, so a maze read back from its text
+    must not change sides of the held-out split.
+    """
+    rows, cols = 2, 2
+    for r in range(passages.shape[1]):
+        for c in range(passages.shape[2]):
+            if passages[_DOWN, r, c]:
+                rows, cols = max(rows, r + 2), max(cols, c + 1)
+            if passages[_RIGHT, r, c]:
+                rows, cols = max(rows, r + 1), max(cols, c + 2)
     h = _mix(np.uint64(rows) * np.uint64(1 << 32) + np.uint64(cols))
     word, filled = np.uint64(1), 0
     for way in range(2):
@@ -281,7 +291,7 @@ class Lattice:
         return self.passages.shape[2]
 
     @classmethod
-    def from_edges(cls, rows: int, cols: int, edges: Iterator[tuple[Cell, Cell]] | list[tuple[Cell, Cell]]) -> "Lattice":
+    def from_edges(cls, rows: int, cols: int, edges: Iterable[tuple[Cell, Cell]]) -> "Lattice":
         """The lattice whose open passages are `edges`, pairs of neighbouring cells in any order."""
         check_size((rows, cols))
         passages = np.zeros((2, rows, cols), np.bool_)
@@ -320,8 +330,7 @@ class Lattice:
     def edges(self) -> list[tuple[Cell, Cell]]:
         """The open passages, each once, as (smaller cell, larger cell)."""
         return [
-            ((int(r), int(c)), (int(r) + (way == _DOWN), int(c) + (way == _RIGHT)))
-            for way, r, c in np.argwhere(self.passages)
+            ((r, c), (r + 1, c) if way == _DOWN else (r, c + 1)) for way, r, c in np.argwhere(self.passages).tolist()
         ]
 
     def neighbours(self, cell: Cell) -> list[Cell]:
@@ -374,10 +383,14 @@ class Question(NamedTuple):
 
 def as_cell(value: object) -> Cell | None:
     """`value` as a (row, column) pair of whole numbers, None if it is anything else."""
-    if isinstance(value, (tuple, list, np.ndarray)) and len(value) == 2:
-        if all(isinstance(x, (int, np.integer)) and not isinstance(x, bool) for x in value):
-            return int(value[0]), int(value[1])
-    return None
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return None
+    row, col = value
+    if not all(isinstance(x, (int, np.integer)) and not isinstance(x, bool) for x in (row, col)):
+        return None
+    return int(row), int(col)
 
 
 def check_size(size: tuple[int, ...], field: str = "size") -> None:

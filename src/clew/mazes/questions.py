@@ -105,7 +105,9 @@ def _write_choices(passages, dist, cell, ids, choices, optimal):
 
 
 @njit(cache=True)
-def _fill(shapes, p, held_out, branches, seed, stream, indices, ids, tokens, parents, answers, choices, optimal, starts):
+def _fill(
+    shapes, p, held_out, branches, seed, stream, indices, ids, tokens, parents, answers, choices, optimal, starts
+):
     """Writes one tree a maze into the flat arrays; returns how many tokens, or -1 - i if maze i cannot be drawn."""
     most = ids.shape[0] * ids.shape[0]
     buffer = np.empty(2 * most, np.bool_)

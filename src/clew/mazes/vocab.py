@@ -27,19 +27,22 @@ SPECIAL_TOKENS = (
  PATH_START, PATH_END, CONNECTOR, ENDLINE, PADDING, UNKNOWN, THOUGHT_START, THOUGHT_END) = range(14)  # fmt: skip
 FIRST_CELL = len(SPECIAL_TOKENS)
 
-_CELL = re.compile(r"\((\d{1,4}),(\d{1,4})\)")
-
-
-def cell_id(row: int, col: int) -> int:
-    """The token id of a cell. Shell m holds the 2m + 1 cells with max(row, col) = m: (0,m) (m,0) (1,m) (m,1) … (m,m)."""
-    shell = max(row, col)
-    return FIRST_CELL + shell * shell + (2 * row if col == shell else 2 * col + 1)
+_CELL = re.compile(r"\((0|[1-9][0-9]{0,3}),(0|[1-9][0-9]{0,3})\)")  # as the tokenizer spells them: no (01,2), no (٣,1)
 
 
 @lru_cache
 def cell_ids(size: int = MAX_SIZE) -> np.ndarray:
-    """int64 (size, size): `cell_id` as a table for the kernels."""
-    return np.array([[cell_id(r, c) for c in range(size)] for r in range(size)])
+    """int64 (size, size): the token id of each cell, in maze-dataset's order: by the larger of the cell's two numbers,
+    then cells of even rows by (row, column) among cells of odd rows by (column, row)."""
+    cells = sorted(np.ndindex(size, size), key=lambda cell: (max(cell), cell if cell[0] % 2 == 0 else cell[::-1]))
+    ids = np.empty((size, size), np.int64)
+    ids[tuple(np.transpose(cells))] = FIRST_CELL + np.arange(size * size)
+    return ids
+
+
+def cell_id(row: int, col: int) -> int:
+    """The token id of a cell, the same for every size of tokenizer."""
+    return int(cell_ids()[row, col])
 
 
 def cell_text(cell: Cell) -> str:

@@ -1,0 +1,255 @@
+"""The doors: `clew train | eval | solve | …`. Parsing and printing only; the work is done elsewhere.
+
+Heavy imports wait inside the commands, so that `clew --help` answers at once.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from clew import __version__
+from clew.config import EvalConfig, SolveConfig, TrainConfig, one_line, read_yaml, sizes_of
+from clew.errors import InputError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+HELP = f"""\
+Clew {__version__}: trains transformers that search and then report.
+
+  clew train    train a model to solve mazes, on the path alone
+  clew eval     measure a model on held-out mazes, or on mazes that others made
+  clew solve    watch a model solve one maze in the terminal
+
+Every command explains its options:  clew train --help
+Every option can also come from a file:  clew train --config FILE.yaml --lr 1e-3
+
+First steps:
+  clew train --minutes 3 --out runs/first      a small model on 4x4 mazes
+  clew eval runs/first                         its figures, with intervals
+  clew solve runs/first --seed 3               one maze, before your eyes
+"""
+
+
+def train(args: list[str]) -> None:
+    resume = _resumed(args)
+    parser = _parser("train", TrainConfig, "Train one model to solve mazes, with the loss on the path alone.")
+    parser.add_argument("--resume", type=str | None, help="a run folder to go on with, from its last checkpoint")
+    if resume:
+        args = ["--config", str(resume / "config.yaml"), *args]
+    config = _parse(parser, TrainConfig, args, drop=("resume",))
+    if resume:
+        config.out = str(resume)
+
+    from rich.console import Console
+
+    from clew import supervised, terminal
+
+    _quiet()
+    config.out = config.out or time.strftime("runs/train-%Y%m%d-%H%M%S")
+    with terminal.TrainingProgress(Console(stderr=True)) as progress:
+        result = supervised.train(config, resume=resume is not None, report=progress)
+    if result:
+        terminal.show_report(Console(), result)
+        _wrote(Path(config.out))
+
+
+def evaluate(args: list[str]) -> None:
+    parser = _parser("eval", EvalConfig, "Measure a model on held-out mazes, or on mazes that others made.")
+    parser.add_argument("--from", type=str | None, help="a file of mazes: token lines, ASCII, or maze-dataset's .zanj")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parsed = parser.parse_args(args)
+    source: str | None = parsed.pop("from")
+    as_json: bool = parsed.pop("json")
+    config: EvalConfig = _instance(parser, EvalConfig, parsed)
+
+    from rich.console import Console
+
+    from clew import evaluate as ev
+    from clew import supervised, terminal
+    from clew.config import check_positive
+    from clew.policy import Policy, pick_device
+
+    _quiet()
+    check_positive(config, "mazes", "batch")
+    policy = Policy.load(config.model)
+    policy.model.to(pick_device(config.device))  # type: ignore[arg-type]
+    if source:
+        from clew.mazes.interop import read_questions
+
+        items = ev.items_of(read_questions(Path(source)), policy, source)
+    else:
+        trained = _trained_on(config.model)
+        sizes = sizes_of(config.sizes or trained.get("sizes", [4]))
+        _check_known(policy, sizes, config.model)
+        generators, p = config.generators or trained.get("generators", ["dfs"]), config.p
+        items = ev.balanced_items(sizes, generators, trained.get("p", 0.1) if p is None else p, config.mazes,
+                                  config.seed)  # fmt: skip
+    report, kept = ev.evaluate(policy, items, config.batch)
+    if config.out:
+        supervised.write_evaluation(Path(config.out), report, kept)
+    if as_json:
+        print(json.dumps(report | ev.provenance(), indent=2))
+    else:
+        terminal.show_report(Console(), report)
+    if config.out:
+        _wrote(Path(config.out))
+
+
+def solve(args: list[str]) -> None:
+    parser = _parser("solve", SolveConfig, "Show a model solving one maze in the terminal.")
+    parser.add_argument("--from", type=str | None, help="a file of mazes; its first is solved")
+    parsed = parser.parse_args(args)
+    source: str | None = parsed.pop("from")
+    config: SolveConfig = _instance(parser, SolveConfig, parsed)
+
+    from rich.console import Console
+
+    from clew import evaluate as ev
+    from clew import terminal
+    from clew.policy import Policy, pick_device
+
+    _quiet()
+    policy = Policy.load(config.model)
+    policy.model.to(pick_device(config.device))  # type: ignore[arg-type]
+    if source:
+        from clew.mazes.interop import read_questions
+
+        items = ev.items_of(read_questions(Path(source))[:1], policy, source)
+    else:
+        sizes = sizes_of([config.size])
+        _check_known(policy, sizes, config.model)
+        items = ev.balanced_items(sizes, [config.generator], config.p, 1, config.seed)
+    for attempt in ev.attempts(policy, items):
+        terminal.show_attempt(Console(), attempt, config.model)
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"train": train, "eval": evaluate, "solve": solve}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns its exit code: 0, 1 for a run that failed, 2 for bad input, 130 when interrupted."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if args[0] in ("--version", "version"):
+        print(f"clew {__version__}")
+        return 0
+    name = args[0]
+    if name not in COMMANDS:
+        return _complain(f"clew: {name!r} is not a command; there are {', '.join(COMMANDS)} (clew --help)")
+    try:
+        COMMANDS[name]([_underscored(arg) for arg in args[1:]])
+    except InputError as error:
+        return _complain(f"clew {name}: {error}")
+    except OSError as error:
+        return _complain(f"clew {name}: {error.filename or 'file'}: {error.strerror or one_line(error)}")
+    except KeyboardInterrupt:
+        _complain(f"clew {name}: interrupted")
+        return 130
+    except RuntimeError as error:
+        if type(error).__module__.split(".")[0] != "clew":
+            raise
+        _complain(f"clew {name}: {error}")
+        return 1
+    return 0
+
+
+def _complain(line: str) -> int:
+    print(" ".join(line.split()), file=sys.stderr)
+    return 2
+
+
+def _underscored(arg: str) -> str:
+    """--adjacency-weight=1 and --adjacency_weight=1 mean the same."""
+    return re.sub(r"^--[\w.-]+", lambda match: "--" + match[0][2:].replace("-", "_"), arg)
+
+
+def _parser(command: str, config: type, about: str) -> "ArgumentParser":
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+    class Parser(ArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            raise InputError(_first_cause(message))
+
+        def format_help(self) -> str:
+            return re.sub(r"--[a-z_.]+", lambda match: match[0].replace("_", "-"), super().format_help())
+
+    parser = Parser(prog=f"clew {command}", description=about, exit_on_error=True)
+    parser.add_argument("--config", action="config", help="a YAML file of options; those given after it win")
+    if "model" in config.__dataclass_fields__ and config is not TrainConfig:
+        parser.add_argument("model", type=str, help="a run folder or a Hugging Face model folder")
+        parser.add_class_arguments(config, skip={"model"})
+    else:
+        parser.add_class_arguments(config)
+    return parser
+
+
+def _parse(parser: "ArgumentParser", config: type, args: list[str], drop: tuple[str, ...] = ()) -> Any:
+    parsed = parser.parse_args(args)
+    for name in drop:
+        parsed.pop(name)
+    return _instance(parser, config, parsed)
+
+
+def _instance(parser: "ArgumentParser", config: type, parsed: Any) -> Any:
+    made = parser.instantiate_classes(parsed)
+    return config(**{name: made[name] for name in config.__dataclass_fields__})
+
+
+def _first_cause(message: str) -> str:
+    return one_line(message)
+
+
+def _resumed(args: list[str]) -> Path | None:
+    """The folder that --resume names, found before parsing since its config comes first."""
+    for i, arg in enumerate(args):
+        if arg == "--resume" and i + 1 < len(args):
+            folder = Path(args[i + 1])
+        elif arg.startswith("--resume="):
+            folder = Path(arg.split("=", 1)[1])
+        else:
+            continue
+        if not (folder / "config.yaml").is_file():
+            raise InputError(f"resume: {folder} holds no run (no config.yaml)")
+        return folder
+    return None
+
+
+def _trained_on(model: str) -> dict[str, Any]:
+    """The maze options of a run folder; empty for any other folder."""
+    path = Path(model) / "config.yaml"
+    return read_yaml(path).get("mazes", {}) if path.is_file() else {}
+
+
+def _check_known(policy: Any, sizes: tuple[tuple[int, int], ...], model: str) -> None:
+    from clew.evaluate import cells_known
+
+    known, largest = cells_known(policy), max(max(size) for size in sizes)
+    if largest > known:
+        raise InputError(f"sizes: {largest} is more than {model} knows, which is mazes to {known}x{known}")
+
+
+def _quiet() -> None:
+    """Libraries' chatter about tiny models would bury the figures."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _wrote(out: Path) -> None:
+    print(f"wrote {out}/ (pictures in {out}/plots/)", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

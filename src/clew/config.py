@@ -1,0 +1,221 @@
+"""The dataclasses behind every command, and the run folder that they end up in.
+
+Only the standard library and yaml are imported here, so that `clew --help` is quick.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from clew.errors import InputError
+
+Loss = Literal["path", "full", "weighted", "graded"]
+Generator = Literal["dfs", "wilson", "dfs_percolation", "percolation"]
+Size = int | tuple[int, int]
+
+
+@dataclass
+class MazeConfig:
+    """Which mazes, and how many at once."""
+
+    sizes: list[Size] = field(default_factory=lambda: [4])
+    """grid sizes, mixed evenly: 5 for 5x5, [4, 6] for 4 rows of 6"""
+    generators: list[Generator] = field(default_factory=lambda: ["dfs"])
+    """how mazes are carved, mixed evenly"""
+    p: float = 0.1
+    """chance of each extra passage where a generator percolates"""
+    branches: int = 8
+    """questions asked of each maze; they share its adjacency list, which is read once"""
+    per_step: int = 8
+    """mazes a training step, over all processes together"""
+
+
+@dataclass
+class TrainConfig:
+    """Train one model to solve mazes."""
+
+    mazes: MazeConfig = field(default_factory=MazeConfig)
+    loss: Loss = "path"
+    """path: the answer alone; full: every token; weighted: answer 1, the rest adjacency_weight; graded: per step"""
+    adjacency_weight: float = 0.1
+    """weight of every token before the path, with --loss weighted"""
+    detour_cost: float = 0.5
+    """cost of probability on a valid step that is not on a shortest path, with --loss graded"""
+    wall_cost: float = 1.0
+    """cost of probability on a step that no passage allows, with --loss graded"""
+    model: str | None = None
+    """a Hugging Face causal LM folder to start from; otherwise a new Llama of the next three sizes"""
+    layers: int = 4
+    """layers of a new model"""
+    width: int = 128
+    """hidden size of a new model"""
+    heads: int = 4
+    """attention heads of a new model"""
+    max_size: int | None = None
+    """largest maze side that a new model's tokenizer knows; by default the largest in mazes.sizes"""
+    steps: int | None = None
+    """stop after so many steps; with neither steps nor minutes, 2000"""
+    minutes: float | None = None
+    """stop after so many minutes of training"""
+    lr: float = 2e-3
+    """peak learning rate (AdamW)"""
+    warmup: int = 100
+    """steps of linear warm-up"""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """what the learning rate does after warm-up"""
+    weight_decay: float = 0.01
+    """AdamW's weight decay, on matrices alone"""
+    clip: float = 1.0
+    """largest gradient norm"""
+    seed: int = 0
+    """of the model's first weights and of the stream of mazes"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """where to train"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on CUDA, fp32 elsewhere (at small widths a CPU is slower in bf16)"""
+    track: str | None = None
+    """also report to trackio, tensorboard or wandb (install the extra of that name)"""
+    log_every: int = 10
+    """steps between lines of metrics.jsonl"""
+    probe_every: int = 250
+    """steps between looks at held-out mazes; 0 for none before the end"""
+    probe_mazes: int = 200
+    """held-out mazes a look"""
+    checkpoint_every: int = 500
+    """steps between checkpoints; 0 for one at the end alone"""
+    eval_mazes: int = 1000
+    """held-out mazes in the final evaluation"""
+    out: str | None = None
+    """run folder; by default runs/train-DATE-TIME"""
+
+
+@dataclass
+class EvalConfig:
+    """Measure a model on held-out mazes, or on mazes that others made."""
+
+    model: str
+    """a run folder or a Hugging Face model folder"""
+    sizes: list[Size] | None = None
+    """grid sizes; by default those that the run was trained on, else 4"""
+    generators: list[Generator] | None = None
+    """how mazes are carved; by default as in training, else dfs"""
+    p: float | None = None
+    """chance of each extra passage where a generator percolates; by default as in training, else 0.1"""
+    mazes: int = 1000
+    """held-out mazes to solve, in all"""
+    seed: int = 0
+    """of the stream of mazes"""
+    batch: int = 256
+    """mazes solved at once"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """where to run"""
+    out: str | None = None
+    """folder for eval.json, samples.jsonl and plots; by default nothing is written"""
+
+
+@dataclass
+class SolveConfig:
+    """Show a model solving one maze in the terminal."""
+
+    model: str
+    """a run folder or a Hugging Face model folder"""
+    size: Size = 4
+    """grid size of the held-out maze"""
+    generator: Generator = "dfs"
+    """how the maze is carved"""
+    p: float = 0.1
+    """chance of each extra passage where the generator percolates"""
+    seed: int = 0
+    """which maze"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """where to run"""
+
+
+def sizes_of(sizes: list[Size]) -> tuple[tuple[int, int], ...]:
+    """Sizes as (rows, cols) pairs."""
+    return tuple((size, size) if isinstance(size, int) else (size[0], size[1]) for size in sizes)
+
+
+def check_positive(config: Any, *names: str, zero: bool = False) -> None:
+    """InputError unless each of the config's named numbers is positive (or at least 0)."""
+    for name in names:
+        value = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        if value is not None and not (value >= 0 if zero else value > 0):
+            raise InputError(f"{name}: {value} is not {'at least 0' if zero else 'more than 0'}")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Gives a folder to fill beside `path`, and puts it in `path`'s place when all of it is on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
+    for leftover in (beside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
+        for file in beside.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        if path.exists():
+            os.replace(path, old)
+        os.replace(beside, path)
+    finally:
+        for leftover in (beside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_config(path: Path, config: Any) -> None:
+    """The config as YAML, without `out`: running it again makes a new run."""
+    values = {name: value for name, value in asdict(config).items() if name != "out"}
+    write_atomically(path, yaml.safe_dump(_plain(values), sort_keys=False))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping; InputError if it cannot be read as one."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: holds no options (a YAML mapping was expected)")
+    return values
+
+
+def one_line(error: object) -> str:
+    """An error's message without line breaks, for people."""
+    return " ".join(str(error).split())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,106 @@
+"""One policy's optimizer: update, checkpoint, resume. Accelerate runs underneath."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from clew.attention import reads_trees
+from clew.losses import weighted_nll
+from clew.policy import Policy
+from clew.tree import TreeBatch
+
+Objective = Callable[[nn.Module, TreeBatch], Tensor]
+
+
+class LossNotFinite(RuntimeError):
+    """The loss or its gradient is NaN or infinite; nothing was updated."""
+
+
+class Learner:
+    """AdamW over one policy.
+
+    `update` takes the batch's weights as they stand: whoever writes them decides on their scale. Weight decay is on
+    matrices alone.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        lr: float = 2e-3,
+        weight_decay: float = 0.01,
+        clip: float = 1.0,
+        betas: tuple[float, float] = (0.9, 0.95),
+        accelerator: Accelerator | None = None,
+    ):
+        self.policy, self.clip = policy, clip
+        self.accelerator = accelerator or Accelerator(cpu=policy.model.device.type == "cpu")
+        reads_trees(policy.model)
+        policy.model.train()
+        trained = [p for p in policy.model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=betas, fused=True)
+        self.model, self.optimizer = self.accelerator.prepare(policy.model, optimizer)
+
+    def update(self, batch: TreeBatch, objective: Objective = weighted_nll, lr: float | None = None) -> dict[str, float]:
+        """One step on `objective(model, batch)`, the gradient added up over all processes.
+
+        Returns the loss and the gradient's norm before clipping. Raises LossNotFinite, before anything is changed.
+        """
+        if lr is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+        with self.accelerator.autocast():
+            loss = objective(self.model, batch.to(self.accelerator.device))
+        self.optimizer.zero_grad()
+        # Data-parallel training averages gradients; the sum is wanted, since weights are already shares of the whole.
+        self.accelerator.backward(loss * self.accelerator.num_processes)
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip))
+        total = float(self.accelerator.reduce(loss.detach(), "sum"))
+        if not (math.isfinite(norm) and math.isfinite(total)):
+            self.optimizer.zero_grad()
+            raise LossNotFinite(f"the loss is {total} and its gradient's norm {norm}")
+        self.optimizer.step()
+        return {"loss": total, "grad_norm": norm}
+
+    def save(self, folder: Path, state: dict) -> None:
+        """Fills `folder` with all that an exact resume needs: weights, optimizer, random state and the caller's."""
+        self.policy.save_into(folder / "model")
+        tensors, scalars = {}, {}
+        for i, values in self.optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"{i}.{name}"] = value.contiguous()
+                else:
+                    scalars[f"{i}.{name}"] = value
+        tensors["rng"] = torch.get_rng_state()
+        save_file(tensors, folder / "optimizer.safetensors")
+        (folder / "state.json").write_text(json.dumps({**state, "optimizer": scalars}))
+
+    def load(self, folder: Path) -> dict:
+        """Takes up where `save` left off, and returns the caller's state."""
+        saved = json.loads((folder / "state.json").read_text())
+        loaded = Policy.load(folder / "model").model.state_dict()
+        self.policy.model.load_state_dict({name: value for name, value in loaded.items()})
+        tensors = load_file(folder / "optimizer.safetensors")
+        torch.set_rng_state(tensors.pop("rng"))
+        state: dict[int, dict] = {}
+        for key, value in [*tensors.items(), *saved.pop("optimizer").items()]:
+            i, name = key.split(".", 1)
+            state.setdefault(int(i), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        return saved
+
+
+def learning_rate(peak: float, step: int, warmup: int, progress: float, schedule: str = "cosine") -> float:
+    """The rate at `step`, the next to run: linear warm-up, then constant, or a cosine down to 0 at progress 1."""
+    rate = peak * min(1.0, (step + 1) / max(1, warmup))
+    return rate * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress))) if schedule == "cosine" else rate

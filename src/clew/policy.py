@@ -1,0 +1,102 @@
+"""Policies: a causal language model with its tokenizer. Build, load, save."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from clew.config import folder_written_whole, one_line
+from clew.errors import InputError
+
+
+@dataclass
+class Policy:
+    """A causal language model with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @classmethod
+    def build(
+        cls, tokenizer: PreTrainedTokenizerBase, layers: int = 4, width: int = 128, heads: int = 4, seed: int = 0
+    ) -> "Policy":
+        """A new Llama of about 16 * layers * width**2 parameters. InputError if width cannot be shared among heads."""
+        if min(layers, width, heads) < 1:
+            raise InputError(f"layers, width, heads: {layers}, {width}, {heads} are not all at least 1")
+        if width % (2 * heads):
+            raise InputError(f"width: {width} is not a multiple of twice the {heads} heads (rotary embeddings pair up)")
+        config = LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
+            num_attention_heads=heads, max_position_embeddings=8192, bos_token_id=None,  # type: ignore[arg-type]
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = LlamaForCausalLM(config)
+        return cls(model, tokenizer)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Policy":
+        """A policy from a Hugging Face folder, or from a run folder's `model`. Weights must be safetensors.
+
+        InputError if the folder is not there, holds no config, weights or tokenizer, or cannot be read.
+        """
+        path = model_folder(folder)
+        for needed, what in (("config.json", "no config.json"), ("tokenizer_config.json", "no tokenizer")):
+            if not (path / needed).is_file():
+                raise InputError(f"model: {path} holds {what} ({needed} was expected)")
+        if not list(path.glob("*.safetensors")):
+            raise InputError(f"model: {path} holds no *.safetensors weights")
+        try:
+            config = AutoConfig.from_pretrained(path, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                path, config=config, local_files_only=True, use_safetensors=True, dtype="auto"
+            )
+        except Exception as error:  # transformers raises many kinds for a damaged folder
+            raise InputError(f"model: {path} cannot be loaded: {one_line(error)[:300]}") from None
+        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+            raise InputError(f"model: {path} has a tokenizer of {len(tokenizer)} tokens, more than its embeddings")
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return cls(model, tokenizer)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes a Hugging Face folder: safetensors and tokenizer, whole or not at all."""
+        with folder_written_whole(Path(folder)) as part:
+            self.save_into(part)
+
+    def save_into(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        # The attention that reads trees is this process's business; others load the folder with their own.
+        config = json.loads((folder / "config.json").read_text())
+        if config.pop("attn_implementation", None) or config.pop("_attn_implementation", None):
+            (folder / "config.json").write_text(json.dumps(config, indent=2))
+
+
+def model_folder(folder: str | Path) -> Path:
+    """The Hugging Face folder that a run folder or a model folder means; InputError if there is none."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(f"model: {path} is not a folder")
+    return path / "model" if (path / "model").is_dir() else path
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called cpu, cuda or mps, or the best there is for auto. InputError if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if (name == "cuda" and not torch.cuda.is_available()) or (name == "mps" and not torch.backends.mps.is_available()):
+        raise InputError(f"device: {name} is not available here")
+    return torch.device(name)

@@ -1,0 +1,277 @@
+"""Loop 1: train one policy on given spans, for mazes the path alone."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from filelock import FileLock, Timeout
+
+from clew import evaluate as ev
+from clew.config import (
+    TrainConfig,
+    check_positive,
+    folder_written_whole,
+    one_line,
+    sizes_of,
+    write_atomically,
+    write_config,
+    write_json,
+)
+from clew.errors import InputError
+from clew.learner import Learner, LossNotFinite, Objective, learning_rate
+from clew.losses import graded_nll, weighted_nll
+from clew.mazes.questions import Forest, MazeStream
+from clew.mazes.vocab import PADDING, maze_tokenizer
+from clew.policy import Policy, pick_device
+from clew.tree import TreeBatch
+
+TRAIN_STREAM, PROBE_STREAM, EVAL_STREAM = 0, 1, 2
+DEFAULT_STEPS = 2000
+CHECKPOINTS_KEPT = 2
+
+Report = Callable[[dict[str, Any]], None]
+"""Is told of each logged step: step, seconds, loss, and what else there is."""
+
+
+def train(config: TrainConfig, resume: bool = False, report: Report = lambda values: None) -> dict[str, Any]:
+    """Trains as `config` says in its run folder `config.out`, and returns the final evaluation.
+
+    resume: go on from the folder's last checkpoint; on CPU the weights end bit for bit as if it had never stopped.
+    InputError for a config that cannot be used, a folder that is in use or holds another run; LossNotFinite if the
+    loss ceases to be a number, with the last checkpoint kept.
+    """
+    if config.out is None:
+        raise InputError("out: a run needs a folder")
+    out = Path(config.out)
+    stream = checked_stream(config)
+    accelerator = _accelerator(config, out)
+    with run_folder(out, resume, accelerator.is_main_process):
+        policy = _first_policy(config, accelerator.device)
+        learner = Learner(policy, config.lr, config.weight_decay, config.clip, accelerator=accelerator)
+        checkpoint = latest_checkpoint(out) if resume else None
+        state = learner.load(checkpoint) if checkpoint else {"step": 0, "seconds": 0.0}
+        if accelerator.is_main_process:
+            write_config(out / "config.yaml", config)
+            _keep_metrics(out / "metrics.jsonl", state["step"])
+        if config.track:
+            accelerator.init_trackers(out.name, config=_flat(asdict(config)))
+        try:
+            _loop(config, out, stream, learner, state, report)
+        finally:
+            accelerator.end_training()
+        result = finish(config, out, policy) if accelerator.is_main_process else {}
+        accelerator.wait_for_everyone()
+        return result
+
+
+def checked_stream(config: TrainConfig) -> MazeStream:
+    """The training stream that a config means; InputError for any of its fields that cannot be used."""
+    check_positive(config, "mazes.per_step", "steps", "minutes", "lr", "clip", "log_every", "probe_mazes",
+                   "eval_mazes", "layers", "width", "heads")  # fmt: skip
+    check_positive(config, "warmup", "weight_decay", "adjacency_weight", "detour_cost", "wall_cost", "probe_every",
+                   "checkpoint_every", zero=True)  # fmt: skip
+    mazes = config.mazes
+    stream = MazeStream(sizes_of(mazes.sizes), tuple(mazes.generators), mazes.p, mazes.branches, held_out=False,
+                        seed=config.seed, stream=TRAIN_STREAM)  # fmt: skip
+    if config.max_size is not None and config.max_size < stream.max_size:
+        raise InputError(f"max_size: {config.max_size} is less than the largest of mazes.sizes, {stream.max_size}")
+    return stream
+
+
+def maze_batch(forest: Forest, loss: str, adjacency_weight: float = 0.0) -> TreeBatch:
+    """A forest as a TreeBatch, weighted for a loss: path, full, weighted or graded. Each tree token weighs in once."""
+    before = {"path": 0.0, "graded": 0.0, "full": 1.0, "weighted": adjacency_weight}[loss]
+    weights_T = np.where(forest.answers_T, 1.0, before)
+    graded = len(forest.choices_TC) > 0
+    return TreeBatch.from_arrays(forest.tokens_T, forest.parents_T, weights_T, PADDING,
+                                 forest.choices_TC if graded else None, forest.optimal_TC if graded else None)  # fmt: skip
+
+
+def objective_of(config: TrainConfig) -> Objective:
+    """The config's loss as one scalar of a batch."""
+    if config.loss != "graded":
+        return weighted_nll
+
+    def graded(model: torch.nn.Module, batch: TreeBatch) -> torch.Tensor:
+        loss_S = graded_nll(model, batch, config.detour_cost, config.wall_cost)
+        return (loss_S * batch.weights_S).sum()
+
+    return graded
+
+
+def _loop(config: TrainConfig, out: Path, stream: MazeStream, learner: Learner, state: dict, report: Report) -> None:
+    accelerator = learner.accelerator
+    rank, world = accelerator.process_index, accelerator.num_processes
+    objective = objective_of(config)
+    limit = config.steps or (None if config.minutes else DEFAULT_STEPS)
+    per_step = config.mazes.per_step
+    step, before, start = state["step"], state["seconds"], time.monotonic()
+    paths, busy = 0, 0.0
+    while True:
+        seconds = before + time.monotonic() - start
+        progress = max(step / limit if limit else 0.0, seconds / (60 * config.minutes) if config.minutes else 0.0)
+        if world > 1:  # one clock for all, or they would stop at different steps
+            progress = float(accelerator.reduce(torch.tensor(progress, device=accelerator.device), "mean"))
+        if progress >= 1:
+            break
+        begun = time.monotonic()
+        forest = stream.forest(np.arange(step * per_step + rank, (step + 1) * per_step, world),
+                               choices=config.loss == "graded")  # fmt: skip
+        batch = maze_batch(forest, config.loss, config.adjacency_weight)
+        total = accelerator.reduce(batch.weights_S.sum().to(accelerator.device), "sum").cpu()
+        batch.weights_S.div_(total)
+        rate = learning_rate(config.lr, step, config.warmup, progress, config.schedule)
+        try:
+            figures = learner.update(batch, objective, rate)
+        except LossNotFinite as error:
+            kept = latest_checkpoint(out)
+            where = f"the last good checkpoint is {kept}" if kept else "there was no checkpoint yet"
+            raise LossNotFinite(f"step {step}: {error}; {where}. A lower --lr is the usual cure") from None
+        step += 1
+        paths += per_step * stream.branches
+        busy += time.monotonic() - begun
+        seconds = before + time.monotonic() - start
+        done = limit is not None and step >= limit
+        if step % config.log_every == 0 or done:
+            values = {"step": step, "seconds": round(seconds, 3), **figures, "lr": rate,
+                      "paths_per_second": round(paths / busy, 1)}  # fmt: skip
+            if config.probe_every and step % config.probe_every < config.log_every and not done:
+                values |= probe(config, learner.policy)
+            paths, busy = 0, 0.0
+            if accelerator.is_main_process:
+                with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(values) + "\n")
+                report(values | {"progress": max(progress, step / limit if limit else 0.0)})
+            accelerator.log(values, step=step)
+        if config.checkpoint_every and step % config.checkpoint_every == 0:
+            _checkpoint(out, learner, {"step": step, "seconds": seconds})
+    if not (last := latest_checkpoint(out)) or last.name != f"step-{step:06d}":
+        _checkpoint(out, learner, {"step": step, "seconds": before + time.monotonic() - start})
+
+
+def probe(config: TrainConfig, policy: Policy) -> dict[str, float]:
+    """A quick look at held-out mazes during training."""
+    mazes = config.mazes
+    items = ev.balanced_items(sizes_of(mazes.sizes), mazes.generators, mazes.p, config.probe_mazes, 0, PROBE_STREAM)
+    figures, _ = ev.evaluate(policy, items, keep=0)
+    return {f"held_out_{name}": figures[name]["value"] for name in ("exact", "optimal", "starts_at_once")}
+
+
+def finish(config: TrainConfig, out: Path, policy: Policy) -> dict[str, Any]:
+    """The end of a run: model, final evaluation, samples and pictures into its folder. Returns the evaluation."""
+    from clew import plots
+
+    policy.save(out / "model")
+    mazes = config.mazes
+    items = ev.balanced_items(
+        sizes_of(mazes.sizes), mazes.generators, mazes.p, config.eval_mazes, 0, EVAL_STREAM
+    )
+    figures, kept = ev.evaluate(policy, items)
+    result = write_evaluation(out, figures, kept)
+    plots.training_curves(out / "metrics.jsonl", out / "plots" / "training.png")
+    return result
+
+
+def write_evaluation(out: Path, figures: dict[str, Any], kept: list[ev.Attempt]) -> dict[str, Any]:
+    """eval.json, samples.jsonl and the pictures of an evaluation."""
+    from clew import plots
+
+    result = {**figures, "held_out": "mazes whose connectivity hash is 0 modulo 10; no training ever uses them",
+              **ev.provenance()}  # fmt: skip
+    write_json(out / "eval.json", result)
+    write_atomically(out / "samples.jsonl", "".join(json.dumps(ev.sample_record(one)) + "\n" for one in kept))
+    plots.maze_sheet(kept, out / "plots" / "mazes.png")
+    plots.accuracy(result, out / "plots" / "accuracy.png")
+    return result
+
+
+def _first_policy(config: TrainConfig, device: torch.device) -> Policy:
+    side = config.max_size or max(max(size) for size in sizes_of(config.mazes.sizes))
+    if config.model:
+        policy = Policy.load(config.model)
+        known = ev.cells_known(policy)
+        if known < side:
+            raise InputError(f"model: {config.model} knows mazes to {known}x{known}, and mazes.sizes reach {side}")
+    else:
+        policy = Policy.build(maze_tokenizer(side), config.layers, config.width, config.heads, config.seed)
+    policy.model.to(device)  # type: ignore[arg-type]
+    return policy
+
+
+def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
+    device = pick_device(config.device)
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+    try:
+        return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no",
+                           log_with=config.track, project_dir=str(out))  # fmt: skip
+    except (ValueError, ImportError) as error:
+        raise InputError(f"track: {config.track!r} cannot be used: {one_line(error)}") from None
+
+
+@contextmanager
+def run_folder(out: Path, resume: bool, main: bool = True):
+    """Holds a run folder for one run at a time. InputError if it is in use, or already holds a run and is not resumed."""
+    if not main:
+        yield
+        return
+    if resume and not (out / "config.yaml").is_file():
+        raise InputError(f"resume: {out} holds no run (no config.yaml)")
+    if not resume and (out / "config.yaml").exists():
+        raise InputError(f"out: {out} already holds a run; go on with --resume {out}, or choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"out: {out} is in use by another run") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def latest_checkpoint(out: Path) -> Path | None:
+    """The newest whole checkpoint of a run folder."""
+    whole = [path for path in sorted((out / "checkpoints").glob("step-*")) if (path / "state.json").is_file()]
+    return whole[-1] if whole else None
+
+
+def _checkpoint(out: Path, learner: Learner, state: dict[str, Any]) -> None:
+    if learner.accelerator.is_main_process:
+        with folder_written_whole(out / "checkpoints" / f"step-{state['step']:06d}") as part:
+            learner.save(part, state)
+        for old in sorted((out / "checkpoints").glob("step-*"))[:-CHECKPOINTS_KEPT]:
+            (old / "state.json").unlink(missing_ok=True)  # no longer whole, should the removal be cut short
+            shutil.rmtree(old, ignore_errors=True)
+    learner.accelerator.wait_for_everyone()
+
+
+def _keep_metrics(path: Path, step: int) -> None:
+    """Drops the lines that a killed run wrote after its last checkpoint, a torn one included."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue
+    write_atomically(path, "".join(kept))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options as a flat dictionary of plain values, which is what trackers take."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            out |= _flat(value, f"{prefix}{name}.")
+        else:
+            out[prefix + name] = value if isinstance(value, (int, float, str, bool)) else str(value)
+    return out

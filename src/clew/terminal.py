@@ -1,0 +1,142 @@
+"""What people see in a terminal: mazes, tables, progress."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from clew.evaluate import Attempt
+from clew.mazes.grading import valid_start
+from clew.mazes.lattice import Cell, Lattice
+
+RATE_ROWS = {
+    "exact": "exact (the reference path)", "optimal": "optimal (any shortest path)",
+    "valid": "valid (only open passages)", "target_reached": "ends at the target",
+    "starts_at_once": "starts its path at once",
+}  # fmt: skip
+MEAN_ROWS = {"mean_score": "mean score", "node_overlap": "node overlap", "fraction_connections_adjacent": "open steps"}
+
+
+def maze_text(lattice: Lattice, paths: list[tuple[list[Cell | None], str]], ends: dict[Cell, tuple[str, str]]) -> Text:
+    """A lattice drawn with block walls; each path (cells, style) is drawn over the ones before it, and `ends` on top."""
+    rows, cols = lattice.rows, lattice.cols
+    grid = [[("██", "bright_black")] * (2 * cols + 1) for _ in range(2 * rows + 1)]
+    for r in range(rows):
+        for c in range(cols):
+            grid[2 * r + 1][2 * c + 1] = ("  ", "")
+            if lattice.passages[0, r, c]:
+                grid[2 * r + 2][2 * c + 1] = ("  ", "")
+            if lattice.passages[1, r, c]:
+                grid[2 * r + 1][2 * c + 2] = ("  ", "")
+    for cells, style in paths:
+        walk = [cell if cell in lattice else None for cell in cells]
+        for a, b in zip([None, *walk], walk, strict=False):
+            if b is None:
+                continue
+            grid[2 * b[0] + 1][2 * b[1] + 1] = ("••", style)
+            if a is not None and abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1:
+                grid[a[0] + b[0] + 1][a[1] + b[1] + 1] = ("••", style)
+    for (r, c), mark in ends.items():
+        grid[2 * r + 1][2 * c + 1] = mark
+    return Text("\n").join(Text.assemble(*line) for line in grid)
+
+
+def show_attempt(console: Console, attempt: Attempt, model: str) -> None:
+    """A maze with the model's path, wrong steps in red, beside the shortest path."""
+    question, grade = attempt.item.question, attempt.grade
+    ends = {question.origin: ("S ", "bold"), question.target: ("E ", "bold")}
+    good = valid_start(question, attempt.cells)
+    wrong = attempt.cells[max(0, good - 1) :] if good < len(attempt.cells) else []
+    side_by_side = Table.grid(padding=(0, 4))
+    side_by_side.add_row("[blue]the model's path[/] ([red]wrong steps[/])", "[yellow]a shortest path[/]")
+    side_by_side.add_row(
+        maze_text(question.lattice, [(wrong, "bold red"), (attempt.cells[:good], "bold blue")], ends),
+        maze_text(question.lattice, [(list(attempt.solution), "bold yellow")], ends),
+    )
+    console.print(side_by_side)
+    split = "held-out: never trained on" if question.lattice.held_out else "NOT held-out: may have been trained on"
+    console.print(f"maze {question.lattice.rows}x{question.lattice.cols}, {split}", highlight=False)
+    console.print(Text(f"{model} wrote: {printable(attempt.text)}"))
+    verdict = "solved: a shortest path" if grade.optimal else "solved, with a detour" if grade.score > 0.5 else "failed"
+    console.print(
+        f"[bold]{verdict}[/]; score {grade.score:.3f}, {grade.steps} steps, shortest {grade.shortest_steps}",
+        highlight=False,
+    )
+
+
+def show_report(console: Console, report: dict[str, Any]) -> None:
+    """An evaluation as tables."""
+    table = Table(title=f"{report['mazes']} mazes, greedy rollouts; 95% intervals")
+    table.add_column("")
+    table.add_column("model", justify="right")
+    table.add_column("random walk", justify="right")
+    for name, label in RATE_ROWS.items():
+        table.add_row(label, _percent(report[name]), _percent(report["baseline"][name]))
+    for name, label in MEAN_ROWS.items():
+        table.add_row(label, _number(report[name]), _number(report["baseline"][name]))
+    console.print(table)
+    for key, title in (("by_split", "held-out or not"), ("by_size", "size"), ("by_generator", "generator"),
+                       ("by_path_length", "path length")):  # fmt: skip
+        groups = report[key]
+        if len(groups) < 2 and key != "by_split":
+            continue
+        table = Table(title=f"by {title}")
+        for column in (title, "mazes", "exact, with interval", "optimal", "valid", "mean score"):
+            table.add_column(column, justify="left" if column == title else "right")
+        for name, group in groups.items():
+            rates = [f"{100 * group[rate]['value']:.1f}%" for rate in ("optimal", "valid")]
+            table.add_row(name.replace("_", " "), str(group["mazes"]), _percent(group["exact"]), *rates,
+                          f"{group['mean_score']['value']:.3f}")  # fmt: skip
+        console.print(table)
+
+
+def _percent(figure: dict[str, float]) -> str:
+    return f"{100 * figure['value']:.1f}% [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
+
+
+def _number(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
+def printable(text: str, most: int = 2000) -> str:
+    """Text that a terminal shows and does not obey."""
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:most])
+    return shown + (" …" if len(text) > most else "")
+
+
+class TrainingProgress:
+    """A bar with step, loss, held-out exact, paths a second and time left; a line now and then where there is no
+    terminal."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.bar = Progress(
+            TextColumn("[bold]training[/]"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[figures]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=console,
+        )  # fmt: skip
+        self.task = self.bar.add_task("", total=1.0, figures="")
+        self.exact = ""
+        self.lines = 0
+
+    def __enter__(self) -> "TrainingProgress":
+        if self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, values: dict[str, Any]) -> None:
+        if "held_out_exact" in values:
+            self.exact = f"  held-out exact {values['held_out_exact']:.1%}"
+        figures = (f"step {values['step']}  loss {values['loss']:.3f}{self.exact}"
+                   f"  {values['paths_per_second']:.0f} paths/s")  # fmt: skip
+        self.bar.update(self.task, completed=values["progress"], figures=figures)
+        if not self.console.is_terminal and ("held_out_exact" in values or self.lines == 0):
+            self.console.print(f"{values['progress']:4.0%}  {figures}", highlight=False)
+            self.lines += 1
+
+
