@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, os.path.dirname(__file__))
-from models import MAKERS, tiny  # noqa: E402
-
-from clew import SpanTree, TreeBatch  # noqa: E402
-from clew.errors import InputError  # noqa: E402
-from clew.losses import graded_nll, token_nll, weighted_nll  # noqa: E402
-from clew.mazes import MazeStream  # noqa: E402
-from clew.supervised import maze_batch  # noqa: E402
+from clew import SpanTree, TreeBatch
+from clew.errors import InputError
+from clew.losses import graded_nll, token_nll, weighted_nll
+from clew.mazes import MazeStream
+from clew.supervised import maze_batch
+from models import MAKERS, tiny
 
 # Llama and Qwen3 normalise in float32 whatever their weights are in, so sums over 5 or over 50 rows round apart.
 LOSS_TOLERANCE, GRAD_TOLERANCE = 1e-10, {"llama": 2e-5, "qwen3": 2e-5}
@@ -88,7 +87,9 @@ def test_weight_zero_means_no_gradient_whatever_the_logits() -> None:
 def test_logits_are_computed_at_supervised_positions_alone() -> None:
     model, rows = tiny("llama"), []
     model.get_output_embeddings().register_forward_hook(lambda module, args, output: rows.append(output.shape))
-    token_nll(model, TreeBatch.pack([SpanTree(list(range(2, 30)), "prompt", 0.0, [SpanTree([3, 4], "answer", 1.0)])], 0))
+    token_nll(
+        model, TreeBatch.pack([SpanTree(list(range(2, 30)), "prompt", 0.0, [SpanTree([3, 4], "answer", 1.0)])], 0)
+    )
     assert rows == [(1, 2, 40)]
 
 
@@ -172,5 +173,3 @@ def test_token_losses_equal_transformer_lens() -> None:
     )
     theirs = bridge(torch.from_numpy(forest.tokens_T)[None], return_type="loss", loss_per_token=True)
     torch.testing.assert_close(ours, theirs[0], atol=1e-5, rtol=0)
-
-

@@ -35,7 +35,9 @@ def forests() -> st.SearchStrategy[list[SpanTree]]:
 
 def leaves(tree: SpanTree, before: tuple = ()) -> list[tuple]:
     """Every root-to-leaf path as (token, weight, identity of the token) triples, by plain recursion."""
-    here = before + tuple((t, w, (id(tree), i)) for i, (t, w) in enumerate(zip(tree.tokens, tree.weights(), strict=True)))
+    here = before + tuple(
+        (t, w, (id(tree), i)) for i, (t, w) in enumerate(zip(tree.tokens, tree.weights(), strict=True))
+    )
     below = [row for child in tree.children for row in leaves(child, here)]
     return below or [here]
 

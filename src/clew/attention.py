@@ -8,6 +8,7 @@ own, and siblings never share a score matrix. In the last layer only the tokens 
 MLP: the rest have given their keys and values, which is all that anyone will read of them.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -58,7 +59,9 @@ def tree_attention(
     window = kwargs.pop("sliding_window", None)
     reach = sum(grid.shape[1] for grid in layout.grids)
     if window is not None and reach > window:
-        raise InputError(f"model: its sliding window of {window} is shorter than the longest path, up to {reach} tokens")
+        raise InputError(
+            f"model: its sliding window of {window} is shorter than the longest path, up to {reach} tokens"
+        )
     kwargs.pop("is_causal", None)
     query_TD, key_TD, value_TD = (x[0].transpose(0, 1) for x in (query, key, value))
     keys: list[Tensor] = []
@@ -97,10 +100,8 @@ def _narrow(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     if not isinstance(layout, TreeLayout):
         return args, kwargs
     last = _LastLayer(layout)
-    try:
+    with suppress(_Recorded):
         layer.forward(*args, **{**kwargs, "clew_tree": last})
-    except _Recorded:
-        pass
     length = len(layout.slots_T)
 
     def pick(value: Any) -> Any:

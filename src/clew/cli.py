@@ -3,14 +3,16 @@
 Heavy imports wait inside the commands, so that `clew --help` answers at once.
 """
 
+import difflib
 import json
 import os
 import re
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
 from clew import __version__
 from clew.config import EvalConfig, SolveConfig, TrainConfig, one_line, read_yaml, sizes_of
@@ -145,7 +147,10 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         return _complain(f"clew: {name!r} is not a command; there are {', '.join(COMMANDS)} (clew --help)")
     try:
-        COMMANDS[name]([_underscored(arg) for arg in args[1:]])
+        options = [_underscored(arg) for arg in args[1:]]
+        for file in _values_of("--config", options):
+            read_yaml(Path(file))  # for a message that names the file
+        COMMANDS[name](options)
     except InputError as error:
         return _complain(f"clew {name}: {error}")
     except OSError as error:
@@ -178,10 +183,10 @@ def _parser(command: str, config: type, about: str) -> "ArgumentParser":
 
     class Parser(ArgumentParser):
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            raise InputError(_first_cause(message))
+            raise InputError(_cause(self, one_line(message)))
 
-        def format_help(self) -> str:
-            return re.sub(r"--[a-z_.]+", lambda match: match[0].replace("_", "-"), super().format_help())
+        def format_help(self, *args: Any, **kwargs: Any) -> str:
+            return re.sub(r"--[a-z_.]+", lambda match: match[0].replace("_", "-"), super().format_help(*args, **kwargs))
 
     parser = Parser(prog=f"clew {command}", description=about, exit_on_error=True)
     parser.add_argument("--config", action="config", help="a YAML file of options; those given after it win")
@@ -191,6 +196,35 @@ def _parser(command: str, config: type, about: str) -> "ArgumentParser":
     else:
         parser.add_class_arguments(config)
     return parser
+
+
+def _cause(parser: "ArgumentParser", message: str) -> str:
+    """The parser's message as: which option, which value, what would be right."""
+    if wrong := re.match(r'Parser key "([^"]+)": .*[Vv]alue: (.*)$', message):
+        hint = next((getattr(a, "_typehint", None) for a in parser._actions if a.dest == wrong[1]), None)
+        return f"{wrong[1]}: {wrong[2]} is not {_in_words(hint)}" if hint else message
+    unknown = re.search(r"(?:unrecognized arguments: (?:--)?|[Oo]ption ')([\w.-]+)", message)
+    if unknown:
+        known = [a.dest for a in parser._actions]
+        close = difflib.get_close_matches(unknown[1], known + [name.split(".")[-1] for name in known], 1)
+        hint = f"did you mean {close[0]}?" if close else f"{parser.prog} --help lists them"
+        return f"{unknown[1]}: there is no such option; {hint}"
+    return message
+
+
+def _in_words(hint: Any) -> str:
+    """A type as people say it."""
+    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    args, origin = get_args(hint), get_origin(hint)
+    if hint in plain:
+        return plain[hint]
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin is list:
+        return "a list like [a, b] whose members are " + _in_words(args[0])
+    if origin is tuple:
+        return "a pair of numbers like [4, 6]"
+    return " or ".join(_in_words(arg) for arg in args) if args else str(hint)
 
 
 def _parse(parser: "ArgumentParser", config: type, args: list[str], drop: tuple[str, ...] = ()) -> Any:
@@ -205,19 +239,15 @@ def _instance(parser: "ArgumentParser", config: type, parsed: Any) -> Any:
     return config(**{name: made[name] for name in config.__dataclass_fields__})
 
 
-def _first_cause(message: str) -> str:
-    return one_line(message)
+def _values_of(option: str, args: list[str]) -> list[str]:
+    """What an option is given, found before parsing."""
+    split = [arg.split("=", 1)[1] for arg in args if arg.startswith(f"{option}=")]
+    return split + [value for arg, value in pairwise(args) if arg == option]
 
 
 def _resumed(args: list[str]) -> Path | None:
-    """The folder that --resume names, found before parsing since its config comes first."""
-    for i, arg in enumerate(args):
-        if arg == "--resume" and i + 1 < len(args):
-            folder = Path(args[i + 1])
-        elif arg.startswith("--resume="):
-            folder = Path(arg.split("=", 1)[1])
-        else:
-            continue
+    """The folder that --resume names; its config is read before the other options."""
+    for folder in map(Path, _values_of("--resume", args)):
         if not (folder / "config.yaml").is_file():
             raise InputError(f"resume: {folder} holds no run (no config.yaml)")
         return folder

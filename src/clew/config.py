@@ -5,6 +5,7 @@ Only the standard library and yaml are imported here, so that `clew --help` is q
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -184,6 +185,10 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         if path.exists():
             os.replace(path, old)
         os.replace(beside, path)
+    except Exception as error:  # safetensors and tokenizers have exceptions of their own for a full disk
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+        raise
     finally:
         for leftover in (beside, old):
             shutil.rmtree(leftover, ignore_errors=True)

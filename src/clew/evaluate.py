@@ -98,14 +98,14 @@ def attempts(policy: Policy, items: Iterable[Item], batch: int = 256) -> Iterato
     """Solves items greedily, `batch` at a time, in constant memory."""
     tokenizer = policy.tokenizer
     ends = tokenizer.convert_tokens_to_ids("<PATH_END>")
-    if ends is None or ends == tokenizer.unk_token_id:
+    if not isinstance(ends, int) or ends == tokenizer.unk_token_id:
         raise InputError("model: its tokenizer does not know <PATH_END>; it was not made for mazes")
     todo = iter(items)
     while chunk := list(islice(todo, batch)):
         cells = max(item.question.lattice.passages[0].size for item in chunk)
         written = continue_prompts(
             policy.model, [item.prompt for item in chunk], stop={ends}, max_new=cells + 2 + SPARE_TOKENS,
-            pad_token_id=tokenizer.pad_token_id or 0,
+            pad_token_id=policy.pad_token_id,
         )  # fmt: skip
         for item, continuation in zip(chunk, written, strict=True):
             yield read_attempt(item, tokenizer.convert_ids_to_tokens(continuation.tokens))

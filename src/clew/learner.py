@@ -50,7 +50,9 @@ class Learner:
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=betas, fused=True)
         self.model, self.optimizer = self.accelerator.prepare(policy.model, optimizer)
 
-    def update(self, batch: TreeBatch, objective: Objective = weighted_nll, lr: float | None = None) -> dict[str, float]:
+    def update(
+        self, batch: TreeBatch, objective: Objective = weighted_nll, lr: float | None = None
+    ) -> dict[str, float]:
         """One step on `objective(model, batch)`, the gradient added up over all processes.
 
         Returns the loss and the gradient's norm before clipping. Raises LossNotFinite, before anything is changed.
@@ -63,13 +65,19 @@ class Learner:
         self.optimizer.zero_grad()
         # Data-parallel training averages gradients; the sum is wanted, since weights are already shares of the whole.
         self.accelerator.backward(loss * self.accelerator.num_processes)
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip))
-        total = float(self.accelerator.reduce(loss.detach(), "sum"))
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip))  # type: ignore[arg-type]
+        total = self.total(loss.item())
         if not (math.isfinite(norm) and math.isfinite(total)):
             self.optimizer.zero_grad()
             raise LossNotFinite(f"the loss is {total} and its gradient's norm {norm}")
         self.optimizer.step()
         return {"loss": total, "grad_norm": norm}
+
+    def total(self, value: float) -> float:
+        """The sum of a number over all processes."""
+        if self.accelerator.num_processes == 1:
+            return value
+        return self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), "sum").item()  # type: ignore[union-attr]
 
     def save(self, folder: Path, state: dict) -> None:
         """Fills `folder` with all that an exact resume needs: weights, optimizer, random state and the caller's."""

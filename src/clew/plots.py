@@ -16,7 +16,7 @@ from clew.mazes.lattice import Question
 matplotlib.use("Agg")
 
 INK, GOLD, BLUE, RED, GREY = "#1b2733", "#d9a21b", "#1f6fb4", "#c8372d", "#9aa5b1"
-STYLE = {
+STYLE: Any = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK, "text.color": INK,
     "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "font.size": 10, "axes.titlesize": 11,
     "axes.grid": True, "grid.color": "#e3e7ec", "figure.dpi": 130, "savefig.bbox": "tight",
@@ -69,7 +69,7 @@ def _rates(axes: Axes, groups: dict[str, Any], color: str, label: str, numeric: 
 
 
 def maze_sheet(attempts: Sequence[Attempt], out: Path, columns: int = 6, most: int = 24) -> None:
-    """A sheet of mazes: the shortest path in gold, the model's in blue, its first wrong step and all after it in red."""
+    """A sheet of mazes: a shortest path in gold, the model's in blue, its first wrong step and what follows in red."""
     shown = attempts[:most]
     if not shown:
         return

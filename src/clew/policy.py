@@ -26,6 +26,12 @@ class Policy:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
+    @property
+    def pad_token_id(self) -> int:
+        """The padding token; 0 where the tokenizer has none, since nothing ever reads it."""
+        pad = self.tokenizer.pad_token_id
+        return pad if isinstance(pad, int) else 0
+
     @classmethod
     def build(
         cls, tokenizer: PreTrainedTokenizerBase, layers: int = 4, width: int = 128, heads: int = 4, seed: int = 0
@@ -38,7 +44,7 @@ class Policy:
         config = LlamaConfig(
             vocab_size=len(tokenizer), hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
             num_attention_heads=heads, max_position_embeddings=8192, bos_token_id=None,  # type: ignore[arg-type]
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,  # type: ignore[arg-type]
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -65,10 +71,8 @@ class Policy:
             )
         except Exception as error:  # transformers raises many kinds for a damaged folder
             raise InputError(f"model: {path} cannot be loaded: {one_line(error)[:300]}") from None
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # type: ignore[operator]
             raise InputError(f"model: {path} has a tokenizer of {len(tokenizer)} tokens, more than its embeddings")
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
         return cls(model, tokenizer)
 
     def save(self, folder: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Sampling with prefixes read once: a prompt goes through the model a single time, however many times it is continued."""
+"""Sampling with prefixes read once: a prompt goes through the model a single time, however often it is continued."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ def continue_prompts(
     copies: int = 1,
     temperature: float = 0.0,
     top_p: float = 1.0,
-    seed: int = 0,
+    seeds: Sequence[int] = (),
 ) -> list[Continuation]:
     """`copies` continuations of each prompt, those of one prompt side by side.
 
-    temperature 0 is greedy. Each continuation draws from its own counter-based random stream, (seed, its number), so
-    that the batch it happened to be in does not matter. Rows that have stopped leave the batch.
+    temperature 0 is greedy; otherwise `seeds` holds one number a prompt, and copy j of prompt i draws from the stream
+    (seeds[i], j), whatever else is in the batch. Rows that have stopped leave the batch.
     """
     was_training = model.training
     model.eval()
@@ -65,7 +65,7 @@ def continue_prompts(
     written: list[list[int]] = [[] for _ in range(rows)]
     logps: list[list[float]] = [[] for _ in range(rows)]
     stopped = [False] * rows
-    dice = [np.random.default_rng([seed, row]) for row in range(rows)] if temperature > 0 else []
+    dice = [np.random.default_rng([seed, copy]) for seed in seeds for copy in range(copies)] if temperature > 0 else []
     alive = list(range(rows))
     for step in range(max_new):
         logp_BV = logits_BV.float().log_softmax(-1)
@@ -99,7 +99,7 @@ def continue_prompts(
 
 def _sample(logits_BV: Tensor, top_p: float, draws_B: Tensor) -> Tensor:
     """One token a row by inverting the cumulative distribution at `draws_B`, from the smallest set of mass top_p."""
-    probs_BV, order_BV = logits_BV.softmax(-1).sort(-1, descending=True, stable=True)
+    probs_BV, order_BV = logits_BV.softmax(-1).sort(dim=-1, descending=True, stable=True)
     mass_BV = probs_BV.cumsum(-1)
     kept_BV = probs_BV.masked_fill(mass_BV - probs_BV >= top_p, 0)
     ends_BV = kept_BV.cumsum(-1)

@@ -53,8 +53,8 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
     out = Path(config.out)
     stream = checked_stream(config)
     accelerator = _accelerator(config, out)
+    policy = _first_policy(config, accelerator.device)
     with run_folder(out, resume, accelerator.is_main_process):
-        policy = _first_policy(config, accelerator.device)
         learner = Learner(policy, config.lr, config.weight_decay, config.clip, accelerator=accelerator)
         checkpoint = latest_checkpoint(out) if resume else None
         state = learner.load(checkpoint) if checkpoint else {"step": 0, "seconds": 0.0}
@@ -91,8 +91,8 @@ def maze_batch(forest: Forest, loss: str, adjacency_weight: float = 0.0) -> Tree
     before = {"path": 0.0, "graded": 0.0, "full": 1.0, "weighted": adjacency_weight}[loss]
     weights_T = np.where(forest.answers_T, 1.0, before)
     graded = len(forest.choices_TC) > 0
-    return TreeBatch.from_arrays(forest.tokens_T, forest.parents_T, weights_T, PADDING,
-                                 forest.choices_TC if graded else None, forest.optimal_TC if graded else None)  # fmt: skip
+    choices = (forest.choices_TC, forest.optimal_TC) if graded else (None, None)
+    return TreeBatch.from_arrays(forest.tokens_T, forest.parents_T, weights_T, PADDING, *choices)
 
 
 def objective_of(config: TrainConfig) -> Objective:
@@ -119,15 +119,14 @@ def _loop(config: TrainConfig, out: Path, stream: MazeStream, learner: Learner, 
         seconds = before + time.monotonic() - start
         progress = max(step / limit if limit else 0.0, seconds / (60 * config.minutes) if config.minutes else 0.0)
         if world > 1:  # one clock for all, or they would stop at different steps
-            progress = float(accelerator.reduce(torch.tensor(progress, device=accelerator.device), "mean"))
+            progress = learner.total(progress) / world
         if progress >= 1:
             break
         begun = time.monotonic()
         forest = stream.forest(np.arange(step * per_step + rank, (step + 1) * per_step, world),
                                choices=config.loss == "graded")  # fmt: skip
         batch = maze_batch(forest, config.loss, config.adjacency_weight)
-        total = accelerator.reduce(batch.weights_S.sum().to(accelerator.device), "sum").cpu()
-        batch.weights_S.div_(total)
+        batch.weights_S.div_(learner.total(batch.weights_S.sum().item()))
         rate = learning_rate(config.lr, step, config.warmup, progress, config.schedule)
         try:
             figures = learner.update(batch, objective, rate)
@@ -171,9 +170,7 @@ def finish(config: TrainConfig, out: Path, policy: Policy) -> dict[str, Any]:
 
     policy.save(out / "model")
     mazes = config.mazes
-    items = ev.balanced_items(
-        sizes_of(mazes.sizes), mazes.generators, mazes.p, config.eval_mazes, 0, EVAL_STREAM
-    )
+    items = ev.balanced_items(sizes_of(mazes.sizes), mazes.generators, mazes.p, config.eval_mazes, 0, EVAL_STREAM)
     figures, kept = ev.evaluate(policy, items)
     result = write_evaluation(out, figures, kept)
     plots.training_curves(out / "metrics.jsonl", out / "plots" / "training.png")
@@ -218,7 +215,7 @@ def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
 
 @contextmanager
 def run_folder(out: Path, resume: bool, main: bool = True):
-    """Holds a run folder for one run at a time. InputError if it is in use, or already holds a run and is not resumed."""
+    """Holds a run folder for one run at a time. InputError if it is in use, or holds a run that is not resumed."""
     if not main:
         yield
         return

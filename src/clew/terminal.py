@@ -20,7 +20,7 @@ MEAN_ROWS = {"mean_score": "mean score", "node_overlap": "node overlap", "fracti
 
 
 def maze_text(lattice: Lattice, paths: list[tuple[list[Cell | None], str]], ends: dict[Cell, tuple[str, str]]) -> Text:
-    """A lattice drawn with block walls; each path (cells, style) is drawn over the ones before it, and `ends` on top."""
+    """A lattice drawn with block walls; each path (cells, style) is drawn over those before it, `ends` on top."""
     rows, cols = lattice.rows, lattice.cols
     grid = [[("██", "bright_black")] * (2 * cols + 1) for _ in range(2 * rows + 1)]
     for r in range(rows):
@@ -138,5 +138,3 @@ class TrainingProgress:
         if not self.console.is_terminal and ("held_out_exact" in values or self.lines == 0):
             self.console.print(f"{values['progress']:4.0%}  {figures}", highlight=False)
             self.lines += 1
-
-

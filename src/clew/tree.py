@@ -182,7 +182,9 @@ class TreeBatch:
 
     def to(self, device: torch.device | str) -> "TreeBatch":
         """The batch on another device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, (Tensor, TreeLayout))}
+        moved = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, (Tensor, TreeLayout))
+        }
         return replace(self, **moved)
 
 

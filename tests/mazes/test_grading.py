@@ -110,7 +110,7 @@ def test_every_complete_path_beats_every_broken_one(data, question):
     start = wander(data.draw, question, 12)
     wall = st.sampled_from([None, (-1, 0), (99, 99), "wall", start[-1]])
     broken = [
-        start[:-1] + [data.draw(wall)],
+        [*start, data.draw(wall)],
         [*start, data.draw(wall), *whole],
         whole[1:],
         *([start] if start[-1] != question.target else []),

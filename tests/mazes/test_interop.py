@@ -75,7 +75,7 @@ def test_drawings_are_maze_datasets_own_both_ways(generator):
 
 
 def is_plain(question: Question) -> bool:
-    """Whether maze-dataset can read the path back: it looks at marked cells only, so a path beside itself confuses it."""
+    """Whether maze-dataset can read the path back: it looks at cells only, and is lost where a path touches itself."""
     path = question.path or ()
     return all(not question.lattice.connected(a, b) for i, a in enumerate(path) for b in path[i + 2 :])
 
@@ -104,7 +104,7 @@ def redrawn(line: int, column: int, mark: str) -> str:
         ("", "the text is empty"),
         (" \n\n", "the text is empty"),
         (DRAWN.rsplit("\n", 1)[0], "6 lines of 9 characters from line 1 on; r x c cells, 2 to 64 a side"),
-        ("\n".join(line[:-1] for line in DRAWN.split("\n")), "7 lines of 8 characters"),
+        ("\n".join(line[1:] for line in DRAWN.split("\n")), "7 lines of 8 characters"),
         ("###\n#S#\n###", "3 lines of 3 characters"),
         ("#", "1 lines of 1 characters"),
         ("\n".join(["#" * 131] * 131), "131 lines of 131 characters"),

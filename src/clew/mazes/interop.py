@@ -106,12 +106,13 @@ def parse_ascii(text: str) -> Question:
 
 def _parse_drawing(lines: list[str], first: int) -> Question:
     """`parse_ascii` without what stands around the maze; `first` is the number of its first line in the file."""
-    rows, cols = len(lines) // 2, len(lines[0]) // 2
+    height, width = len(lines), len(lines[0])
+    rows, cols = height // 2, width // 2
     for r, line in enumerate(lines):
-        if len(line) != len(lines[0]):
-            raise InputError(f"ASCII maze: line {first + r} has {len(line)} characters, line {first} {len(lines[0])}")
-    if len(lines) % 2 == 0 or len(lines[0]) % 2 == 0 or min(rows, cols) < 2 or max(rows, cols) > MAX_SIZE:
-        raise InputError(f"ASCII maze: {len(lines)} lines of {len(lines[0])} characters from line {first} on; "
+        if len(line) != width:
+            raise InputError(f"ASCII maze: line {first + r} has {len(line)} characters, line {first} has {width}")
+    if height % 2 == 0 or width % 2 == 0 or min(rows, cols) < 2 or max(rows, cols) > MAX_SIZE:
+        raise InputError(f"ASCII maze: {height} lines of {width} characters from line {first} on; "
                          f"r x c cells, 2 to {MAX_SIZE} a side, take 2r + 1 lines of 2c + 1")  # fmt: skip
     ends: dict[str, Cell] = {}
     for r, line in enumerate(lines):
@@ -130,7 +131,7 @@ def _parse_drawing(lines: list[str], first: int) -> Question:
                 ends[mark] = (r // 2, c // 2)
     for mark, name in ((ORIGIN, "origin"), (TARGET, "target")):
         if mark not in ends:
-            raise InputError(f"ASCII maze: lines {first} to {first + len(lines) - 1} have no {mark}, the {name}")
+            raise InputError(f"ASCII maze: lines {first} to {first + height - 1} have no {mark}, the {name}")
     origin, target = ends[ORIGIN], ends[TARGET]
     grid = np.array([list(line) for line in lines])
     lattice = Lattice(np.stack([grid[2::2, 1::2], grid[1::2, 2::2]]) != WALL)

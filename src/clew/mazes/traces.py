@@ -1,0 +1,412 @@
+"""Search traces as thoughts: what a depth-first, breadth-first or A* search did, written between the thought's ends.
+
+    dfs     <THOUGHT_START> (0,0) (0,1) (0,0) (1,0) <THOUGHT_END>                       the walk, returns included
+    bfs     <THOUGHT_START> (0,0) (0,0) ; (0,0) (0,1) ; (0,0) (1,0) ; <THOUGHT_END>     parent cell ;
+    astar   <THOUGHT_START> (0,0) <--> (0,0) (0,0) <--> (1,0) <THOUGHT_END>             parent <--> cell
+
+Each cell of a breadth-first or A* trace stands at its expansion, beside the cell that it was found from; the origin is
+its own parent. Every trace ends at the target, so its first and last cells are the ends of a path that can be read off
+the thought alone. Neighbours come in random order: one question has many traces.
+"""
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from clew.errors import InputError
+from clew.mazes import vocab
+from clew.mazes.lattice import ATTEMPTS, Cell, Lattice, Question, below, neighbours_into, seeded
+from clew.mazes.vocab import cell_text, parse_cell
+
+ALGORITHMS = ("dfs", "bfs", "astar")
+DRAW = ATTEMPTS + 3  # the counter that gives traces random states of their own: seeded(seed, stream, index, DRAW)
+
+_CELL = "a cell"
+_RECORDS = {"dfs": (_CELL,), "bfs": (_CELL, _CELL, ";"), "astar": (_CELL, "<-->", _CELL)}
+_CONNECTOR, _ENDLINE, _THOUGHT_START, _THOUGHT_END = (
+    vocab.CONNECTOR, vocab.ENDLINE, vocab.THOUGHT_START, vocab.THOUGHT_END)  # fmt: skip
+
+
+@njit(cache=True)
+def _fresh_neighbours(passages, cell, seen, state, near):
+    """The open neighbours of `cell` not yet seen, in random order, into `near` (4,); returns how many."""
+    n = 0
+    for k in range(neighbours_into(passages, cell, near)):
+        if not seen[near[k]]:
+            near[n] = near[k]
+            n += 1
+    for k in range(n - 1):
+        pick = k + below(state, n - k)
+        near[k], near[pick] = near[pick], near[k]
+    return n
+
+
+@njit(cache=True)
+def _dfs_into(passages, origin, target, state, cells, parents):
+    seen = np.zeros(passages.shape[1] * passages.shape[2], np.bool_)
+    back = np.empty(seen.shape[0], np.int64)
+    near = np.empty(4, np.int64)
+    cells[0] = parents[0] = here = origin
+    seen[origin] = True
+    n = 1
+    while here != target:
+        if _fresh_neighbours(passages, here, seen, state, near):
+            step = near[0]
+            seen[step] = True
+            back[step] = here
+        elif here != origin:
+            step = back[here]
+        else:
+            break
+        cells[n], parents[n] = step, here
+        here = step
+        n += 1
+    return n
+
+
+@njit(cache=True)
+def _bfs_into(passages, origin, target, state, cells, parents):
+    seen = np.zeros(passages.shape[1] * passages.shape[2], np.bool_)
+    near = np.empty(4, np.int64)
+    cells[0] = parents[0] = origin  # the queue is the trace: `cells` fills ahead of the expansions
+    seen[origin] = True
+    head, tail = 0, 1
+    while head < tail:
+        here = cells[head]
+        head += 1
+        if here == target:
+            break
+        for k in range(_fresh_neighbours(passages, here, seen, state, near)):
+            cells[tail], parents[tail] = near[k], here
+            seen[near[k]] = True
+            tail += 1
+    return head
+
+
+@njit(cache=True)
+def _astar_into(passages, origin, target, state, cells, parents):
+    size, cols = passages.shape[1] * passages.shape[2], passages.shape[2]
+    cost = np.full(size, size, np.int64)  # steps from the origin
+    found_from = np.empty(size, np.int64)
+    expanded = np.zeros(size, np.bool_)
+    frontier, ties = np.empty(size, np.int64), np.empty(size, np.int64)
+    near = np.empty(4, np.int64)
+    frontier[0] = found_from[origin] = origin
+    cost[origin] = 0
+    waiting, n = 1, 0
+    while waiting:
+        least, tied = 4 * size, 0
+        for i in range(waiting):
+            cell = frontier[i]
+            guess = cost[cell] + abs(cell // cols - target // cols) + abs(cell % cols - target % cols)
+            if guess < least:
+                least, tied = guess, 0
+            if guess == least:
+                ties[tied] = i
+                tied += 1
+        pick = ties[below(state, tied)] if tied > 1 else ties[0]
+        here = frontier[pick]
+        waiting -= 1
+        frontier[pick] = frontier[waiting]
+        expanded[here] = True
+        cells[n], parents[n] = here, found_from[here]
+        n += 1
+        if here == target:
+            break
+        for k in range(_fresh_neighbours(passages, here, expanded, state, near)):
+            if cost[near[k]] == size:
+                frontier[waiting] = near[k]
+                waiting += 1
+            if cost[here] + 1 < cost[near[k]]:
+                cost[near[k]] = cost[here] + 1
+                found_from[near[k]] = here
+    return n
+
+
+@njit(cache=True)
+def trace_into(passages, algorithm, origin, target, state, cells, parents):
+    """Searches from `origin` until `target` and writes each step into `cells`, and where it came from into `parents`
+    (both with room for 2 * rows * cols); returns how many steps, the origin's own first. `algorithm` indexes
+    ALGORITHMS. Where no passage leads to the target, the search ends with nothing left to see."""
+    if algorithm == 0:
+        return _dfs_into(passages, origin, target, state, cells, parents)
+    if algorithm == 1:
+        return _bfs_into(passages, origin, target, state, cells, parents)
+    return _astar_into(passages, origin, target, state, cells, parents)
+
+
+@njit(cache=True)
+def write_trace(passages, algorithm, origin, target, state, ids, tokens, at):
+    """Writes a random trace's token ids from tokens[at] on, `<THOUGHT_START>` and `<THOUGHT_END>` included; returns
+    where the next token goes. It takes at most 3 * rows * cols + 2 tokens. `ids` is vocab.cell_ids(...)."""
+    cols = passages.shape[2]
+    cells, parents = np.empty((2, 2 * passages.shape[1] * cols), np.int64)
+    n = trace_into(passages, algorithm, origin, target, state, cells, parents)
+    tokens[at] = _THOUGHT_START
+    at += 1
+    for i in range(n):
+        if algorithm:
+            tokens[at] = ids[parents[i] // cols, parents[i] % cols]
+            at += 1
+        if algorithm == 2:
+            tokens[at] = _CONNECTOR
+            at += 1
+        tokens[at] = ids[cells[i] // cols, cells[i] % cols]
+        at += 1
+        if algorithm == 1:
+            tokens[at] = _ENDLINE
+            at += 1
+    tokens[at] = _THOUGHT_END
+    return at + 1
+
+
+class Step(NamedTuple):
+    """A cell that is visited (dfs) or expanded (bfs, astar), and the cell that the search came to it from."""
+
+    parent: Cell
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a search did: its steps from the origin, whose parent is itself, to the target."""
+
+    algorithm: str
+    steps: tuple[Step, ...]
+
+    @property
+    def path(self) -> list[Cell]:
+        """The path that the search found, from origin to target."""
+        return _path(self.steps) or []
+
+    @property
+    def search_steps(self) -> int:
+        """Moves of a depth-first walk, returns included; expansions of the others, origin and target included."""
+        return len(self.steps) - (self.algorithm == "dfs")
+
+
+@dataclass(frozen=True)
+class ParsedTrace:
+    """What a text is worth as a trace. `valid` and `reaches_target` speak of its steps as far as it is well-formed."""
+
+    algorithm: str | None
+    """the one that could have written exactly this for the question; None if none could"""
+    search_steps: int
+    """as `search_steps` counts them"""
+    well_formed: bool
+    """both ends are there, and nothing but steps of one form between them"""
+    valid: bool
+    """starts at the origin, and every step takes an open passage from a cell that the search has been to"""
+    reaches_target: bool
+    """its last step is to the target, however it got there"""
+    error: str | None
+    """the first thing that is wrong, and at which token (counted from 1); None if and only if `algorithm` is given"""
+
+
+def trace(question: Question, algorithm: str, seed: int = 0) -> Trace:
+    """A random trace of `algorithm` on a question, the same for the same seed.
+
+    InputError for an unknown algorithm, a cell off the grid, or an origin cut off from its target.
+    """
+    if algorithm not in ALGORITHMS:
+        raise InputError(f"algorithm: {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
+    lattice, origin, target = question.lattice, question.origin, question.target
+    cells, parents = np.empty((2, 2 * lattice.passages[0].size), np.int64)
+    n = trace_into(lattice.passages, ALGORITHMS.index(algorithm), lattice._flat(origin), lattice._flat(target),
+                   seeded(seed, 0, 0, DRAW), cells, parents)  # fmt: skip
+    pairs = zip(parents[:n], cells[:n], strict=True)
+    steps = tuple(Step(lattice._cell(parent), lattice._cell(cell)) for parent, cell in pairs)
+    if steps[-1].cell != target:
+        raise InputError(f"origin {origin} and target {target} are not connected")
+    return Trace(algorithm, steps)
+
+
+def trace_tokens(trace: Trace) -> list[str]:
+    """The trace as tokens, `<THOUGHT_START>` and `<THOUGHT_END>` included."""
+    fill = {"dfs": "{1}", "bfs": "{0} {1} ;", "astar": "{0} <--> {1}"}[trace.algorithm]
+    steps = (fill.format(cell_text(step.parent), cell_text(step.cell)) for step in trace.steps)
+    return " ".join(["<THOUGHT_START>", *steps, "<THOUGHT_END>"]).split()
+
+
+def _tokens(tokens_or_text: Sequence[str] | str) -> list[str]:
+    return tokens_or_text.split() if isinstance(tokens_or_text, str) else [str(token) for token in tokens_or_text]
+
+
+def _body(tokens: list[str]) -> list[str]:
+    """What stands between the thought's ends; a missing end is taken to be where the text ends or a path starts."""
+    body = tokens[tokens.index("<THOUGHT_START>") + 1 :] if "<THOUGHT_START>" in tokens else tokens
+    stop = next((i for i, token in enumerate(body) if token in ("<THOUGHT_END>", "<PATH_START>")), len(body))
+    return body[:stop]
+
+
+def _form(body: list[str]) -> str:
+    """Whose form a thought has, by its separators: a lost or a stray one does not change it."""
+    cells, lines, joins = sum(parse_cell(token) is not None for token in body), body.count(";"), body.count("<-->")
+    if 4 * max(lines, joins) < max(cells, 1):
+        return "dfs"
+    return "bfs" if lines > joins else "astar"
+
+
+def search_steps(tokens_or_text: Sequence[str] | str) -> int:
+    """How many search steps any text holds, to compare with `Trace.search_steps`.
+
+    Read is what follows the first `<THOUGHT_START>` (all, if there is none) up to `<THOUGHT_END>` or `<PATH_START>`.
+    With fewer than one `;` or one `<-->` to every four cells it is a walk: cells - 1 moves. Otherwise every two cells
+    are an expansion, and half a one at the end does not count. What is no cell never counts; whether a step is possible
+    does not matter. The measure is that of Lehnert et al. 2024, "Beyond A*", who compare a model's search with A*'s.
+    """
+    body = _body(_tokens(tokens_or_text))
+    cells = sum(parse_cell(token) is not None for token in body)
+    return max(cells - 1, 0) if _form(body) == "dfs" else cells // 2
+
+
+def _misfit(tokens: list[str], at: int, wanted: str) -> str:
+    return f"token {at + 1}: {repr(tokens[at][:40]) if at < len(tokens) else 'the end of the text'}, expected {wanted}"
+
+
+def _read(tokens: list[str], form: str) -> tuple[list[Step], str | None]:
+    """The steps up to the first token that does not fit the form, and what is wrong with that one."""
+    record, cells, steps = _RECORDS[form], [], []
+    if tokens[:1] != ["<THOUGHT_START>"]:
+        return steps, _misfit(tokens, 0, "<THOUGHT_START>")
+    for at in range(1, len(tokens) + 1):
+        token, place = tokens[at] if at < len(tokens) else "", (at - 1) % len(record)
+        if token == "<THOUGHT_END>" and place == 0 and steps:
+            return steps, None
+        cell, wanted = parse_cell(token), record[place]
+        if cell is None if wanted == _CELL else token != wanted:
+            return steps, _misfit(tokens, at, f"{wanted} or <THOUGHT_END>" if place == 0 and steps else wanted)
+        if wanted == _CELL:
+            cells.append(cell)
+        if place == len(record) - 1:
+            steps.append(Step(cells[-2:][0], cells[-1]))  # a walk's first cell is its own parent, as in the other forms
+    raise AssertionError("the loop ends at a misfit: there is no token after the last")
+
+
+def _near(a: Cell, b: Cell) -> bool:
+    return abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1
+
+
+def _path(steps: Sequence[Step]) -> list[Cell] | None:
+    """Back from the last cell to the first, each time to where the search first came from."""
+    came_from: dict[Cell, Cell] = {}
+    for parent, cell in steps:
+        if not (parent in came_from and _near(parent, cell) if came_from else parent == cell):
+            return None
+        came_from.setdefault(cell, parent)
+    path = [steps[-1].cell]
+    while came_from[path[-1]] != path[-1]:
+        path.append(came_from[path[-1]])
+    return path[::-1]
+
+
+def path_from_trace(tokens_or_text: Sequence[str] | str) -> list[Cell] | None:
+    """The path from a trace's first cell to its last, read off the thought alone; a missing end of it does no harm.
+
+    None where the text has no trace's form, or a step jumps or starts from a cell that the search has not been to.
+    Whether the last cell is the target, and each step an open passage, a thought alone cannot tell.
+    """
+    body = _body(_tokens(tokens_or_text))
+    steps, misfit = _read(["<THOUGHT_START>", *body, "<THOUGHT_END>"], _form(body))
+    return None if misfit else _path(steps)
+
+
+# A rule book yields the steps that its algorithm could take next and is sent the one taken.
+Rules = Generator[list[Step], Step, None]
+
+
+def _dfs_rules(lattice: Lattice, origin: Cell, _: Cell) -> Rules:
+    options, back = [Step(origin, origin)], {}
+    while True:
+        step = yield options
+        back.setdefault(step.cell, step.parent)
+        fresh = [Step(step.cell, cell) for cell in lattice.neighbours(step.cell) if cell not in back]
+        options = fresh or [Step(step.cell, back[step.cell])]
+
+
+def _bfs_rules(lattice: Lattice, origin: Cell, _: Cell) -> Rules:
+    families, found = deque([[Step(origin, origin)]]), {origin}  # children of one parent come in any order
+    while True:
+        step = yield families[0] if families else []
+        families[0].remove(step)
+        families.append([Step(step.cell, cell) for cell in lattice.neighbours(step.cell) if cell not in found])
+        found.update(child.cell for child in families[-1])
+        while families and not families[0]:
+            families.popleft()
+
+
+def _astar_rules(lattice: Lattice, origin: Cell, target: Cell) -> Rules:
+    cost, found_from, frontier, expanded = {origin: 0}, {origin: [origin]}, {origin}, set()
+
+    def guess(cell: Cell) -> int:
+        return cost[cell] + abs(cell[0] - target[0]) + abs(cell[1] - target[1])
+
+    while True:
+        least = min(map(guess, frontier), default=0)
+        step = yield [Step(parent, cell) for cell in frontier if guess(cell) == least for parent in found_from[cell]]
+        frontier.remove(step.cell)
+        expanded.add(step.cell)
+        for cell in set(lattice.neighbours(step.cell)) - expanded:
+            frontier.add(cell)
+            if cost[step.cell] + 1 < cost.get(cell, cost[step.cell] + 2):
+                cost[cell], found_from[cell] = cost[step.cell] + 1, []
+            if cost[step.cell] + 1 == cost[cell]:
+                found_from[cell].append(step.cell)
+
+
+def _first_impossible(question: Question, steps: list[Step]) -> tuple[int, bool, str] | None:
+    """The first step that the maze does not allow: its number, whether that lies in its cell or in its parent, why."""
+    been = {question.origin}
+    for i, (parent, cell) in enumerate(steps):
+        here, there = cell_text(parent), cell_text(cell)
+        if i == 0 and cell != question.origin:
+            return i, True, f"the search starts at {there}, not at the origin {cell_text(question.origin)}"
+        if parent not in been:
+            return i, False, f"{here} has not been expanded before"
+        if i and not _near(parent, cell):
+            return i, True, f"{there} is not a neighbour of {here}"
+        if i and not question.lattice.connected(parent, cell):
+            return i, True, f"no passage leads from {here} to {there}"
+        been.add(cell)
+    return None
+
+
+def _first_stray(question: Question, form: str, steps: list[Step]) -> tuple[int, bool, str] | None:
+    """The first possible step that the algorithm would not take, told in the same way."""
+    rules = {"dfs": _dfs_rules, "bfs": _bfs_rules, "astar": _astar_rules}[form](*question[:3])
+    options = next(rules)
+    for i, step in enumerate(steps):
+        if i and steps[i - 1].cell == question.target:
+            return i, False, f"the search goes on after the target {cell_text(question.target)}"
+        if step not in options:
+            wanted = f"{cell_text(options[0].cell)} from {cell_text(options[0].parent)}" if options else "nothing more"
+            return i, True, f"{cell_text(step.cell)} from {cell_text(step.parent)} comes where {form} takes {wanted}"
+        options = rules.send(step)
+    return None
+
+
+def parse_trace(tokens_or_text: Sequence[str] | str, question: Question) -> ParsedTrace:
+    """Reads a thought against its question; raises on nothing that a model may have written.
+
+    The thought starts with the first token. What follows its `<THOUGHT_END>` is not read.
+    """
+    tokens = _tokens(tokens_or_text)
+    form = _form(_body(tokens))
+    steps, misfit = _read(tokens, form)
+    impossible = _first_impossible(question, steps)
+    fault = _first_stray(question, form, steps[: impossible[0]] if impossible else steps) or impossible
+    reaches = bool(steps) and steps[-1].cell == question.target
+    error = misfit
+    width, back = len(_RECORDS[form]), {"dfs": 0, "bfs": 1, "astar": 2}[form]
+    if fault:
+        error = f"token {2 + width * fault[0] + back * fault[1]}: {fault[2]}"
+    elif not misfit and not reaches:
+        end, target = cell_text(steps[-1].cell), cell_text(question.target)
+        error = f"token {2 + width * len(steps)}: the search ends at {end}, not at the target {target}"
+    return ParsedTrace(
+        None if error else form, search_steps(tokens), not misfit, bool(steps) and not impossible, reaches, error
+    )

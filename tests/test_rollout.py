@@ -1,0 +1,77 @@
+"""Rollouts against the obvious way: one prompt at a time through `generate`, and a fresh forward pass."""
+
+import os
+import sys
+
+import pytest
+import torch
+
+sys.path.insert(0, os.path.dirname(__file__))
+from clew.rollout import _sample, continue_prompts
+from models import tiny
+
+PROMPTS = [[5, 6, 7, 8], [9], [10, 11, 12, 13, 14, 15, 16], [5, 6, 7, 8]]
+STOP = 1
+
+
+def one_by_one(model, prompt: list[int], max_new: int) -> list[int]:
+    tokens = torch.tensor([prompt])
+    out = model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=max_new, do_sample=False,
+                         eos_token_id=STOP, pad_token_id=0)  # fmt: skip
+    return out[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2", "neox"])
+def test_greedy_equals_generate(kind: str) -> None:
+    for seed in range(3):  # some seeds stop early, some never
+        model = tiny(kind, vocab=20, seed=seed)
+        got = continue_prompts(model, PROMPTS, stop={STOP}, max_new=12, pad_token_id=0)
+        assert [c.tokens for c in got] == [one_by_one(model, prompt, 12) for prompt in PROMPTS]
+        assert [c.stopped for c in got] == [c.tokens[-1] == STOP for c in got]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_log_probabilities_equal_a_fresh_pass(kind: str) -> None:
+    model = tiny(kind, vocab=20)
+    got = continue_prompts(model, PROMPTS, stop={STOP}, max_new=10, pad_token_id=0, copies=3, temperature=1.3,
+                           top_p=0.9, seeds=[0, 1, 2, 3])  # fmt: skip
+    for i, continuation in enumerate(got):
+        tokens = PROMPTS[i // 3] + continuation.tokens
+        logp_TV = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
+        at = torch.arange(len(PROMPTS[i // 3]) - 1, len(tokens) - 1)
+        fresh = logp_TV[at, torch.tensor(continuation.tokens)]
+        torch.testing.assert_close(torch.tensor(continuation.logps).double(), fresh, atol=1e-5, rtol=0)
+
+
+def test_sampling_does_not_depend_on_the_batch() -> None:
+    model = tiny("llama", vocab=20)
+    options = {"stop": {STOP}, "max_new": 10, "pad_token_id": 0, "copies": 4, "temperature": 1.0}
+    together = continue_prompts(model, PROMPTS, seeds=[3, 4, 5, 6], **options)
+    apart = [c for prompt, seed in zip(PROMPTS, [3, 4, 5, 6], strict=True)
+             for c in continue_prompts(model, [prompt], seeds=[seed], **options)]  # fmt: skip
+    assert [c.tokens for c in together] == [c.tokens for c in apart]
+    other = continue_prompts(model, PROMPTS, seeds=[7, 8, 9, 10], **options)
+    assert [c.tokens for c in together] != [c.tokens for c in other]
+
+
+def test_stop_at_once_and_never() -> None:
+    model = tiny("llama", vocab=20)
+    at_once = continue_prompts(model, [[5]], stop=set(range(20)), max_new=5, pad_token_id=0)
+    assert len(at_once[0].tokens) == 1 and at_once[0].stopped
+    never = continue_prompts(model, [[5]], stop=set(), max_new=5, pad_token_id=0)
+    assert len(never[0].tokens) == 5 and not never[0].stopped
+
+
+def test_sampled_frequencies_and_nucleus() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().double().expand(20_000, 4)
+    draws = torch.linspace(0, 1, 20_001, dtype=torch.float64)[:-1]
+    shares = torch.bincount(_sample(logits, 1.0, draws), minlength=4) / 20_000
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=1e-3, rtol=0)
+    shares = torch.bincount(_sample(logits, 0.7, draws), minlength=4) / 20_000
+    torch.testing.assert_close(shares, torch.tensor([0.625, 0.375, 0, 0]), atol=1e-3, rtol=0)
+
+
+def test_training_mode_is_given_back() -> None:
+    model = tiny("llama").train()
+    continue_prompts(model, [[5]], stop=set(), max_new=2, pad_token_id=0)
+    assert model.training

@@ -1,0 +1,148 @@
+"""The training loop: resume after kill -9 bit for bit, NaN, folders in use, learning at all."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clew import supervised
+from clew.config import MazeConfig, TrainConfig
+from clew.errors import InputError
+from clew.learner import LossNotFinite, learning_rate
+
+TINY = ["--layers", "1", "--width", "16", "--heads", "2", "--mazes.sizes", "[3]", "--mazes.branches", "2",
+        "--mazes.per_step", "2", "--warmup", "3", "--eval_mazes", "8", "--probe_every", "0",
+        "--log_every", "1"]  # fmt: skip
+
+
+def tiny_config(out: Path, **changes) -> TrainConfig:
+    config = TrainConfig(
+        MazeConfig(sizes=[3], branches=2, per_step=2), layers=1, width=16, heads=2, steps=6, warmup=2, eval_mazes=8,
+        probe_every=3, probe_mazes=4, log_every=1, checkpoint_every=2, out=str(out),
+    )  # fmt: skip
+    for name, value in changes.items():
+        setattr(config, name, value)
+    return config
+
+
+def clew(*args: str, **options) -> subprocess.Popen:
+    env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen([sys.executable, "-m", "clew", *args], env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)  # fmt: skip
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+def test_a_run_folder_holds_what_the_design_says(tmp_path: Path) -> None:
+    result = supervised.train(tiny_config(tmp_path / "run"))
+    run = tmp_path / "run"
+    for name in ("config.yaml", "metrics.jsonl", "eval.json", "samples.jsonl", "model/model.safetensors",
+                 "model/tokenizer.json", "plots/training.png", "plots/mazes.png", "plots/accuracy.png"):  # fmt: skip
+        assert (run / name).is_file(), name
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert "held_out_exact" in lines[2]
+    evaluation = json.loads((run / "eval.json").read_text())
+    assert evaluation["mazes"] == result["mazes"] == 8
+    assert {"command", "versions", "machine", "held_out", "baseline"} <= set(evaluation)
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-000004", "step-000006"]
+    assert not list(run.rglob(".*.part"))
+
+
+@pytest.mark.parametrize("loss", ["full", "weighted", "graded"])
+def test_every_loss_learns(tmp_path: Path, loss: str) -> None:
+    supervised.train(tiny_config(tmp_path / "run", loss=loss, steps=40, lr=1e-2, probe_every=0, checkpoint_every=0))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+
+
+def test_kill_9_at_any_moment_and_resume_ends_in_the_same_weights(tmp_path: Path) -> None:
+    options = [*TINY, "--steps", "60", "--checkpoint_every", "7"]
+    whole = clew("train", *options, "--out", str(tmp_path / "whole"))
+    assert whole.wait() == 0, whole.stderr.read()
+    run, rng, kills = tmp_path / "killed", random.Random(0), 0
+    first = clew("train", *options, "--out", str(run))
+    process = first
+    for wanted in (9, 20, 45):
+        deadline = time.time() + 120
+        while process.poll() is None and time.time() < deadline:
+            done = (run / "metrics.jsonl").read_text().count("\n") if (run / "metrics.jsonl").exists() else 0
+            if done >= wanted:
+                time.sleep(rng.random() * 0.03)
+                process.send_signal(signal.SIGKILL)
+                kills += process.wait() == -signal.SIGKILL
+                break
+            time.sleep(0.005)
+        process = clew("train", "--resume", str(run))
+    assert process.wait() == 0, process.stderr.read()
+    assert kills >= 1
+    ours, reference = weights(run), weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], reference[name]) for name in reference)
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 61))
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(LossNotFinite, match=r"step \d+: the loss is .*checkpoint"):
+        supervised.train(tiny_config(tmp_path / "run", lr=1e30, warmup=0, schedule="constant", steps=50,
+                                     checkpoint_every=1))  # fmt: skip
+    last = supervised.latest_checkpoint(tmp_path / "run")
+    assert last is not None
+    assert all(t.isfinite().all() for t in load_file(last / "model" / "model.safetensors").values())
+
+
+def test_one_run_a_folder(tmp_path: Path) -> None:
+    first, second = (supervised.run_folder(tmp_path / "run", resume=False) for _ in range(2))
+    with first, pytest.raises(InputError, match="in use"), second:
+        pass
+    supervised.train(tiny_config(tmp_path / "other", steps=1, probe_every=0))
+    with pytest.raises(InputError, match="already holds a run"):
+        supervised.train(tiny_config(tmp_path / "other"))
+    with pytest.raises(InputError, match="holds no run"):
+        supervised.train(tiny_config(tmp_path / "nothing"), resume=True)
+
+
+def test_starting_from_a_model_folder(tmp_path: Path) -> None:
+    supervised.train(tiny_config(tmp_path / "first", steps=2, probe_every=0))
+    start = str(tmp_path / "first" / "model")
+    supervised.train(tiny_config(tmp_path / "second", steps=1, model=start, lr=1e-12, warmup=0, probe_every=0))
+    before, after = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    with pytest.raises(InputError, match="knows mazes to 3x3"):
+        supervised.train(tiny_config(tmp_path / "third", model=start, mazes=MazeConfig(sizes=[5])))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"steps": 0}, "steps: 0"),
+        ({"lr": -1.0}, "lr: -1.0"),
+        ({"mazes": MazeConfig(sizes=[1])}, "sizes: 1x1"),
+        ({"mazes": MazeConfig(sizes=[])}, "sizes: the list is empty"),
+        ({"mazes": MazeConfig(branches=0)}, "branches: 0"),
+        ({"mazes": MazeConfig(p=2.0)}, "p: 2.0"),
+        ({"max_size": 2}, "max_size: 2"),
+        ({"width": 30, "heads": 4}, "width: 30"),
+    ],
+)
+def test_bad_configs_are_named_before_anything_is_written(tmp_path: Path, changes: dict, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        supervised.train(tiny_config(tmp_path / "run", **changes))
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_learning_rate() -> None:
+    assert learning_rate(1.0, 0, 10, 0.0) == pytest.approx(0.1)
+    assert learning_rate(1.0, 20, 10, 0.5) == pytest.approx(0.5)
+    assert learning_rate(1.0, 20, 10, 1.0) == pytest.approx(0.0)
+    assert learning_rate(1.0, 20, 10, 0.5, "constant") == 1.0
