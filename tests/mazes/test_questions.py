@@ -8,7 +8,7 @@ import pytest
 from clew.errors import InputError
 from clew.mazes import GENERATORS, Lattice, MazeStream, maze_questions, maze_tokenizer, parse_question
 from clew.mazes.questions import CHOICES, Forest
-from clew.mazes.vocab import ORIGIN_START, PADDING, PATH_END, PATH_START, TARGET_END
+from clew.mazes.vocab import ORIGIN_START, PADDING, PATH_END, PATH_START, TARGET_END, parse_cell
 
 MIXED = ((2, 2), (3, 3), (2, 6), (7, 3), (5, 5))
 
@@ -207,6 +207,25 @@ def test_mazes_read_back_from_text_stay_on_their_side_of_the_split():
         assert not lattice.held_out
         smaller += lattice.passages.shape != (2, 5, 5)
     assert smaller > 0  # else this would show nothing
+
+
+def test_adjacency_lists_are_shuffled_and_turned_either_way():
+    stream = MazeStream(((4, 4),), held_out=None)
+    tokenizer = maze_tokenizer(4)
+    first, turned = [], []
+    for index, tree in enumerate(trees_of(stream.forest(range(1500)))):
+        words = tokenizer.convert_ids_to_tokens(tree.tokens_T[1 : 1 + 4 * 15])
+        written = [(parse_cell(a), parse_cell(b)) for a, b in zip(words[::4], words[2::4], strict=True)]
+        edges = stream.questions(index)[0].lattice.edges()
+        assert set(words[1::4]) == {"<-->"} and set(words[3::4]) == {";"}
+        ordered = [(min(a, b), max(a, b)) for a, b in written]
+        assert sorted(ordered) == sorted(edges)
+        first.append(edges.index(ordered[0]))
+        turned += [a > b for a, b in written]
+    assert abs(np.mean(turned) - 0.5) < 0.02
+    assert (
+        (np.bincount(first, minlength=15) - 100) ** 2 / 100
+    ).sum() < 14 + 6 * 5.3  # chi-square, 14 degrees of freedom
 
 
 def test_sizes_and_generators_are_drawn_evenly():

@@ -1,0 +1,77 @@
+"""Do smaller mazes fool a model? One size against a mixture, whole-sequence loss against path-only loss.
+
+Four models, alike but for what they are trained on, each for the same number of questions; then each is asked held-out
+mazes of every size up to the one it was trained on. Run it from the repository's root:
+
+    python bench/smaller_mazes.py            # about 25 minutes on two cores; finished models are not trained again
+    python bench/smaller_mazes.py --steps 20 --mazes 50 --out runs/smaller-quick      # a look at the machinery
+
+Writes OUT/smaller_mazes.json and OUT/smaller_mazes.md.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from clew import evaluate as ev
+from clew import supervised
+from clew.config import MazeConfig, TrainConfig, write_atomically, write_json
+from clew.policy import Policy
+
+LARGEST, SMALLER = 5, [3, 4]
+ARMS = {
+    "one size, full": ([LARGEST], "full"), "one size, path": ([LARGEST], "path"),
+    "mixed sizes, full": ([*SMALLER, LARGEST], "full"), "mixed sizes, path": ([*SMALLER, LARGEST], "path"),
+}  # fmt: skip
+
+
+def trained(name: str, steps: int, runs: Path) -> Policy:
+    """The arm's model, from its finished run or newly trained."""
+    sizes, loss = ARMS[name]
+    out = runs / name.replace(", ", "-").replace(" ", "-")
+    if not (out / "eval.json").is_file():
+        config = TrainConfig(
+            MazeConfig(sizes=[*sizes], branches=8, per_step=8), loss=loss, max_size=LARGEST, steps=steps, lr=2e-3,
+            probe_every=0, eval_mazes=300, out=str(out),
+        )  # fmt: skip
+        supervised.train(config, resume=(out / "config.yaml").is_file())
+    return Policy.load(out)
+
+
+def figure(value: dict[str, float]) -> str:
+    return f"{100 * value['value']:.0f}% [{100 * value['low']:.0f}, {100 * value['high']:.0f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=2000, help="training steps of 64 questions an arm")
+    parser.add_argument("--mazes", type=int, default=1000, help="held-out mazes a size")
+    parser.add_argument("--out", type=Path, default=Path("bench/results"), help="where the results go")
+    parser.add_argument("--runs", type=Path, default=Path("runs/smaller-mazes"), help="where the models go")
+    args = parser.parse_args()
+
+    results: dict[str, dict] = {}
+    for name in ARMS:
+        policy = trained(name, args.steps, args.runs)
+        results[name] = {}
+        for size in (*SMALLER, LARGEST):
+            items = ev.balanced_items(((size, size),), ("dfs",), 0.1, args.mazes, seed=0, stream=supervised.EVAL_STREAM)
+            report, _ = ev.evaluate(policy, items)
+            kept = ("mazes", "starts_at_once", "exact", "valid", "mean_score")
+            results[name][f"{size}x{size}"] = {key: report[key] for key in kept} | {"baseline": report["baseline"]["exact"]}
+            print(name, size, {key: figure(report[key]) for key in ("starts_at_once", "exact")}, flush=True)
+    command = f"python bench/smaller_mazes.py --steps {args.steps} --mazes {args.mazes}"
+    write_json(args.out / "smaller_mazes.json", {"arms": results, **ev.provenance(), "command": command})
+
+    lines = [f"Made by `{command}`; {args.steps} steps of 64 questions an arm, "
+             f"{args.mazes} held-out mazes a size, 95% intervals.", "",
+             "| trained on | asked | starts its path at once | exact | random walk |", "|---|---|---|---|---|"]  # fmt: skip
+    for name, sizes in results.items():
+        for size, row in sizes.items():
+            lines.append(f"| {name} | {size} | {figure(row['starts_at_once'])} | {figure(row['exact'])} "
+                         f"| {100 * row['baseline']['value']:.0f}% |")  # fmt: skip
+    write_atomically(args.out / "smaller_mazes.md", "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
