@@ -10,7 +10,6 @@ Writes OUT/smaller_mazes.json and OUT/smaller_mazes.md.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from clew import evaluate as ev
@@ -58,14 +57,17 @@ def main() -> None:
             items = ev.balanced_items(((size, size),), ("dfs",), 0.1, args.mazes, seed=0, stream=supervised.EVAL_STREAM)
             report, _ = ev.evaluate(policy, items)
             kept = ("mazes", "starts_at_once", "exact", "valid", "mean_score")
-            results[name][f"{size}x{size}"] = {key: report[key] for key in kept} | {"baseline": report["baseline"]["exact"]}
+            results[name][f"{size}x{size}"] = {key: report[key] for key in kept} | {
+                "baseline": report["baseline"]["exact"]
+            }
             print(name, size, {key: figure(report[key]) for key in ("starts_at_once", "exact")}, flush=True)
     command = f"python bench/smaller_mazes.py --steps {args.steps} --mazes {args.mazes}"
     write_json(args.out / "smaller_mazes.json", {"arms": results, **ev.provenance(), "command": command})
 
     lines = [f"Made by `{command}`; {args.steps} steps of 64 questions an arm, "
              f"{args.mazes} held-out mazes a size, 95% intervals.", "",
-             "| trained on | asked | starts its path at once | exact | random walk |", "|---|---|---|---|---|"]  # fmt: skip
+             "| trained on | asked | starts its path at once | exact | random walk |",
+             "|---|---|---|---|---|"]  # fmt: skip
     for name, sizes in results.items():
         for size, row in sizes.items():
             lines.append(f"| {name} | {size} | {figure(row['starts_at_once'])} | {figure(row['exact'])} "

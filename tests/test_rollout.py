@@ -14,6 +14,10 @@ PROMPTS = [[5, 6, 7, 8], [9], [10, 11, 12, 13, 14, 15, 16], [5, 6, 7, 8]]
 STOP = 1
 
 
+def stops(tokens: list[int]) -> bool:
+    return tokens[-1] == STOP
+
+
 def one_by_one(model, prompt: list[int], max_new: int) -> list[int]:
     tokens = torch.tensor([prompt])
     out = model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=max_new, do_sample=False,
@@ -25,7 +29,7 @@ def one_by_one(model, prompt: list[int], max_new: int) -> list[int]:
 def test_greedy_equals_generate(kind: str) -> None:
     for seed in range(3):  # some seeds stop early, some never
         model = tiny(kind, vocab=20, seed=seed)
-        got = continue_prompts(model, PROMPTS, stop={STOP}, max_new=12, pad_token_id=0)
+        got = continue_prompts(model, PROMPTS, stop=stops, max_new=12, pad_token_id=0)
         assert [c.tokens for c in got] == [one_by_one(model, prompt, 12) for prompt in PROMPTS]
         assert [c.stopped for c in got] == [c.tokens[-1] == STOP for c in got]
 
@@ -33,7 +37,7 @@ def test_greedy_equals_generate(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_log_probabilities_equal_a_fresh_pass(kind: str) -> None:
     model = tiny(kind, vocab=20)
-    got = continue_prompts(model, PROMPTS, stop={STOP}, max_new=10, pad_token_id=0, copies=3, temperature=1.3,
+    got = continue_prompts(model, PROMPTS, stop=stops, max_new=10, pad_token_id=0, copies=3, temperature=1.3,
                            top_p=0.9, seeds=[0, 1, 2, 3])  # fmt: skip
     for i, continuation in enumerate(got):
         tokens = PROMPTS[i // 3] + continuation.tokens
@@ -45,7 +49,7 @@ def test_log_probabilities_equal_a_fresh_pass(kind: str) -> None:
 
 def test_sampling_does_not_depend_on_the_batch() -> None:
     model = tiny("llama", vocab=20)
-    options = {"stop": {STOP}, "max_new": 10, "pad_token_id": 0, "copies": 4, "temperature": 1.0}
+    options = {"stop": stops, "max_new": 10, "pad_token_id": 0, "copies": 4, "temperature": 1.0}
     together = continue_prompts(model, PROMPTS, seeds=[3, 4, 5, 6], **options)
     apart = [c for prompt, seed in zip(PROMPTS, [3, 4, 5, 6], strict=True)
              for c in continue_prompts(model, [prompt], seeds=[seed], **options)]  # fmt: skip
@@ -56,9 +60,9 @@ def test_sampling_does_not_depend_on_the_batch() -> None:
 
 def test_stop_at_once_and_never() -> None:
     model = tiny("llama", vocab=20)
-    at_once = continue_prompts(model, [[5]], stop=set(range(20)), max_new=5, pad_token_id=0)
+    at_once = continue_prompts(model, [[5]], stop=lambda tokens: True, max_new=5, pad_token_id=0)
     assert len(at_once[0].tokens) == 1 and at_once[0].stopped
-    never = continue_prompts(model, [[5]], stop=set(), max_new=5, pad_token_id=0)
+    never = continue_prompts(model, [[5]], stop=lambda tokens: False, max_new=5, pad_token_id=0)
     assert len(never[0].tokens) == 5 and not never[0].stopped
 
 
@@ -73,5 +77,5 @@ def test_sampled_frequencies_and_nucleus() -> None:
 
 def test_training_mode_is_given_back() -> None:
     model = tiny("llama").train()
-    continue_prompts(model, [[5]], stop=set(), max_new=2, pad_token_id=0)
+    continue_prompts(model, [[5]], stop=lambda tokens: False, max_new=2, pad_token_id=0)
     assert model.training

@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
 from clew import __version__
-from clew.config import EvalConfig, SolveConfig, TrainConfig, one_line, read_yaml, sizes_of
+from clew.config import (
+    EvalConfig,
+    PlanConfig,
+    SolveConfig,
+    SplitConfig,
+    TrainConfig,
+    check_positive,
+    one_line,
+    read_yaml,
+    sizes_of,
+)
 from clew.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +37,8 @@ Clew {__version__}: trains transformers that search and then report.
   clew train    train a model to solve mazes, on the path alone
   clew eval     measure a model on held-out mazes, or on mazes that others made
   clew solve    watch a model solve one maze in the terminal
+  clew split    train a shoggoth that writes thoughts and a face that writes answers
+  clew plan     how many thoughts a question, how many answers a thought
 
 Every command explains its options:  clew train --help
 Every option can also come from a file:  clew train --config FILE.yaml --lr 1e-3
@@ -74,7 +86,6 @@ def evaluate(args: list[str]) -> None:
 
     from clew import evaluate as ev
     from clew import supervised, terminal
-    from clew.config import check_positive
     from clew.policy import Policy, pick_device
 
     _quiet()
@@ -131,7 +142,51 @@ def solve(args: list[str]) -> None:
         terminal.show_attempt(Console(), attempt, config.model)
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"train": train, "eval": evaluate, "solve": solve}
+def split(args: list[str]) -> None:
+    resume = _resumed(args)
+    parser = _parser("split", SplitConfig, "Train a shoggoth that writes thoughts and a face that writes answers.")
+    parser.add_argument("--resume", type=str | None, help="a run folder to go on with, from its last checkpoint")
+    if resume:
+        args = ["--config", str(resume / "config.yaml"), *args]
+    config = _parse(parser, SplitConfig, args, drop=("resume",))
+    config.out = str(resume) if resume else config.out or time.strftime("runs/split-%Y%m%d-%H%M%S")
+
+    from rich.console import Console
+
+    from clew import split as loop
+    from clew import terminal
+
+    _quiet()
+    with terminal.TrainingProgress(Console(stderr=True)) as progress:
+        result = loop.split(config, resume=resume is not None, report=progress)
+    terminal.show_split(Console(), result)
+    _wrote(Path(config.out))
+
+
+def plan(args: list[str]) -> None:
+    parser = _parser("plan", PlanConfig, "How many thoughts a question and answers a thought, for a budget of tokens.")
+    config: PlanConfig = _instance(parser, PlanConfig, parser.parse_args(args))
+    from clew.plan import Components, best_allocation, measured_run
+
+    parts = Components(0.0, config.thought_variance or 0.0, config.answer_variance or 0.0)
+    thought_cost, answer_cost, budget = config.thought_cost, config.answer_cost, config.budget
+    if config.run:
+        parts, costs = measured_run(Path(config.run), config.last)
+        thought_cost, answer_cost, budget = thought_cost or costs[0], answer_cost or costs[1], budget or costs[2]
+    elif config.thought_variance is None or config.answer_variance is None:
+        raise InputError("run: give a split's run folder, or --thought-variance and --answer-variance")
+    if not thought_cost or not answer_cost or not budget:
+        raise InputError("thought_cost, answer_cost, budget: all three are needed where no run is given")
+    check_positive(config, "budget", "thought_cost", "answer_cost", "last")
+    n, k = best_allocation(parts, thought_cost, answer_cost, budget)
+    print(f"variance of scores: between thoughts {parts.thought:.4f}, between answers of a thought {parts.answer:.4f}")
+    print(f"cost in tokens: a thought {thought_cost:.1f}, an answer {answer_cost:.1f}; budget {budget:.0f} a question")
+    print(f"best: n = {n} thoughts, k = {k} answers; a thought's mean score is then {parts.reliability(k):.0%} its own")
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": train, "eval": evaluate, "solve": solve, "split": split, "plan": plan,
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -190,7 +245,7 @@ def _parser(command: str, config: type, about: str) -> "ArgumentParser":
 
     parser = Parser(prog=f"clew {command}", description=about, exit_on_error=True)
     parser.add_argument("--config", action="config", help="a YAML file of options; those given after it win")
-    if "model" in config.__dataclass_fields__ and config is not TrainConfig:
+    if config in (EvalConfig, SolveConfig):
         parser.add_argument("model", type=str, help="a run folder or a Hugging Face model folder")
         parser.add_class_arguments(config, skip={"model"})
     else:

@@ -139,6 +139,122 @@ class SolveConfig:
     """where to run"""
 
 
+@dataclass
+class SplitConfig:
+    """Train a shoggoth that writes thoughts and a face that writes answers, from one score."""
+
+    mazes: MazeConfig = field(default_factory=lambda: MazeConfig(branches=4, per_step=16))
+    """the mazes that are asked; branches and per_step serve the warm start alone"""
+    traces: list[Literal["dfs", "bfs", "astar"]] = field(default_factory=lambda: ["dfs"])
+    """search traces that the warm start imitates"""
+    prompts: str | None = None
+    """ask a user's own prompts instead of mazes: a JSON Lines file or datasets folder with a prompt column"""
+    delimiters: tuple[str, str] = ("<think>", "</think>")
+    """what opens and closes a thought, with --prompts"""
+    max_thought: int | None = None
+    """most tokens of a thought; by default what the world needs"""
+    max_answer: int | None = None
+    """most tokens of an answer; by default what the world needs"""
+    policies: Literal["two", "adapters", "one"] = "two"
+    """two models; one base with two LoRA adapters; or one model that plays both roles (the control)"""
+    face_sees: Literal["prompt+thought", "thought"] = "prompt+thought"
+    """what the face may read before it answers"""
+    model: str | None = None
+    """folder to start both policies from, or that of an earlier split with shoggoth/ and face/ in it"""
+    layers: int = 4
+    """layers of new models"""
+    width: int = 128
+    """hidden size of new models"""
+    heads: int = 4
+    """attention heads of new models"""
+    rank: int = 16
+    """LoRA rank, with --policies adapters"""
+    warmup_steps: int = 1000
+    """steps of imitation before the first round; 0 for none"""
+    warmup_lr: float = 2e-3
+    """peak learning rate of the imitation"""
+    rounds: int = 100
+    """rounds of sample, grade, credit, update"""
+    questions: int = 16
+    """questions a round, over all processes together"""
+    thoughts: int = 8
+    """thoughts a question (n)"""
+    answers: int = 4
+    """answers a thought (k)"""
+    allocate: Literal["fixed", "auto"] = "fixed"
+    """auto: plan n and k anew every few rounds, from the scores' variances, at the same cost"""
+    temperature: float = 1.0
+    """sampling temperature"""
+    top_p: float = 1.0
+    """sample from the smallest set of tokens with this much probability"""
+    rule: str = "denoised"
+    """basic, denoised, contrastive, advantage, or package.module:function of one's own"""
+    rule_options: dict[str, Any] = field(default_factory=dict)
+    """the rule's own options, such as {top: 3, keep: 0.25, answers: best, scope: question}"""
+    grader: list[str] = field(default_factory=list)
+    """package.module:function of graders that both policies hear; by default the world's own"""
+    answer_grader: list[str] = field(default_factory=list)
+    """graders that the face alone hears: what they say must not teach the shoggoth"""
+    time_limit: float = 60.0
+    """seconds that one call of a grader may take"""
+    length_cost: float = 0.0
+    """taken from the shoggoth's score for each token of a thought"""
+    objective: Literal["nll", "clipped", "pair"] = "nll"
+    """nll: weighted log-likelihood; clipped: PPO's ratio clipping; pair: logistic loss of best against worst"""
+    updates: int = 1
+    """updates on each round's samples"""
+    clip_ratio: float = 0.2
+    """with --objective clipped"""
+    beta: float = 0.1
+    """with --objective pair"""
+    kl: float = 0.0
+    """weight of the KL divergence to the policies as they were before the first round"""
+    lr: float = 3e-4
+    """learning rate of both policies"""
+    weight_decay: float = 0.0
+    """AdamW's weight decay, on matrices alone"""
+    clip: float = 1.0
+    """largest gradient norm"""
+    seed: int = 0
+    """of first weights, questions and samples"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """where to train"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on CUDA, fp32 elsewhere"""
+    track: str | None = None
+    """also report to trackio, tensorboard or wandb"""
+    eval_every: int = 10
+    """rounds between looks at held-out questions; 0 for none but the first and last"""
+    eval_questions: int = 200
+    """held-out questions a look, answered greedily"""
+    final_questions: int = 1000
+    """held-out questions in the final evaluation"""
+    checkpoint_every: int = 10
+    """rounds between checkpoints; 0 for one at the end alone"""
+    out: str | None = None
+    """run folder; by default runs/split-DATE-TIME"""
+
+
+@dataclass
+class PlanConfig:
+    """How many thoughts a question and answers a thought estimate thoughts best, for a budget of tokens a question."""
+
+    run: str | None = None
+    """a split's run folder, whose metrics give what is not given here"""
+    last: int = 10
+    """how many of its last rounds to measure by"""
+    thought_variance: float | None = None
+    """variance of scores between the thoughts of a question"""
+    answer_variance: float | None = None
+    """variance of scores between the answers of a thought"""
+    thought_cost: float | None = None
+    """tokens that a thought costs: its own, and what the face reads to answer it"""
+    answer_cost: float | None = None
+    """tokens that an answer costs"""
+    budget: float | None = None
+    """tokens a question"""
+
+
 def sizes_of(sizes: list[Size]) -> tuple[tuple[int, int], ...]:
     """Sizes as (rows, cols) pairs."""
     return tuple((size, size) if isinstance(size, int) else (size[0], size[1]) for size in sizes)

@@ -104,8 +104,8 @@ def attempts(policy: Policy, items: Iterable[Item], batch: int = 256) -> Iterato
     while chunk := list(islice(todo, batch)):
         cells = max(item.question.lattice.passages[0].size for item in chunk)
         written = continue_prompts(
-            policy.model, [item.prompt for item in chunk], stop={ends}, max_new=cells + 2 + SPARE_TOKENS,
-            pad_token_id=policy.pad_token_id,
+            policy.model, [item.prompt for item in chunk], stop=lambda tokens: tokens[-1] == ends,
+            max_new=cells + 2 + SPARE_TOKENS, pad_token_id=policy.pad_token_id,
         )  # fmt: skip
         for item, continuation in zip(chunk, written, strict=True):
             yield read_attempt(item, tokenizer.convert_ids_to_tokens(continuation.tokens))

@@ -84,17 +84,22 @@ def load_grader(path: str, **options: Any) -> Grader:
 
     options: Grader's other fields. Raises InputError for a path that does not lead to something that can be called.
     """
+    return Grader(load_function(path, "grader"), **{"name": path, **options})
+
+
+def load_function(path: str, field: str) -> Callable[..., Any]:
+    """The function at `package.module:function`. Raises InputError, naming the field, if the path leads to none."""
     module, _, function = path.partition(":")
     form = "expected package.module:function, installed or in a folder on PYTHONPATH"
     if not all(part.isidentifier() for part in (*module.split("."), function)):
-        raise InputError(f"grader: {_show(path)} is no import path; {form}")
+        raise InputError(f"{field}: {_show(path)} is no import path; {form}")
     try:
         found = getattr(importlib.import_module(module), function)
     except Exception as error:
-        raise InputError(f"grader: {_show(path)} cannot be imported: {_show(error)}; {form}") from error
+        raise InputError(f"{field}: {_show(path)} cannot be imported: {_show(error)}; {form}") from error
     if not callable(found):
-        raise InputError(f"grader: {_show(path)} is {_show(found)}, which cannot be called; {form}")
-    return Grader(found, **{"name": path, **options})
+        raise InputError(f"{field}: {_show(path)} is {_show(found)}, which cannot be called; {form}")
+    return found
 
 
 def grade(graders: Sequence[Grader], prompts: Sequence[Any], completions: Sequence[str], columns: Columns) -> Scores:

@@ -41,6 +41,7 @@ class Learner:
         self.policy, self.clip = policy, clip
         self.accelerator = accelerator or Accelerator(cpu=policy.model.device.type == "cpu")
         reads_trees(policy.model)
+        policy.activate()  # an adapter is the part of its model that learns
         policy.model.train()
         trained = [p for p in policy.model.parameters() if p.requires_grad]
         groups = [
@@ -81,7 +82,11 @@ class Learner:
 
     def save(self, folder: Path, state: dict) -> None:
         """Fills `folder` with all that an exact resume needs: weights, optimizer, random state and the caller's."""
-        self.policy.save_into(folder / "model")
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.policy.adapter:
+            save_file(self._trained(), folder / "adapter.safetensors")
+        else:
+            self.policy.save_into(folder / "model")
         tensors, scalars = {}, {}
         for i, values in self.optimizer.state_dict()["state"].items():
             for name, value in values.items():
@@ -93,11 +98,20 @@ class Learner:
         save_file(tensors, folder / "optimizer.safetensors")
         (folder / "state.json").write_text(json.dumps({**state, "optimizer": scalars}))
 
+    def _trained(self) -> dict[str, Tensor]:
+        self.policy.activate()
+        return {name: p.data for name, p in self.policy.model.named_parameters() if p.requires_grad}
+
     def load(self, folder: Path) -> dict:
         """Takes up where `save` left off, and returns the caller's state."""
         saved = json.loads((folder / "state.json").read_text())
-        loaded = Policy.load(folder / "model").model.state_dict()
-        self.policy.model.load_state_dict({name: value for name, value in loaded.items()})
+        if self.policy.adapter:
+            with torch.no_grad():
+                kept = load_file(folder / "adapter.safetensors")
+                for name, value in self._trained().items():
+                    value.copy_(kept[name])
+        else:
+            self.policy.model.load_state_dict(Policy.load(folder / "model").model.state_dict())
         tensors = load_file(folder / "optimizer.safetensors")
         torch.set_rng_state(tensors.pop("rng"))
         state: dict[int, dict] = {}

@@ -38,5 +38,38 @@ def graded_nll(model: nn.Module, batch: TreeBatch, detour_cost: float = 0.5, wal
     return -optimal_S + detour_cost * valid_S + wall_cost * wall_S
 
 
+def clipped(nll_S: Tensor, before_S: Tensor, weights_S: Tensor, clip: float = 0.2) -> Tensor:
+    """PPO's clipped objective for several updates on one round of samples. A scalar.
+
+    before_S: the tokens' negative log-likelihoods under the policy that sampled them; weights_S take the place of
+    advantages. Source: Schulman et al., "Proximal Policy Optimization Algorithms" (2017), equation 7.
+    """
+    ratio_S = (before_S - nll_S).exp()
+    return -torch.minimum(ratio_S * weights_S, ratio_S.clamp(1 - clip, 1 + clip) * weights_S).sum()
+
+
+def paired(nll_S: Tensor, reference_S: Tensor, weights_S: Tensor, trees_S: Tensor, beta: float = 0.1) -> Tensor:
+    """Logistic loss on the spans pushed towards against those pushed away from, tree by tree. A scalar, in nats.
+
+    reference_S: negative log-likelihoods under a frozen policy. trees_S: which tree each token belongs to; only trees
+    with weights of both signs count. With one span of weight 1 and one of -1 this is the direct preference loss.
+    Source: Rafailov et al., "Direct Preference Optimization" (2023), equation 7.
+    """
+    count = int(trees_S.max()) + 1 if len(trees_S) else 0
+    zeros = nll_S.new_zeros(count)
+    margin = zeros.index_add(0, trees_S, weights_S.to(nll_S.dtype) * (reference_S - nll_S))
+    signs = [zeros.index_add(0, trees_S, (sign * weights_S > 0).to(nll_S.dtype)) > 0 for sign in (1, -1)]
+    return (-F.logsigmoid(beta * margin) * (signs[0] & signs[1])).sum()
+
+
+def kl_to(nll_S: Tensor, reference_S: Tensor) -> Tensor:
+    """An estimate of KL(policy || reference) from each sampled token, never negative: kl_S, in nats.
+
+    Source: Schulman, "Approximating KL Divergence" (2020), the estimator called k3.
+    """
+    log_ratio_S = nll_S - reference_S
+    return log_ratio_S.exp() - 1 - log_ratio_S
+
+
 def _upcast(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

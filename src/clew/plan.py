@@ -1,10 +1,14 @@
 """How many thoughts, how many answers: variance components of nested scores, and the best use of a budget."""
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from clew.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Components:
     """variance between the answers of a thought"""
 
     def reliability(self, k: float) -> float:
-        """The share of the variance of a thought's mean over k answers that is the thought's own; 0 if there is none."""
+        """The share of the variance of a thought's mean over k answers that is its own; 0 if there is none."""
         total = self.thought + self.answer / k
         return self.thought / total if total > 0 else 0.0
 
@@ -43,6 +47,25 @@ def variance_components(scores_QNK: ArrayLike) -> Components:
     spread = float(np.nanvar(means_Q, ddof=1)) if (n_Q > 0).sum() > 1 else 0.0
     question = max(0.0, spread - float(noise_Q[n_Q > 0].mean()) if (n_Q > 0).any() else 0.0)
     return Components(question, thought, answer)
+
+
+def measured_run(run: Path, last: int) -> tuple[Components, tuple[float, float, float]]:
+    """What the last rounds of a split measured: its components, and the costs in tokens of a thought, of an answer and
+    of all samples of a question. InputError if the folder holds no rounds."""
+    try:
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        rounds = [line for line in lines if line["step"] > 0][-last:]
+        parts = [np.mean([line[f"var_{part}"] for line in rounds]) for part in ("questions", "thoughts", "answers")]
+        costs = np.mean([(line["thought_tokens"] + line["face_prompted"] * line["thought_tokens"]
+                          / line["shoggoth_sampled"], line["answer_tokens"]) for line in rounds], axis=0)  # fmt: skip
+        budget = np.mean([line["n"] * (costs[0] + line["k"] * costs[1]) for line in rounds])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(
+            f"run: {run} holds no rounds of a split to measure ({type(error).__name__}: {error})"
+        ) from None
+    if not rounds:
+        raise InputError(f"run: {run} holds no rounds of a split yet")
+    return Components(*map(float, parts)), (float(costs[0]), float(costs[1]), float(budget))
 
 
 def _between(means_QN: np.ndarray, answer: float, k_QN: np.ndarray) -> float:

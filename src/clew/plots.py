@@ -125,3 +125,76 @@ def _save(figure: Any, out: Path) -> None:
     figure.savefig(beside, format="png")
     plt.close(figure)
     beside.replace(out)
+
+
+def split_curves(metrics: Path, out: Path) -> None:
+    """Scores, held-out scores and thought lengths against rounds."""
+    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    rounds = [row for row in rows if row["step"] > 0]
+    looks = [row for row in rows if "held_out_score" in row]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+        axes[0].plot(
+            [row["step"] for row in rounds], [row["score"] for row in rounds], color=GREY, lw=1, label="sampled"
+        )
+        for name, color in (("score", BLUE), ("optimal", GOLD)):
+            if looks and f"held_out_{name}" in looks[0]:
+                axes[0].plot([row["step"] for row in looks], [row[f"held_out_{name}"] for row in looks], color=color,
+                             marker="o", ms=3, label=f"held-out {name}")  # fmt: skip
+        axes[0].set(xlabel="round", title="Score")
+        axes[0].legend(frameon=False)
+        axes[1].plot([row["step"] for row in rounds], [row["thought_tokens"] for row in rounds], color=GREY, lw=1)
+        axes[1].plot([row["step"] for row in looks], [row["held_out_thought_tokens"] for row in looks], color=BLUE,
+                     marker="o", ms=3)  # fmt: skip
+        axes[1].set(xlabel="round", title="Thought length (tokens)", ylim=(0, None))
+        _save(figure, out)
+
+
+def tree_of_samples(sample: dict[str, Any], out: Path, most: int = 60) -> None:
+    """One question's tree: its thoughts with their weights, each with its answers, their scores and weights.
+
+    Gold earns weight, red is pushed away, grey says nothing; a bar is as long as the weight.
+    """
+    thoughts = sample["thoughts"]
+    answers = sum(len(thought["answers"]) for thought in thoughts)
+    largest = [max([abs(one["weight"]) for one in many] + [1e-9]) for many in
+               (thoughts, [a for thought in thoughts for a in thought["answers"]])]  # fmt: skip
+    with plt.rc_context({**STYLE, "axes.grid": False, "font.family": "monospace", "font.size": 7}):
+        figure, ax = plt.subplots(figsize=(13, 0.6 + 0.19 * (answers + 0.8 * len(thoughts))))
+        ax.axis("off")
+        y = 0.0
+        ax.text(0, y + 1.4, _clip(sample["prompt"], 190), fontsize=7, color=INK)
+        middle = 0.0
+        for thought in thoughts:
+            height = len(thought["answers"])
+            middle = y - (height - 1) / 2
+            color = _weight_color(thought["weight"])
+            ax.plot([0, 1.5], [0, middle], color=color, lw=1.2)
+            ax.text(1.7, middle + 0.1, _clip(thought["text"], most), color=color, va="center")
+            ax.text(1.7, middle - 0.75, f"{thought['tokens']} tokens, weight {thought['weight']:+.2f}", color=color,
+                    va="center", fontsize=6)  # fmt: skip
+            _bar(ax, 1.7, middle - 1.15, thought["weight"] / largest[0], color)
+            for answer in thought["answers"]:
+                shade = _weight_color(answer["weight"])
+                ax.plot([25, 26], [middle, y], color=shade, lw=1)
+                ax.text(26.2, y, f"{answer['score']:.2f}  {answer['weight']:+.2f}  {_clip(answer['text'], most)}",
+                        color=shade, va="center")  # fmt: skip
+                _bar(ax, 26.2, y - 0.45, answer["weight"] / largest[1], shade)
+                y -= 1
+            y -= 0.8
+        ax.set(xlim=(-0.5, 52), ylim=(y, 2.2))
+        _save(figure, out)
+
+
+def _bar(ax: Axes, x: float, y: float, share: float, color: str) -> None:
+    ax.plot([x, x + 3 * abs(share)], [y, y], color=color, lw=2, solid_capstyle="butt")
+
+
+def _weight_color(weight: float) -> str:
+    return "#a87808" if weight > 0 else RED if weight < 0 else GREY
+
+
+def _clip(text: str, most: int) -> str:
+    # What a model wrote is shown, never obeyed: no control characters, no mathtext.
+    shown = "".join(c if c.isprintable() else "·" for c in text).replace("$", r"\$")
+    return shown if len(shown) <= most else shown[: most - 1] + "…"

@@ -1,5 +1,6 @@
 """Policies: a causal language model with its tokenizer. Build, load, save."""
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,13 @@ class Policy:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    adapter: str | None = None
+    """which of the model's LoRA adapters is this policy; None for a model of its own"""
+
+    def activate(self) -> None:
+        """Makes the model act, and learn, as this policy."""
+        if self.adapter:
+            self.model.set_adapter(self.adapter)  # type: ignore[operator]
 
     @property
     def pad_token_id(self) -> int:
@@ -81,12 +89,32 @@ class Policy:
             self.save_into(part)
 
     def save_into(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
+        """Fills a folder; an adapter is merged into its base, so that any tool can open the result."""
+        model = self.model
+        if self.adapter:
+            self.activate()
+            model = copy.deepcopy(model).merge_and_unload(adapter_names=[self.adapter])  # type: ignore[operator]
+        model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         # The attention that reads trees is this process's business; others load the folder with their own.
         config = json.loads((folder / "config.json").read_text())
         if config.pop("attn_implementation", None) or config.pop("_attn_implementation", None):
             (folder / "config.json").write_text(json.dumps(config, indent=2))
+
+
+def with_adapters(base: Policy, names: tuple[str, ...], rank: int, seed: int = 0) -> list[Policy]:
+    """Policies that share one frozen base and differ in their LoRA adapters, on all its linear layers."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise InputError('policies: adapters need peft: pip install "clew[adapters]"') from None
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = get_peft_model(base.model, config, adapter_name=names[0])
+        for name in names[1:]:
+            model.add_adapter(name, config)
+    return [Policy(model, base.tokenizer, name) for name in names]  # type: ignore[arg-type]
 
 
 def model_folder(folder: str | Path) -> Path:

@@ -70,7 +70,8 @@ class PromptWorld:
     """
 
     def __init__(
-        self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, delimiters: tuple[str, str] = ("<think>", "</think>"),
+        self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase,
+        delimiters: tuple[str, str] = ("<think>", "</think>"),
         max_thought: int = 256, max_answer: int = 128,
     ):  # fmt: skip
         if not all(delimiters):
@@ -81,7 +82,9 @@ class PromptWorld:
         held_out = [self._digest(row) % 10 == 0 for row in rows]
         if len(rows) > 1 and len(set(held_out)) == 1:  # too few rows for the hash to fall on both sides
             held_out[min(range(len(rows)), key=lambda i: self._digest(rows[i]))] = not held_out[0]
-        self._rows = {side: [row for row, out in zip(rows, held_out, strict=True) if out == side] for side in (False, True)}
+        self._rows = {
+            side: [row for row, out in zip(rows, held_out, strict=True) if out == side] for side in (False, True)
+        }
         if not self._rows[False] or not self._rows[True]:
             raise InputError(f"prompts: {len(rows)} rows are too few to hold some out; two are the least")
 
@@ -125,5 +128,7 @@ class PromptWorld:
     def default_grader(self) -> Callable[..., list[float]] | None:
         return None
 
-    def measure(self, asked: Sequence[Asked], thoughts: Sequence[str], answers: Sequence[str]) -> dict[str, list[float]]:
+    def measure(
+        self, asked: Sequence[Asked], thoughts: Sequence[str], answers: Sequence[str]
+    ) -> dict[str, list[float]]:
         return {}

@@ -1,6 +1,6 @@
 """Sampling with prefixes read once: a prompt goes through the model a single time, however often it is continued."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ def continue_prompts(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     *,
-    stop: Collection[int],
+    stop: Callable[[list[int]], bool],
     max_new: int,
     pad_token_id: int,
     copies: int = 1,
@@ -36,8 +36,9 @@ def continue_prompts(
 ) -> list[Continuation]:
     """`copies` continuations of each prompt, those of one prompt side by side.
 
-    temperature 0 is greedy; otherwise `seeds` holds one number a prompt, and copy j of prompt i draws from the stream
-    (seeds[i], j), whatever else is in the batch. Rows that have stopped leave the batch.
+    stop: told a continuation's tokens so far, says whether it is over. temperature 0 is greedy; otherwise `seeds` holds
+    one number a prompt, and copy j of prompt i draws from the stream (seeds[i], j), whatever else is in the batch. Rows
+    that have stopped leave the batch.
     """
     was_training = model.training
     model.eval()
@@ -78,7 +79,7 @@ def continue_prompts(
         for row, token, logp in zip(alive, picked, logp_BV.gather(1, choice_B[:, None])[:, 0].tolist(), strict=True):
             written[row].append(token)
             logps[row].append(logp)
-            stopped[row] = token in stop
+            stopped[row] = stop(written[row])
         keep = [i for i, row in enumerate(alive) if not stopped[row]]
         if not keep or step + 1 == max_new:
             break

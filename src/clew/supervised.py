@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from clew import evaluate as ev
 from clew.config import (
+    SplitConfig,
     TrainConfig,
     check_positive,
     folder_written_whole,
@@ -52,7 +53,7 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
         raise InputError("out: a run needs a folder")
     out = Path(config.out)
     stream = checked_stream(config)
-    accelerator = _accelerator(config, out)
+    accelerator = accelerator_for(config, out)
     policy = _first_policy(config, accelerator.device)
     with run_folder(out, resume, accelerator.is_main_process):
         learner = Learner(policy, config.lr, config.weight_decay, config.clip, accelerator=accelerator)
@@ -60,7 +61,7 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
         state = learner.load(checkpoint) if checkpoint else {"step": 0, "seconds": 0.0}
         if accelerator.is_main_process:
             write_config(out / "config.yaml", config)
-            _keep_metrics(out / "metrics.jsonl", state["step"])
+            keep_metrics(out / "metrics.jsonl", state["step"])
         if config.track:
             accelerator.init_trackers(out.name, config=_flat(asdict(config)))
         try:
@@ -203,7 +204,7 @@ def _first_policy(config: TrainConfig, device: torch.device) -> Policy:
     return policy
 
 
-def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
+def accelerator_for(config: TrainConfig | SplitConfig, out: Path) -> Accelerator:
     device = pick_device(config.device)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
     try:
@@ -241,17 +242,22 @@ def latest_checkpoint(out: Path) -> Path | None:
     return whole[-1] if whole else None
 
 
+def drop_old_checkpoints(out: Path) -> None:
+    """Keeps the newest few."""
+    for old in sorted((out / "checkpoints").glob("step-*"))[:-CHECKPOINTS_KEPT]:
+        (old / "state.json").unlink(missing_ok=True)  # no longer whole, should the removal be cut short
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def _checkpoint(out: Path, learner: Learner, state: dict[str, Any]) -> None:
     if learner.accelerator.is_main_process:
         with folder_written_whole(out / "checkpoints" / f"step-{state['step']:06d}") as part:
             learner.save(part, state)
-        for old in sorted((out / "checkpoints").glob("step-*"))[:-CHECKPOINTS_KEPT]:
-            (old / "state.json").unlink(missing_ok=True)  # no longer whole, should the removal be cut short
-            shutil.rmtree(old, ignore_errors=True)
+        drop_old_checkpoints(out)
     learner.accelerator.wait_for_everyone()
 
 
-def _keep_metrics(path: Path, step: int) -> None:
+def keep_metrics(path: Path, step: int) -> None:
     """Drops the lines that a killed run wrote after its last checkpoint, a torn one included."""
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

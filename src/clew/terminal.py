@@ -92,6 +92,18 @@ def show_report(console: Console, report: dict[str, Any]) -> None:
         console.print(table)
 
 
+def show_split(console: Console, result: dict[str, Any]) -> None:
+    """A split's final evaluation beside that of its warm start."""
+    after, before = result["after"], result["before"]
+    table = Table(title=f"{after['mazes']} held-out questions, one greedy thought and answer each; 95% intervals")
+    for column in ("", "warm start", "trained"):
+        table.add_column(column, justify="right" if column else "left")
+    for name in after:
+        if isinstance(after[name], dict):
+            table.add_row(name.replace("_", " "), _number(before[name]), _number(after[name]))
+    console.print(table)
+
+
 def _percent(figure: dict[str, float]) -> str:
     return f"{100 * figure['value']:.1f}% [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
 
@@ -113,13 +125,13 @@ class TrainingProgress:
     def __init__(self, console: Console):
         self.console = console
         self.bar = Progress(
-            TextColumn("[bold]training[/]"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[figures]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             console=console,
         )  # fmt: skip
         self.task = self.bar.add_task("", total=1.0, figures="")
         self.exact = ""
-        self.lines = 0
+        self.phase = ""
 
     def __enter__(self) -> "TrainingProgress":
         if self.console.is_terminal:
@@ -132,9 +144,22 @@ class TrainingProgress:
     def __call__(self, values: dict[str, Any]) -> None:
         if "held_out_exact" in values:
             self.exact = f"  held-out exact {values['held_out_exact']:.1%}"
-        figures = (f"step {values['step']}  loss {values['loss']:.3f}{self.exact}"
-                   f"  {values['paths_per_second']:.0f} paths/s")  # fmt: skip
-        self.bar.update(self.task, completed=values["progress"], figures=figures)
-        if not self.console.is_terminal and ("held_out_exact" in values or self.lines == 0):
-            self.console.print(f"{values['progress']:4.0%}  {figures}", highlight=False)
-            self.lines += 1
+        if "held_out_score" in values:
+            self.exact = f"  held-out score {values['held_out_score']:.3f}"
+            if "held_out_optimal" in values:
+                self.exact += f", optimal {values['held_out_optimal']:.1%}"
+        if "score" in values:
+            figures = (
+                f"round {values['step']}  score {values['score']:.3f}  {values['thought_tokens']:.1f} tokens a thought"
+            )
+        else:
+            figures = f"step {values['step']}" + (f"  loss {values['loss']:.3f}" if "loss" in values else "")
+        figures += self.exact
+        if "paths_per_second" in values:
+            figures += f"  {values['paths_per_second']:.0f} paths/s"
+        phase = values.get("phase", "training")
+        self.bar.update(self.task, description=f"[bold]{phase}[/]", completed=values["progress"], figures=figures)
+        looked = any(name.startswith("held_out") for name in values)
+        if not self.console.is_terminal and (looked or phase != self.phase):
+            self.console.print(f"{phase} {values['progress']:4.0%}  {figures}", highlight=False)
+        self.phase = phase

@@ -48,6 +48,23 @@ class SpanTree:
         return [float(weight) for weight in self.weight]  # type: ignore[union-attr]
 
 
+def only(tree: SpanTree, *roles: Role) -> SpanTree:
+    """The tree with every weight but those of `roles` set to 0."""
+    children = [only(child, *roles) for child in tree.children]
+    return replace(tree, weight=tree.weight if tree.role in roles else 0.0, children=children)
+
+
+def pruned(tree: SpanTree) -> SpanTree | None:
+    """The tree without the branches that nothing is learnt from; None if nothing is left."""
+    children = [kept for child in tree.children if (kept := pruned(child))]
+    return replace(tree, children=children) if children or any(tree.weights()) else None
+
+
+def spans_of(tree: SpanTree, role: Role) -> list[SpanTree]:
+    """The topmost spans of a role, with what continues them."""
+    return [tree] if tree.role == role else [span for child in tree.children for span in spans_of(child, role)]
+
+
 @dataclass(frozen=True)
 class TreeLayout:
     """How attention reads a packed row: its segments (runs without a fork) level by level, as index grids.

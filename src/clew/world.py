@@ -56,6 +56,8 @@ class World(Protocol):
         """The world's own reward function, None if it has none."""
         ...
 
-    def measure(self, asked: Sequence[Asked], thoughts: Sequence[str], answers: Sequence[str]) -> dict[str, list[float]]:
+    def measure(
+        self, asked: Sequence[Asked], thoughts: Sequence[str], answers: Sequence[str]
+    ) -> dict[str, list[float]]:
         """Named figures of each sample for the logs (whether an answer is optimal, say); never used as credit."""
         ...

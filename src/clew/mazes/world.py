@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from clew.mazes import vocab
-from clew.mazes.grading import grade_path
+from clew.mazes.grading import PathGrade, grade_path
 from clew.mazes.lattice import Question
 from clew.mazes.questions import MazeStream
 from clew.mazes.traces import search_steps, trace, trace_tokens
@@ -14,13 +14,13 @@ from clew.world import Asked
 HELD_OUT_STREAM, DEMONSTRATION_STREAM = 3, 4
 
 
-def path_score(prompts: list[str], completions: list[str], lattice: list, target: list, origin: list, **_: Any) -> list[float]:
+def path_score(completions: list[str], lattice: list, origin: list, target: list, **_: Any) -> list[float]:
     """The default grader: a path's score in [0, 1] (design, section 7)."""
     questions = [Question(*asked) for asked in zip(lattice, origin, target, strict=True)]
     return [_grade(question, text).score for question, text in zip(questions, completions, strict=True)]
 
 
-def _grade(question: Question, text: str):
+def _grade(question: Question, text: str) -> PathGrade:
     _, cells, ended = vocab.answer_cells(text.split())
     return grade_path(question, cells, ended)
 
@@ -87,11 +87,11 @@ class MazeWorld:
     def default_grader(self) -> Callable[..., list[float]]:
         return path_score
 
-    def measure(self, asked: Sequence[Asked], thoughts: Sequence[str], answers: Sequence[str]) -> dict[str, list[float]]:
+    def measure(
+        self, asked: Sequence[Asked], thoughts: Sequence[str], answers: Sequence[str]
+    ) -> dict[str, list[float]]:
         grades = [_grade(Question(**one.columns), text) for one, text in zip(asked, answers, strict=True)]
         return {
             "optimal": [float(grade.optimal) for grade in grades], "valid": [float(grade.valid) for grade in grades],
             "search_steps": [float(search_steps(text)) for text in thoughts],
         }  # fmt: skip
-
-

@@ -1,0 +1,368 @@
+"""Loop 2: sample, grade, credit, update, for a shoggoth that writes thoughts and a face that writes answers."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from clew import plots
+from clew import samples as sm
+from clew.config import (
+    SplitConfig,
+    check_positive,
+    folder_written_whole,
+    sizes_of,
+    write_atomically,
+    write_config,
+    write_json,
+)
+from clew.errors import InputError
+from clew.evaluate import Tally, provenance
+from clew.learner import Learner, Objective, learning_rate
+from clew.losses import clipped, kl_to, paired, token_nll, weighted_nll
+from clew.plan import Components, best_allocation
+from clew.policy import Policy, with_adapters
+from clew.supervised import (
+    accelerator_for,
+    drop_old_checkpoints,
+    keep_metrics,
+    latest_checkpoint,
+    run_folder,
+)
+from clew.tree import TreeBatch
+from clew.world import World
+
+Report = Callable[[dict[str, Any]], None]
+PLAN_EVERY = 5
+SHOGGOTH, FACE = ("thought",), ("answer",)
+
+
+def roots_S(batch: TreeBatch) -> Tensor:
+    """Which tree each supervised token belongs to: int64 (S,)."""
+    return ((batch.parents_BT[0] < 0).cumsum(0) - 1)[batch.supervised_S]
+
+
+def objective_for(
+    config: SplitConfig, before_S: Tensor | None, reference_S: Tensor | None, notes: dict[str, float]
+) -> Objective:
+    """The config's objective as one scalar of a batch; leaves the KL divergence to the reference in `notes`."""
+
+    def objective(model: nn.Module, batch: TreeBatch) -> Tensor:
+        nll_S = token_nll(model, batch)
+        weights_S = batch.weights_S.to(nll_S.dtype)
+        if config.objective == "clipped" and before_S is not None:
+            loss = clipped(nll_S, before_S, weights_S, config.clip_ratio)
+        elif config.objective == "pair" and reference_S is not None:
+            trees_S = roots_S(batch)
+            # Weights are shares of the round; a pair wants each of its two sides whole.
+            share_S = nll_S.new_zeros(int(trees_S.max()) + 1).index_reduce(0, trees_S, weights_S.abs(), "amax")[trees_S]
+            loss = paired(nll_S, reference_S, weights_S / share_S, trees_S, config.beta) / config.questions
+        else:
+            loss = (nll_S * weights_S).sum()
+        if reference_S is not None:
+            kl = kl_to(nll_S, reference_S).mean()
+            notes["kl"] = kl.item()
+            loss = loss + config.kl * kl
+        return loss
+
+    return objective
+
+
+def learn(
+    config: SplitConfig, learner: Learner, reference: Policy | None, batch: TreeBatch | None, lr: float
+) -> dict[str, float]:
+    """All updates of one policy on a round's batch; returns its figures."""
+    if batch is None:
+        return {"loss": 0.0, "tokens_read": 0.0}
+    learner.policy.activate()
+    batch = batch.to(learner.accelerator.device)
+    notes: dict[str, float] = {}
+    with torch.no_grad():
+        before_S = token_nll(learner.policy.model, batch) if config.objective == "clipped" else None
+        reference_S = token_nll(reference.model, batch) if reference else None
+    figures: dict[str, float] = {}
+    for _ in range(config.updates):
+        figures = learner.update(batch, objective_for(config, before_S, reference_S, notes), lr)
+    weight = batch.weights_S.abs().double()
+    return {**figures, **notes, "tokens_read": float(batch.tokens_BT.numel() * config.updates),
+            "effective_tokens": float(weight.sum() ** 2 / (weight**2).sum())}  # fmt: skip
+
+
+@dataclass
+class Team:
+    """Who plays which role, and who learns it. With one policy both are the same."""
+
+    shoggoth: Learner
+    face: Learner
+
+    def members(self) -> dict[str, tuple[Learner, tuple[str, ...]]]:
+        """Each learner with the roles that it plays."""
+        if self.shoggoth is self.face:
+            return {"shoggoth": (self.shoggoth, SHOGGOTH + FACE)}
+        return {"shoggoth": (self.shoggoth, SHOGGOTH), "face": (self.face, FACE)}
+
+
+def split(config: SplitConfig, resume: bool = False, report: Report = lambda values: None) -> dict[str, Any]:
+    """Runs `config` in its folder `config.out`, and returns the final evaluation beside that of the warm start.
+
+    resume: go on from the folder's last checkpoint. InputError for a config that cannot be used; GraderError for a
+    grader that fails, with all finished rounds kept.
+    """
+    if config.out is None:
+        raise InputError("out: a run needs a folder")
+    out = Path(config.out)
+    _check(config)
+    world = world_of(config)
+    graders, rule = sm.graders_of(config, world), sm.rule_of(config)
+    accelerator = accelerator_for(config, out)
+    with run_folder(out, resume, accelerator.is_main_process):
+        write_config(out / "config.yaml", config)
+        if not (out / "warm").is_dir():
+            warm_start(config, world, accelerator, out, report)
+        policies = _policies(config, world, out / "warm", accelerator.device)
+        needed = config.kl > 0 or config.objective == "pair"
+        references = _policies(config, world, out / "warm", accelerator.device) if needed else None
+        learners = [Learner(p, config.lr, config.weight_decay, config.clip, accelerator=accelerator) for p in policies]
+        team = Team(learners[0], learners[-1])
+        state: dict[str, Any] = {"step": 0, "seconds": 0.0, "shape": [config.thoughts, config.answers], "recent": []}
+        if resume and (checkpoint := latest_checkpoint(out)):
+            for name, (learner, _) in team.members().items():
+                learner.load(checkpoint / name)
+            state = json.loads((checkpoint / "state.json").read_text())
+        keep_metrics(out / "metrics.jsonl", state["step"])
+        if config.track:
+            accelerator.init_trackers(out.name)
+        loop = _Loop(config, world, graders, rule, team, references, out, accelerator, report)
+        try:
+            loop.run(state)
+        finally:
+            accelerator.end_training()
+        return loop.finish()
+
+
+def world_of(config: SplitConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> World:
+    """The world that a config asks in: its prompts, or mazes."""
+    if config.prompts is None:
+        from clew.mazes.world import MazeWorld
+
+        mazes = config.mazes
+        world: World = MazeWorld(sizes_of(mazes.sizes), tuple(mazes.generators), mazes.p, config.seed, config.traces,
+                                 mazes.branches)  # fmt: skip
+    else:
+        from clew.prompts import PromptWorld, read_rows
+
+        if tokenizer is None and config.model is None:
+            raise InputError("model: prompts need a model folder to start from")
+        tokenizer = tokenizer or Policy.load(_start(config.model or "", "shoggoth")).tokenizer
+        world = PromptWorld(read_rows(config.prompts), tokenizer, config.delimiters)
+    world.max_thought = config.max_thought or world.max_thought
+    world.max_answer = config.max_answer or world.max_answer
+    return world
+
+
+def _check(config: SplitConfig) -> None:
+    check_positive(config, "questions", "thoughts", "answers", "lr", "warmup_lr", "clip", "updates", "beta", "top_p",
+                   "temperature", "rank", "eval_questions", "final_questions", "time_limit", "max_thought",
+                   "max_answer", "clip_ratio", "mazes.per_step")  # fmt: skip
+    check_positive(config, "rounds", "warmup_steps", "kl", "length_cost", "weight_decay", "eval_every",
+                   "checkpoint_every", zero=True)  # fmt: skip
+    if config.top_p > 1:
+        raise InputError(f"top_p: {config.top_p} is more than 1")
+    if config.thoughts * config.answers < 2:
+        raise InputError("thoughts, answers: one sample a question has nothing to be compared with")
+
+
+def _start(folder: str, name: str) -> str:
+    """The folder of one policy within that of an earlier split, or the folder itself."""
+    for inner in (name, "shoggoth"):
+        if (Path(folder) / inner).is_dir():
+            return str(Path(folder) / inner)
+    return folder
+
+
+def _first(config: SplitConfig, world: World, name: str, seed: int) -> Policy:
+    if config.model:
+        return Policy.load(_start(config.model, name))
+    return Policy.build(world.tokenizer, config.layers, config.width, config.heads, seed)
+
+
+def warm_start(config: SplitConfig, world: World, accelerator: Accelerator, out: Path, report: Report) -> None:
+    """Imitation: each policy learns its own spans of the world's demonstrations. Leaves them in `out/warm`."""
+    if config.policies == "two":
+        names = {"shoggoth": SHOGGOTH, "face": FACE}
+    else:  # two adapters share a base, and the base is what is warmed up
+        names = {"shoggoth": SHOGGOTH + FACE}
+    with folder_written_whole(out / "warm") as part:
+        for number, (name, roles) in enumerate(names.items()):
+            policy = _first(config, world, name, config.seed + number)
+            policy.model.to(accelerator.device)  # type: ignore[arg-type]
+            learner = Learner(policy, config.warmup_lr, 0.01, config.clip, accelerator=accelerator)
+            for step in range(config.warmup_steps):
+                numbers = range(step * config.mazes.per_step, (step + 1) * config.mazes.per_step)
+                trees = world.demonstrate(numbers)
+                if not trees:
+                    break
+                batch = sm.batch_for(trees, roles, config.face_sees, policy.pad_token_id)
+                assert batch is not None
+                batch.weights_S.div_(batch.weights_S.sum())
+                progress = step / config.warmup_steps
+                rate = learning_rate(config.warmup_lr, step, 100, progress)
+                figures = learner.update(batch, weighted_nll, rate)
+                if step % 10 == 9:
+                    report({"phase": f"warm start, {name}", "step": step + 1, **figures, "progress": progress})
+            accelerator.unwrap_model(learner.model)
+            policy.save_into(part / name)
+
+
+def _policies(config: SplitConfig, world: World, warm: Path, device: torch.device) -> list[Policy]:
+    """The team's policies as the warm start left them: one, or two."""
+    first = Policy.load(warm / "shoggoth")
+    if config.policies == "one":
+        policies = [first]
+    elif config.policies == "adapters":
+        policies = with_adapters(first, ("shoggoth", "face"), config.rank, config.seed)
+    else:
+        policies = [first, Policy.load(warm / "face")]
+    for policy in policies:
+        policy.model.to(device)  # type: ignore[arg-type]
+    return policies
+
+
+@dataclass
+class _Loop:
+    """What a round needs at hand."""
+
+    config: SplitConfig
+    world: World
+    graders: list[Any]
+    rule: sm.Rule
+    team: Team
+    references: list[Policy] | None
+    out: Path
+    accelerator: Accelerator
+    report: Report
+    last: tuple[sm.Samples, sm.Weights] | None = None
+
+    def run(self, state: dict[str, Any]) -> None:
+        config, start, before = self.config, time.monotonic(), state["seconds"]
+        if state["step"] == 0:
+            self.log({"step": 0, "seconds": 0.0, **self.look(config.eval_questions)}, 0.0)
+        while state["step"] < config.rounds:
+            figures = self.round(state)
+            state["step"] += 1
+            state["seconds"] = before + time.monotonic() - start
+            done = state["step"] == config.rounds
+            if config.eval_every and state["step"] % config.eval_every == 0 and not done:
+                figures |= self.look(config.eval_questions)
+            self.log({"step": state["step"], "seconds": round(state["seconds"], 3), **figures},
+                     state["step"] / config.rounds)  # fmt: skip
+            if done or (config.checkpoint_every and state["step"] % config.checkpoint_every == 0):
+                self.checkpoint(state)
+
+    def round(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Sample, grade, credit, update: one round; returns its figures and moves `state` on."""
+        config, world = self.config, self.world
+        first = state["step"] * config.questions
+        numbers = range(first, first + config.questions)
+        # Distinct streams of dice for each question of each round, the same at every resume.
+        seeds = [int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]) for number in numbers]
+        n, k = state["shape"]
+        samples = sm.sample(world, self.team.shoggoth.policy, self.team.face.policy, world.ask(numbers), (n, k),
+                            face_sees=config.face_sees, temperature=config.temperature, top_p=config.top_p,
+                            seeds=seeds)  # fmt: skip
+        weights = sm.credited(config, self.rule, samples, sm.graded(world, self.graders, samples))
+        trees = sm.trees_of(world, samples, weights)
+        figures: dict[str, Any] = sm.figures_of(world, samples, weights)
+        for i, (name, (learner, roles)) in enumerate(self.team.members().items()):
+            batch = sm.batch_for(trees, roles, config.face_sees, learner.policy.pad_token_id)
+            reference = self.references[i] if self.references else None
+            learnt = learn(config, learner, reference, batch, config.lr)
+            figures |= {f"{name}_{key}": value for key, value in learnt.items()}
+        self.last = (samples, weights)
+        if config.allocate == "auto":
+            self.plan(state, figures)
+        return figures
+
+    def plan(self, state: dict[str, Any], figures: dict[str, Any]) -> None:
+        """Every few rounds: the n and k that the recent rounds' variances and token costs ask for, at equal cost."""
+        config = self.config
+        recent = state["recent"] = [
+            *state["recent"],
+            [figures[f"var_{part}s"] for part in ("question", "thought", "answer")],
+        ]
+        if len(recent) < PLAN_EVERY:
+            return
+        thought_cost = figures["thought_tokens"] + figures["face_prompted"] / (config.questions * figures["n"])
+        answer_cost = figures["answer_tokens"]
+        budget = config.thoughts * (thought_cost + config.answers * answer_cost)
+        parts = Components(*np.mean(recent, axis=0).tolist())
+        n, k = best_allocation(parts, thought_cost, answer_cost, budget)
+        state["shape"] = [max(2, n), k]
+        state["recent"] = []
+
+    def look(self, questions: int) -> dict[str, float]:
+        """Greedy answers to held-out questions, as figures."""
+        report = self.evaluate(questions)
+        return {f"held_out_{name}": value["value"] for name, value in report.items() if isinstance(value, dict)}
+
+    def evaluate(self, questions: int) -> dict[str, Any]:
+        """Held-out questions, one greedy thought and one greedy answer each, with 95% intervals."""
+        world, tally = self.world, Tally()
+        for first in range(0, questions, 256):
+            asked = world.ask(range(first, min(questions, first + 256)), held_out=True)
+            samples = sm.sample(world, self.team.shoggoth.policy, self.team.face.policy, asked, (1, 1),
+                                face_sees=self.config.face_sees, temperature=0.0)  # fmt: skip
+            scores = sm.graded(world, self.graders, samples)
+            own = sm.measured(world, samples)
+            for i in range(len(asked)):
+                tally.add({"score": float(scores.face_B[i]), "thought_tokens": float(len(samples.thoughts[i].tokens)),
+                           "answer_tokens": float(len(samples.answers[i].tokens)),
+                           **{name: values[i] for name, values in own.items()}})  # fmt: skip
+        return tally.report()
+
+    def log(self, values: dict[str, Any], progress: float) -> None:
+        if self.accelerator.is_main_process:
+            clean = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+            with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(clean) + "\n")
+            self.report({"phase": "rounds", **values, "progress": progress})
+        self.accelerator.log(values, step=values["step"])
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        with folder_written_whole(self.out / "checkpoints" / f"step-{state['step']:06d}") as part:
+            for name, (learner, _) in self.team.members().items():
+                learner.save(part / name, {})
+            (part / "state.json").write_text(json.dumps(state))
+        drop_old_checkpoints(self.out)
+
+    def finish(self) -> dict[str, Any]:
+        """Policies, final evaluation beside the warm start's, samples and pictures into the run folder."""
+        out, config = self.out, self.config
+        trained = {name: learner.policy for name, (learner, _) in self.team.members().items()}
+        after = self.evaluate(config.final_questions)
+        for name, policy in trained.items():
+            with folder_written_whole(out / name) as part:
+                policy.save_into(part)
+        warm = _policies(config, self.world, out / "warm", self.accelerator.device)
+        learners = [Learner(policy, accelerator=self.accelerator) for policy in warm]
+        self.team = Team(learners[0], learners[-1])
+        before = self.evaluate(config.final_questions)
+        result = {"after": after, "before": before,
+                  "held_out": "questions that no training uses; one greedy thought and answer each",
+                  **provenance()}  # fmt: skip
+        write_json(out / "eval.json", result)
+        if self.last:
+            lines = sm.sample_lines(self.world, *self.last)
+            write_atomically(out / "samples.jsonl", "".join(lines))
+            plots.tree_of_samples(json.loads(lines[0]), out / "plots" / "tree.png")
+        plots.split_curves(out / "metrics.jsonl", out / "plots" / "training.png")
+        return result
