@@ -65,8 +65,12 @@ class TrainConfig:
     """stop after so many steps; with neither steps nor minutes, 2000"""
     minutes: float | None = None
     """stop after so many minutes of training"""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon on the hidden matrices, AdamW on all else (torch 2.9 or newer)"""
+    muon_scale: float = 2.0
+    """Muon's learning rate over AdamW's"""
     lr: float = 2e-3
-    """peak learning rate (AdamW)"""
+    """peak learning rate (of AdamW)"""
     warmup: int = 100
     """steps of linear warm-up"""
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clew.attention import reads_trees
+from clew.errors import InputError
 from clew.losses import weighted_nll
 from clew.policy import Policy
 from clew.tree import TreeBatch
@@ -23,10 +24,11 @@ class LossNotFinite(RuntimeError):
 
 
 class Learner:
-    """AdamW over one policy.
+    """AdamW over one policy; with `muon`, Muon over its hidden matrices at `muon` times the learning rate.
 
     `update` takes the batch's weights as they stand: whoever writes them decides on their scale. Weight decay is on
-    matrices alone.
+    matrices alone. Source of Muon: Jordan et al. (2024), as torch.optim has it, its steps scaled to AdamW's size
+    (Liu et al., "Muon is Scalable for LLM Training", 2025).
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Learner:
         weight_decay: float = 0.01,
         clip: float = 1.0,
         betas: tuple[float, float] = (0.9, 0.95),
+        muon: float = 0.0,
         accelerator: Accelerator | None = None,
     ):
         self.policy, self.clip = policy, clip
@@ -44,12 +47,25 @@ class Learner:
         policy.activate()  # an adapter is the part of its model that learns
         policy.model.train()
         trained = [p for p in policy.model.parameters() if p.requires_grad]
+        ends = {id(p) for m in (policy.model.get_input_embeddings(), policy.model.get_output_embeddings())
+                for p in m.parameters()}  # fmt: skip
+        hidden = [p for p in trained if p.ndim == 2 and id(p) not in ends and muon > 0]
+        rest = [p for p in trained if not any(p is other for other in hidden)]
         groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=betas, fused=True)
-        self.model, self.optimizer = self.accelerator.prepare(policy.model, optimizer)
+        optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=betas, fused=True)
+        ]
+        if hidden:
+            if not hasattr(torch.optim, "Muon"):
+                raise InputError(f"optimizer: muon needs torch 2.9 or newer, and this is {torch.__version__}")
+            optimizers.append(
+                torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            )
+        self.scales = [1.0, muon]
+        self.model, *self.optimizers = self.accelerator.prepare(policy.model, *optimizers)
 
     def update(
         self, batch: TreeBatch, objective: Objective = weighted_nll, lr: float | None = None
@@ -58,20 +74,21 @@ class Learner:
 
         Returns the loss and the gradient's norm before clipping. Raises LossNotFinite, before anything is changed.
         """
-        if lr is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
+        for optimizer, scale in zip(self.optimizers, self.scales, strict=False):
+            for group in optimizer.param_groups if lr is not None else ():
+                group["lr"] = lr * scale
         with self.accelerator.autocast():
             loss = objective(self.model, batch.to(self.accelerator.device))
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         # Data-parallel training averages gradients; the sum is wanted, since weights are already shares of the whole.
         self.accelerator.backward(loss * self.accelerator.num_processes)
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip))  # type: ignore[arg-type]
         total = self.total(loss.item())
         if not (math.isfinite(norm) and math.isfinite(total)):
-            self.optimizer.zero_grad()
+            self.model.zero_grad()
             raise LossNotFinite(f"the loss is {total} and its gradient's norm {norm}")
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return {"loss": total, "grad_norm": norm}
 
     def total(self, value: float) -> float:
@@ -88,12 +105,13 @@ class Learner:
         else:
             self.policy.save_into(folder / "model")
         tensors, scalars = {}, {}
-        for i, values in self.optimizer.state_dict()["state"].items():
-            for name, value in values.items():
-                if isinstance(value, Tensor):
-                    tensors[f"{i}.{name}"] = value.contiguous()
-                else:
-                    scalars[f"{i}.{name}"] = value
+        for number, optimizer in enumerate(self.optimizers):
+            for i, values in optimizer.state_dict()["state"].items():
+                for name, value in values.items():
+                    if isinstance(value, Tensor):
+                        tensors[f"{number}.{i}.{name}"] = value.contiguous()
+                    else:
+                        scalars[f"{number}.{i}.{name}"] = value
         tensors["rng"] = torch.get_rng_state()
         save_file(tensors, folder / "optimizer.safetensors")
         (folder / "state.json").write_text(json.dumps({**state, "optimizer": scalars}))
@@ -114,11 +132,12 @@ class Learner:
             self.policy.model.load_state_dict(Policy.load(folder / "model").model.state_dict())
         tensors = load_file(folder / "optimizer.safetensors")
         torch.set_rng_state(tensors.pop("rng"))
-        state: dict[int, dict] = {}
+        states: list[dict[int, dict]] = [{} for _ in self.optimizers]
         for key, value in [*tensors.items(), *saved.pop("optimizer").items()]:
-            i, name = key.split(".", 1)
-            state.setdefault(int(i), {})[name] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+            number, i, name = key.split(".", 2)
+            states[int(number)].setdefault(int(i), {})[name] = value
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         return saved
 
 

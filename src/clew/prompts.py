@@ -58,7 +58,9 @@ def _read_datasets_folder(folder: Path) -> list[Row]:
     except Exception as error:  # datasets raises many kinds for a folder that it did not write
         raise InputError(f"prompts: {folder} is no datasets folder: {error}") from None
     if not isinstance(data, Dataset):
-        raise InputError(f"prompts: {folder} holds several splits ({', '.join(data)}); give the folder of one")
+        raise InputError(
+            f"prompts: {folder} holds several splits ({', '.join(map(str, data))}); give the folder of one"
+        )
     return data.to_list()
 
 
@@ -117,13 +119,13 @@ class PromptWorld:
 
     def thought_ends(self, tokens: Sequence[int]) -> bool:
         # The closing delimiter may be cut into tokens in several ways, so the text is what counts.
-        return tokens[-1] == self.tokenizer.eos_token_id or self.delimiters[1] in self.tokenizer.decode(tokens[-16:])
+        return tokens[-1] == self.tokenizer.eos_token_id or self.delimiters[1] in self.text(tokens[-16:], special=True)
 
     def answer_ends(self, tokens: Sequence[int]) -> bool:
         return tokens[-1] == self.tokenizer.eos_token_id
 
-    def text(self, tokens: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+    def text(self, tokens: Sequence[int], special: bool = False) -> str:
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=not special))
 
     def default_grader(self) -> Callable[..., list[float]] | None:
         return None

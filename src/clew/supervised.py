@@ -56,7 +56,8 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
     accelerator = accelerator_for(config, out)
     policy = _first_policy(config, accelerator.device)
     with run_folder(out, resume, accelerator.is_main_process):
-        learner = Learner(policy, config.lr, config.weight_decay, config.clip, accelerator=accelerator)
+        learner = Learner(policy, config.lr, config.weight_decay, config.clip, accelerator=accelerator,
+                          muon=config.muon_scale if config.optimizer == "muon" else 0.0)  # fmt: skip
         checkpoint = latest_checkpoint(out) if resume else None
         state = learner.load(checkpoint) if checkpoint else {"step": 0, "seconds": 0.0}
         if accelerator.is_main_process:
@@ -76,7 +77,7 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
 def checked_stream(config: TrainConfig) -> MazeStream:
     """The training stream that a config means; InputError for any of its fields that cannot be used."""
     check_positive(config, "mazes.per_step", "steps", "minutes", "lr", "clip", "log_every", "probe_mazes",
-                   "eval_mazes", "layers", "width", "heads")  # fmt: skip
+                   "eval_mazes", "layers", "width", "heads", "muon_scale")  # fmt: skip
     check_positive(config, "warmup", "weight_decay", "adjacency_weight", "detour_cost", "wall_cost", "probe_every",
                    "checkpoint_every", zero=True)  # fmt: skip
     mazes = config.mazes

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from clew.mazes import vocab
 from clew.mazes.grading import PathGrade, grade_path
 from clew.mazes.lattice import Question
@@ -39,7 +41,7 @@ class MazeWorld:
         self._shown = stream(DEMONSTRATION_STREAM, False, branches)
         self.algorithms = tuple(algorithms)
         side = max_size or self._training.max_size
-        self.tokenizer = vocab.maze_tokenizer(side)
+        self.tokenizer: PreTrainedTokenizerBase = vocab.maze_tokenizer(side)
         cells = max(rows * cols for rows, cols in sizes)
         self.max_thought, self.max_answer = 3 * cells + 2, cells + 4
         self.close_thought = [vocab.THOUGHT_END]
@@ -61,15 +63,16 @@ class MazeWorld:
         for i in indices:
             questions = self._shown.questions(i)
             edges = vocab.shuffled_edges(questions[0].lattice, seed=i)
+            texts = [self._ids(vocab.question_text(question, edges).split()) for question in questions]
+            fork = texts[0].index(vocab.ADJLIST_END) + 1
             children = []
-            for b, question in enumerate(questions):
-                ids = self._ids(vocab.question_text(question, edges).split())
+            for b, (question, ids) in enumerate(zip(questions, texts, strict=True)):
                 thought = trace(question, self.algorithms[(i + b) % len(self.algorithms)], seed=i * len(questions) + b)
-                fork, answer = ids.index(vocab.ADJLIST_END) + 1, ids.index(vocab.PATH_START)
+                answer = ids.index(vocab.PATH_START)
                 answer_span = SpanTree(ids[answer:], "answer", 1.0)
                 thought_span = SpanTree(self._ids(trace_tokens(thought)), "thought", 1.0, [answer_span])
                 children.append(SpanTree(ids[fork:answer], "prompt", 0.0, [thought_span]))
-            trees.append(SpanTree(ids[:fork], "prompt", 0.0, children))
+            trees.append(SpanTree(texts[0][:fork], "prompt", 0.0, children))
         return trees
 
     def _ids(self, words: list[str]) -> list[int]:
