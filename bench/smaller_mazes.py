@@ -31,7 +31,7 @@ def trained(name: str, steps: int, runs: Path) -> Policy:
     if not (out / "eval.json").is_file():
         config = TrainConfig(
             MazeConfig(sizes=[*sizes], branches=8, per_step=8), loss=loss, max_size=LARGEST, steps=steps, lr=2e-3,
-            probe_every=0, eval_mazes=300, out=str(out),
+            optimizer="muon", probe_every=0, eval_mazes=300, out=str(out),
         )  # fmt: skip
         supervised.train(config, resume=(out / "config.yaml").is_file())
     return Policy.load(out)
@@ -54,7 +54,9 @@ def main() -> None:
         policy = trained(name, args.steps, args.runs)
         results[name] = {}
         for size in (*SMALLER, LARGEST):
-            items = ev.balanced_items(((size, size),), ("dfs",), 0.1, args.mazes, seed=0, stream=supervised.EVAL_STREAM)
+            items = ev.balanced_items(
+                policy, ((size, size),), ("dfs",), 0.1, args.mazes, seed=0, stream=supervised.EVAL_STREAM
+            )
             report, _ = ev.evaluate(policy, items)
             kept = ("mazes", "starts_at_once", "exact", "valid", "mean_score")
             results[name][f"{size}x{size}"] = {key: report[key] for key in kept} | {

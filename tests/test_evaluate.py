@@ -3,12 +3,16 @@
 import pytest
 
 from clew import evaluate as ev
+from clew.errors import InputError
 from clew.mazes import MazeStream, Question, grade_path, maze_tokenizer
 from clew.mazes.lattice import Lattice
 from clew.policy import Policy
 
 CORRIDOR = Lattice.from_edges(2, 3, [((0, 0), (0, 1)), ((0, 1), (0, 2)), ((0, 2), (1, 2)), ((0, 0), (1, 0))])
 QUESTION = Question(CORRIDOR, (0, 0), (1, 2), ((0, 0), (0, 1), (0, 2), (1, 2)))
+
+
+POLICY = Policy.build(maze_tokenizer(5), layers=1, width=16, heads=2)
 
 
 def attempt(text: str) -> ev.Attempt:
@@ -36,7 +40,7 @@ def test_reading_what_a_model_wrote() -> None:
 
 def test_items_are_held_out_and_match_their_prompts() -> None:
     tokenizer = maze_tokenizer(5)
-    items = list(ev.balanced_items(((4, 4), (3, 5)), ("dfs", "wilson"), 0.1, 100, seed=1))
+    items = list(ev.balanced_items(POLICY, ((4, 4), (3, 5)), ("dfs", "wilson"), 0.1, 100, seed=1))
     assert len(items) == 100
     assert {(i.question.lattice.rows, i.generator) for i in items} == {
         (4, "dfs"),
@@ -53,7 +57,7 @@ def test_items_are_held_out_and_match_their_prompts() -> None:
 
 def test_no_training_maze_is_ever_evaluated() -> None:
     trained = {question.lattice for i in range(300) for question in MazeStream(((3, 3),), seed=4).questions(i)}
-    asked = {item.question.lattice for item in ev.balanced_items(((3, 3),), ("dfs",), 0.1, 100, seed=4)}
+    asked = {item.question.lattice for item in ev.balanced_items(POLICY, ((3, 3),), ("dfs",), 0.1, 100, seed=4)}
     assert len(trained) > 50 and len(asked) > 5 and not trained & asked
 
 
@@ -61,7 +65,7 @@ def test_baseline_walks_are_valid_and_do_not_turn_back() -> None:
     import numpy as np
 
     rng = np.random.default_rng(0)
-    for item in ev.balanced_items(((4, 4),), ("dfs_percolation",), 0.2, 200, seed=0):
+    for item in ev.balanced_items(POLICY, ((4, 4),), ("dfs_percolation",), 0.2, 200, seed=0):
         walk = ev.random_walk(item.question, rng)
         assert grade_path(item.question, walk).valid
         assert all(a != c for a, c in zip(walk, walk[2:], strict=False))
@@ -69,7 +73,7 @@ def test_baseline_walks_are_valid_and_do_not_turn_back() -> None:
 
 def test_report_adds_up() -> None:
     policy = Policy.build(maze_tokenizer(4), layers=1, width=16, heads=2)
-    items = ev.balanced_items(((3, 3), (4, 4)), ("dfs",), 0.1, 40, seed=0)
+    items = ev.balanced_items(POLICY, ((3, 3), (4, 4)), ("dfs",), 0.1, 40, seed=0)
     report, kept = ev.evaluate(policy, items, batch=16, keep=5)
     assert report["mazes"] == 40 and len(kept) == 5
     for group in ("by_size", "by_generator", "by_path_length", "by_split"):
@@ -87,7 +91,14 @@ def test_report_adds_up() -> None:
 def test_batches_do_not_change_the_figures() -> None:
     policy = Policy.build(maze_tokenizer(4), layers=1, width=16, heads=2, seed=3)
     small, large = (
-        ev.evaluate(policy, ev.balanced_items(((3, 3), (4, 4)), ("dfs",), 0.1, 40, seed=0), batch=batch)[0]
+        ev.evaluate(policy, ev.balanced_items(policy, ((3, 3), (4, 4)), ("dfs",), 0.1, 40, seed=0), batch=batch)[0]
         for batch in (7, 40)
     )
     assert small == large
+
+
+def test_sizes_without_a_held_out_maze_are_left_out() -> None:
+    sizes = {i.question.lattice.rows for i in ev.balanced_items(POLICY, ((2, 2), (3, 3)), ("dfs",), 0.1, 10, seed=0)}
+    assert sizes == {3}
+    with pytest.raises(InputError, match="no held-out maze of 2x2"):
+        next(ev.balanced_items(POLICY, ((2, 2),), ("dfs",), 0.1, 10, seed=0))

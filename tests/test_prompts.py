@@ -40,20 +40,20 @@ def rows(n: int = 12) -> list[dict]:
 def test_end_to_end(tmp_path: Path, template: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     Policy.build(bpe_tokenizer(template), layers=1, width=16, heads=2).save(tmp_path / "model")
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
-    (tmp_path / "my_graders.py").write_text(
+    (tmp_path / "prompt_graders.py").write_text(
         "def vowels(completions, want, **_):\n    return [float(sum(c in 'aeiou' for c in t)) for t in completions]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     out = tmp_path / "run"
     result = loop.split(SplitConfig(
-        prompts=str(tmp_path / "prompts.jsonl"), model=str(tmp_path / "model"), grader=["my_graders:vowels"], rounds=2,
-        questions=2, thoughts=2, answers=2, max_thought=6, max_answer=5, eval_questions=2, final_questions=2,
+        prompts=str(tmp_path / "prompts.jsonl"), model=str(tmp_path / "model"), grader=["prompt_graders:vowels"],
+        rounds=2, questions=2, thoughts=2, answers=2, max_thought=6, max_answer=5, eval_questions=2, final_questions=2,
         out=str(out),
     ))  # fmt: skip
     assert result["after"]["mazes"] == 2
     tree = json.loads((out / "samples.jsonl").read_text().splitlines()[0])
     assert tree["prompt"].startswith("what is") and len(tree["thoughts"]) == 2
-    sys.modules.pop("my_graders", None)
+    sys.modules.pop("prompt_graders", None)
 
 
 def test_delimiters_template_and_held_out() -> None:

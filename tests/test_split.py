@@ -139,14 +139,17 @@ def test_length_is_charged_to_the_shoggoth_alone_and_targeted_graders_to_the_fac
 
 def test_graders_never_see_a_thought() -> None:
     samples, *_ = played()
-    seen: list[str] = []
+    seen: dict[str, list] = {}
 
     def spy(**everything) -> list[float]:
-        seen.extend(repr(value) for value in everything.values())
+        seen.update(everything)
         return [0.0] * len(everything["completions"])
 
     sm.graded(WORLD, [Grader(spy)], samples)
-    assert seen and not any("THOUGHT" in text for text in seen)
+    assert seen["completions"] == [WORLD.text(answer.tokens) for answer in samples.answers]
+    assert seen["prompts"] == [one.prompt for one in samples.asked for _ in range(6)]
+    assert set(seen) == {"prompts", "completions", *samples.asked[0].columns}
+    assert "THOUGHT" not in repr([value for name, value in seen.items() if name != "completions"])
 
 
 def test_objectives_by_hand() -> None:
@@ -178,7 +181,8 @@ def test_clipped_s_first_update_is_the_policy_gradient() -> None:
     "changes",
     [
         {}, {"policies": "one", "rule": "advantage", "objective": "clipped", "updates": 2},
-        {"policies": "adapters", "face_sees": "thought", "rule": "basic", "kl": 0.1},
+        {"policies": "adapters", "face_sees": "thought", "rule": "basic", "kl": 0.1,
+         "grader": ["models:length"]},
         {"rule": "contrastive", "objective": "pair", "allocate": "auto", "rounds": 6},
     ],
 )  # fmt: skip

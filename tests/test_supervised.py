@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clew import evaluate as ev
 from clew import supervised
 from clew.config import MazeConfig, TrainConfig
 from clew.errors import InputError
 from clew.learner import LossNotFinite, learning_rate
+from clew.policy import Policy
 
 TINY = ["--layers", "1", "--width", "16", "--heads", "2", "--mazes.sizes", "[3]", "--mazes.branches", "2",
         "--mazes.per_step", "2", "--warmup", "3", "--eval_mazes", "8", "--probe_every", "0",
@@ -57,6 +60,16 @@ def test_a_run_folder_holds_what_the_design_says(tmp_path: Path) -> None:
     assert {"command", "versions", "machine", "held_out", "baseline"} <= set(evaluation)
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-000004", "step-000006"]
     assert not list(run.rglob(".*.part"))
+
+
+def test_muon_resumes_like_adamw(tmp_path: Path) -> None:
+    options = {"optimizer": "muon", "steps": 4, "probe_every": 0, "checkpoint_every": 2}
+    supervised.train(tiny_config(tmp_path / "whole", **options))
+    supervised.train(tiny_config(tmp_path / "part", **options | {"schedule": "cosine"}))
+    shutil.rmtree(tmp_path / "part" / "checkpoints" / "step-000004")  # as if killed after step 2
+    supervised.train(tiny_config(tmp_path / "part", **options), resume=True)
+    ours, reference = weights(tmp_path / "part"), weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], reference[name]) for name in reference)
 
 
 @pytest.mark.parametrize("loss", ["full", "weighted", "graded"])
@@ -118,8 +131,31 @@ def test_starting_from_a_model_folder(tmp_path: Path) -> None:
     supervised.train(tiny_config(tmp_path / "second", steps=1, model=start, lr=1e-12, warmup=0, probe_every=0))
     before, after = weights(tmp_path / "first"), weights(tmp_path / "second")
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
-    with pytest.raises(InputError, match="knows mazes to 3x3"):
-        supervised.train(tiny_config(tmp_path / "third", model=start, mazes=MazeConfig(sizes=[5])))
+    larger = tiny_config(tmp_path / "third", model=start, mazes=MazeConfig(sizes=[4], branches=2, per_step=2), steps=1)
+    supervised.train(larger)  # cells that it had no tokens for are added
+    assert ev.cells_known(Policy.load(tmp_path / "third")) == 4
+
+
+def test_starting_from_a_model_with_a_tokenizer_of_its_own(tmp_path: Path) -> None:
+    """A GPT-2 with a byte-level tokenizer learns the maze tokens as new words, under ids that are not Clew's."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    words = Tokenizer(models.BPE({letter: i for i, letter in enumerate([*letters, "<eos>"])}, []))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>")
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=256,
+                                       bos_token_id=None, eos_token_id=tokenizer.eos_token_id))  # fmt: skip
+    Policy(model, tokenizer).save(tmp_path / "gpt2")
+    run = tmp_path / "run"
+    supervised.train(tiny_config(run, model=str(tmp_path / "gpt2"), steps=60, lr=2e-2, loss="graded", probe_every=0))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
+    policy = Policy.load(run)
+    assert type(policy.model).__name__ == "GPT2LMHeadModel" and ev.cells_known(policy) == 3
+    report, _ = ev.evaluate(policy, ev.balanced_items(policy, ((3, 3),), ("dfs",), 0.1, 8, seed=0))
+    assert report["starts_at_once"]["value"] == 1.0  # the one thing that 60 steps suffice for
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def tree_attention(
             None if mask is None else mask.to(query.dtype), is_causal=mask is None, **kwargs,
         )  # fmt: skip
         outputs.append(out.reshape(-1, *out.shape[2:]))
-    return torch.cat(outputs)[slots][None], None
+    return torch.cat(outputs).index_select(0, slots)[None], None
 
 
 def _take(x_THD: Tensor, at_CL: Tensor) -> Tensor:

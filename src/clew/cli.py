@@ -101,7 +101,7 @@ def evaluate(args: list[str]) -> None:
         sizes = sizes_of(config.sizes or trained.get("sizes", [4]))
         _check_known(policy, sizes, config.model)
         generators, p = config.generators or trained.get("generators", ["dfs"]), config.p
-        items = ev.balanced_items(sizes, generators, trained.get("p", 0.1) if p is None else p, config.mazes,
+        items = ev.balanced_items(policy, sizes, generators, trained.get("p", 0.1) if p is None else p, config.mazes,
                                   config.seed)  # fmt: skip
     report, kept = ev.evaluate(policy, items, config.batch)
     if config.out:
@@ -137,7 +137,7 @@ def solve(args: list[str]) -> None:
     else:
         sizes = sizes_of([config.size])
         _check_known(policy, sizes, config.model)
-        items = ev.balanced_items(sizes, [config.generator], config.p, 1, config.seed)
+        items = ev.balanced_items(policy, sizes, [config.generator], config.p, 1, config.seed)
     for attempt in ev.attempts(policy, items):
         terminal.show_attempt(Console(), attempt, config.model)
 

@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from clew.errors import InputError
 from clew.mazes.grading import PathGrade, grade_path, path_metrics
 from clew.mazes.lattice import Cell, Question
 from clew.mazes.questions import MazeStream
-from clew.mazes.vocab import answer_cells, parse_cell, prompt_text
+from clew.mazes.vocab import answer_cells, parse_cell, prompt_text, token_map
 from clew.policy import Policy
 from clew.rollout import continue_prompts
 
@@ -39,6 +39,7 @@ class Attempt:
     """What a policy answered to one question, read and graded."""
 
     item: Item
+    asked: str
     text: str
     cells: list[Cell | None]
     starts_at_once: bool
@@ -60,38 +61,53 @@ class Attempt:
         }  # fmt: skip
 
 
-def held_out_items(stream: MazeStream, start: int = 0) -> Iterator[Item]:
+def held_out_items(policy: Policy, stream: MazeStream) -> Iterator[Item]:
     """The stream's questions with their prompts, one a maze, without end. Its sizes and generators must be single."""
-    chunk = 64
-    while True:
-        forest = stream.forest(range(start, start + chunk))
-        for i, tokens in enumerate(np.split(forest.tokens_T, forest.starts_M[1:])):
-            answer = np.split(forest.answers_T, forest.starts_M[1:])[i]
-            prompt = tokens[: int(answer.argmax())].tolist()
+    ids = token_map(policy.tokenizer, stream.max_size)
+    for start in count(0, 64):
+        forest = stream.forest(range(start, start + 64))
+        parts = (np.split(flat, forest.starts_M[1:]) for flat in (forest.tokens_T, forest.answers_T))
+        for i, (tokens, answers) in enumerate(zip(*parts, strict=True)):
+            prompt = ids[tokens[: int(answers.argmax())]].tolist()
             yield Item(stream.questions(start + i)[0], prompt, stream.generators[0])
-        start += chunk
 
 
 def balanced_items(
-    sizes: Sequence[tuple[int, int]], generators: Sequence[str], p: float, mazes: int, seed: int, stream: int = 2
+    policy: Policy,
+    sizes: Sequence[tuple[int, int]],
+    generators: Sequence[str],
+    p: float,
+    mazes: int,
+    seed: int,
+    stream: int = 2,
 ) -> Iterator[Item]:
-    """Held-out mazes, as many of each size and generator, `mazes` in all (rounded up to a whole number of each)."""
-    parts = [(size, generator) for size in sizes for generator in generators]
-    each = math.ceil(mazes / len(parts))
-    for size, generator in parts:
-        one = MazeStream((size,), (generator,), p, held_out=True, seed=seed, stream=stream)
-        yield from islice(held_out_items(one), each)
+    """Held-out mazes, as many of each size and generator, `mazes` in all (rounded up to a whole number of each).
+
+    A size of which no held-out maze exists (there are four mazes of 2x2, and the hash put none aside) is left out;
+    InputError if that leaves nothing.
+    """
+    parts = []
+    for size in sizes:
+        for generator in generators:
+            one = MazeStream((size,), (generator,), p, held_out=True, seed=seed, stream=stream)
+            if one.exists():
+                parts.append(one)
+    if not parts:
+        shapes = ", ".join(f"{rows}x{cols}" for rows, cols in sizes)
+        raise InputError(f"sizes: there is no held-out maze of {shapes} to evaluate on; choose a larger size")
+    for one in parts:
+        yield from islice(held_out_items(policy, one), math.ceil(mazes / len(parts)))
 
 
 def items_of(questions: Iterable[tuple[Question, str | None]], policy: Policy, source: str) -> Iterator[Item]:
     """Questions from elsewhere, asked in their own words where they have any. InputError for a cell the model lacks."""
-    unknown = policy.tokenizer.unk_token_id
+    known = policy.tokenizer.get_vocab()
     for i, (question, text) in enumerate(questions):
-        prompt = policy.tokenizer(text or prompt_text(question), add_special_tokens=False).input_ids
-        if unknown in prompt:
+        words = (text or prompt_text(question)).split()
+        if not all(word in known for word in words):
             rows, cols = question.lattice.rows, question.lattice.cols
             raise InputError(f"{source}: maze {i + 1} is {rows}x{cols}, larger than this model's tokenizer knows")
-        yield Item(question, prompt, "given")
+        yield Item(question, [known[word] for word in words], "given")
 
 
 def attempts(policy: Policy, items: Iterable[Item], batch: int = 256) -> Iterator[Attempt]:
@@ -108,16 +124,17 @@ def attempts(policy: Policy, items: Iterable[Item], batch: int = 256) -> Iterato
             max_new=cells + 2 + SPARE_TOKENS, pad_token_id=policy.pad_token_id,
         )  # fmt: skip
         for item, continuation in zip(chunk, written, strict=True):
-            yield read_attempt(item, tokenizer.convert_ids_to_tokens(continuation.tokens))
+            asked = " ".join(tokenizer.convert_ids_to_tokens(item.prompt))
+            yield read_attempt(item, tokenizer.convert_ids_to_tokens(continuation.tokens), asked)
 
 
-def read_attempt(item: Item, tokens: Sequence[str]) -> Attempt:
+def read_attempt(item: Item, tokens: Sequence[str], asked: str = "") -> Attempt:
     """Grades what a model wrote: any tokens whatever."""
     question = item.question
     starts, cells, ended = answer_cells(tokens)
     solution = question.path or tuple(question.lattice.shortest_path(question.origin, question.target))
     grade = grade_path(question, cells, ended)
-    return Attempt(item, " ".join(tokens), cells, starts, ended, grade, solution)
+    return Attempt(item, asked, " ".join(tokens), cells, starts, ended, grade, solution)
 
 
 def random_walk(question: Question, rng: np.random.Generator) -> list[Cell]:
@@ -197,6 +214,7 @@ def evaluate(
         groups["by_split"]["held_out" if lattice.held_out else "not_held_out"].add(values)
         walked = walk_attempt(attempt.item, rng).values()
         baseline.add(walked)
+        groups["baseline_by_size"][f"{lattice.rows}x{lattice.cols}"].add(walked)
         groups["baseline_by_path_length"][str(attempt.grade.shortest_steps)].add(walked)
         if len(kept) < keep:
             kept.append(attempt)
@@ -232,8 +250,8 @@ def sample_record(attempt: Attempt) -> dict[str, Any]:
         "held_out": question.lattice.held_out, "origin": question.origin, "target": question.target,
         "passages": question.lattice.passages.astype(int).tolist(),
         "spans": [
-            {"role": "prompt", "text": prompt_text(question), "weight": 0},
-            {"role": "answer", "text": attempt.text},
+            {"role": "prompt", "text": attempt.asked, "weight": 0.0},
+            {"role": "answer", "text": attempt.text, "weight": 1.0},
         ],
         "solution": attempt.solution, "exact": attempt.exact, "score": attempt.grade.score,
         "optimal": attempt.grade.optimal, "valid": attempt.grade.valid,

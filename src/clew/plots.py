@@ -55,6 +55,7 @@ def accuracy(report: dict[str, Any], out: Path) -> None:
         axes[0].set(xlabel="shortest path (steps)", ylabel="exact paths", ylim=(0, 1.02), title="By path length")
         axes[0].legend(frameon=False)
         _rates(axes[1], report["by_size"], BLUE, "model", numeric=False)
+        _rates(axes[1], report["baseline_by_size"], GREY, "random non-backtracking walk", numeric=False)
         axes[1].set(xlabel="maze size", ylim=(0, 1.02), title="By size")
         axes[1].margins(x=0.3)
         _save(figure, out)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,13 @@ class Policy:
         """Makes the model act, and learn, as this policy."""
         if self.adapter:
             self.model.set_adapter(self.adapter)  # type: ignore[operator]
+
+    def teach(self, tokens: Sequence[str]) -> None:
+        """Adds the tokens that the tokenizer does not know, and rows for them to the model's embeddings."""
+        known = self.tokenizer.get_vocab()
+        self.tokenizer.add_tokens([token for token in tokens if token not in known])
+        if len(self.tokenizer) > self.model.get_input_embeddings().weight.shape[0]:  # type: ignore[operator]
+            self.model.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
 
     @property
     def pad_token_id(self) -> int:

@@ -30,7 +30,7 @@ from clew.errors import InputError
 from clew.learner import Learner, LossNotFinite, Objective, learning_rate
 from clew.losses import graded_nll, weighted_nll
 from clew.mazes.questions import Forest, MazeStream
-from clew.mazes.vocab import PADDING, maze_tokenizer
+from clew.mazes.vocab import PADDING, maze_tokenizer, token_map
 from clew.policy import Policy, pick_device
 from clew.tree import TreeBatch
 
@@ -88,8 +88,14 @@ def checked_stream(config: TrainConfig) -> MazeStream:
     return stream
 
 
-def maze_batch(forest: Forest, loss: str, adjacency_weight: float = 0.0) -> TreeBatch:
-    """A forest as a TreeBatch, weighted for a loss: path, full, weighted or graded. Each tree token weighs in once."""
+def maze_batch(forest: Forest, loss: str, adjacency_weight: float = 0.0, ids: np.ndarray | None = None) -> TreeBatch:
+    """A forest as a TreeBatch, weighted for a loss: path, full, weighted or graded. Each tree token weighs in once.
+
+    ids: `token_map` of a model whose tokenizer numbers the maze tokens in its own way.
+    """
+    if ids is not None:
+        choices_TC = np.where(forest.choices_TC >= 0, ids[forest.choices_TC], -1)
+        forest = forest._replace(tokens_T=ids[forest.tokens_T], choices_TC=choices_TC)
     before = {"path": 0.0, "graded": 0.0, "full": 1.0, "weighted": adjacency_weight}[loss]
     weights_T = np.where(forest.answers_T, 1.0, before)
     graded = len(forest.choices_TC) > 0
@@ -115,6 +121,7 @@ def _loop(config: TrainConfig, out: Path, stream: MazeStream, learner: Learner, 
     objective = objective_of(config)
     limit = config.steps or (None if config.minutes else DEFAULT_STEPS)
     per_step = config.mazes.per_step
+    ids = token_map(learner.policy.tokenizer, stream.max_size)
     step, before, start = state["step"], state["seconds"], time.monotonic()
     paths, busy = 0, 0.0
     while True:
@@ -127,7 +134,7 @@ def _loop(config: TrainConfig, out: Path, stream: MazeStream, learner: Learner, 
         begun = time.monotonic()
         forest = stream.forest(np.arange(step * per_step + rank, (step + 1) * per_step, world),
                                choices=config.loss == "graded")  # fmt: skip
-        batch = maze_batch(forest, config.loss, config.adjacency_weight)
+        batch = maze_batch(forest, config.loss, config.adjacency_weight, ids)
         batch.weights_S.div_(learner.total(batch.weights_S.sum().item()))
         rate = learning_rate(config.lr, step, config.warmup, progress, config.schedule)
         try:
@@ -161,7 +168,8 @@ def _loop(config: TrainConfig, out: Path, stream: MazeStream, learner: Learner, 
 def probe(config: TrainConfig, policy: Policy) -> dict[str, float]:
     """A quick look at held-out mazes during training."""
     mazes = config.mazes
-    items = ev.balanced_items(sizes_of(mazes.sizes), mazes.generators, mazes.p, config.probe_mazes, 0, PROBE_STREAM)
+    items = ev.balanced_items(policy, sizes_of(mazes.sizes), mazes.generators, mazes.p, config.probe_mazes, 0,
+                              PROBE_STREAM)  # fmt: skip
     figures, _ = ev.evaluate(policy, items, keep=0)
     return {f"held_out_{name}": figures[name]["value"] for name in ("exact", "optimal", "starts_at_once")}
 
@@ -172,7 +180,8 @@ def finish(config: TrainConfig, out: Path, policy: Policy) -> dict[str, Any]:
 
     policy.save(out / "model")
     mazes = config.mazes
-    items = ev.balanced_items(sizes_of(mazes.sizes), mazes.generators, mazes.p, config.eval_mazes, 0, EVAL_STREAM)
+    items = ev.balanced_items(policy, sizes_of(mazes.sizes), mazes.generators, mazes.p, config.eval_mazes, 0,
+                              EVAL_STREAM)  # fmt: skip
     figures, kept = ev.evaluate(policy, items)
     result = write_evaluation(out, figures, kept)
     plots.training_curves(out / "metrics.jsonl", out / "plots" / "training.png")
@@ -196,9 +205,7 @@ def _first_policy(config: TrainConfig, device: torch.device) -> Policy:
     side = config.max_size or max(max(size) for size in sizes_of(config.mazes.sizes))
     if config.model:
         policy = Policy.load(config.model)
-        known = ev.cells_known(policy)
-        if known < side:
-            raise InputError(f"model: {config.model} knows mazes to {known}x{known}, and mazes.sizes reach {side}")
+        policy.teach(maze_tokenizer(side).convert_ids_to_tokens(list(range(len(maze_tokenizer(side))))))
     else:
         policy = Policy.build(maze_tokenizer(side), config.layers, config.width, config.heads, config.seed)
     policy.model.to(device)  # type: ignore[arg-type]

@@ -231,6 +231,14 @@ class MazeStream:
             raise self._no_maze()
         return Forest(tokens_T[:n], parents_T[:n], answers_T[:n], choices_TC[:n], optimal_TC[:n], starts_M)
 
+    def exists(self) -> bool:
+        """Whether there is a maze on the wanted side of the held-out split at all."""
+        try:
+            self.questions(0)
+        except InputError:
+            return False
+        return True
+
     def questions(self, index: int) -> list[Question]:
         """The questions of maze `index`, one a branch; the same that `forest` writes."""
         held_out, seed, stream = self._counters()

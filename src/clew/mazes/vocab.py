@@ -16,7 +16,7 @@ from clew.errors import InputError
 from clew.mazes.lattice import MAX_SIZE, Cell, Lattice, Question
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = (
     "<ADJLIST_START>", "<ADJLIST_END>", "<TARGET_START>", "<TARGET_END>", "<ORIGIN_START>", "<ORIGIN_END>",
@@ -78,6 +78,16 @@ def shuffled_edges(lattice: Lattice, seed: int = 0) -> list[tuple[Cell, Cell]]:
     rng = np.random.default_rng([seed, hash(lattice) & (2**63 - 1)])
     edges = lattice.edges()
     return [edges[i][:: rng.choice((1, -1))] for i in rng.permutation(len(edges))]  # type: ignore[misc]
+
+
+def token_map(tokenizer: "PreTrainedTokenizerBase", size: int) -> np.ndarray:
+    """int64: at each id of `maze_tokenizer(size)`, that token's id in another one. InputError if one is missing."""
+    words = maze_tokenizer(size).convert_ids_to_tokens(list(range(FIRST_CELL + size * size)))
+    known = tokenizer.get_vocab()
+    for word in words:
+        if word not in known:
+            raise InputError(f"model: its tokenizer does not know the maze token {word}")
+    return np.array([known[word] for word in words])
 
 
 def prompt_text(question: Question, edges: Iterable[tuple[Cell, Cell]] | None = None) -> str:

@@ -5,11 +5,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from clew.errors import InputError
 from clew.mazes import vocab
 from clew.mazes.grading import PathGrade, grade_path
 from clew.mazes.lattice import Question
 from clew.mazes.questions import MazeStream
-from clew.mazes.traces import search_steps, trace, trace_tokens
+from clew.mazes.traces import ALGORITHMS, search_steps, trace, trace_tokens
 from clew.tree import SpanTree
 from clew.world import Asked
 
@@ -40,6 +41,8 @@ class MazeWorld:
         self._training, self._held_out = stream(0, False), stream(HELD_OUT_STREAM, True)
         self._shown = stream(DEMONSTRATION_STREAM, False, branches)
         self.algorithms = tuple(algorithms)
+        if not self.algorithms or not set(self.algorithms) <= set(ALGORITHMS):
+            raise InputError(f"traces: {list(self.algorithms)} are not some of {', '.join(ALGORITHMS)}")
         side = max_size or self._training.max_size
         self.tokenizer: PreTrainedTokenizerBase = vocab.maze_tokenizer(side)
         cells = max(rows * cols for rows, cols in sizes)
