@@ -50,7 +50,8 @@ def test_a_run_folder_holds_what_the_design_says(tmp_path: Path) -> None:
     result = supervised.train(tiny_config(tmp_path / "run"))
     run = tmp_path / "run"
     for name in ("config.yaml", "metrics.jsonl", "eval.json", "samples.jsonl", "model/model.safetensors",
-                 "model/tokenizer.json", "plots/training.png", "plots/mazes.png", "plots/accuracy.png"):  # fmt: skip
+                 "model/tokenizer.json", "model/README.md",
+                 "plots/training.png", "plots/mazes.png", "plots/accuracy.png"):  # fmt: skip
         assert (run / name).is_file(), name
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from clew.config import folder_written_whole, one_line
+from clew.config import folder_written_whole, one_line, write_atomically
 from clew.errors import InputError
 
 
@@ -123,6 +123,21 @@ def with_adapters(base: Policy, names: tuple[str, ...], rank: int, seed: int = 0
         for name in names[1:]:
             model.add_adapter(name, config)
     return [Policy(model, base.tokenizer, name) for name in names]  # type: ignore[arg-type]
+
+
+def write_card(folder: Path, what: str, figures: dict[str, dict[str, float]], origin: dict) -> None:
+    """A model card: what the model is, its held-out figures with intervals, and the command that made it."""
+    rows = [f"| {name.replace('_', ' ')} | {f['value']:.3f} | {f['low']:.3f} to {f['high']:.3f} |"
+            for name, f in figures.items()]  # fmt: skip
+    versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
+    lines = [
+        "---", "library_name: transformers", "tags: [clew]", "---", "",
+        f"# {folder.resolve().parent.name}", "", what, "",
+        "| held-out | value | 95% interval |", "|---|---|---|", *rows, "",
+        f"Made by `{origin['command']}` with {versions}.", "",
+        "```python", "from clew import Policy", "", f'policy = Policy.load("{folder}")', "```", "",
+    ]  # fmt: skip
+    write_atomically(folder / "README.md", "\n".join(lines))
 
 
 def model_folder(folder: str | Path) -> Path:

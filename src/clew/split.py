@@ -30,7 +30,7 @@ from clew.evaluate import Tally, provenance
 from clew.learner import Learner, Objective, learning_rate
 from clew.losses import clipped, kl_to, paired, token_nll, weighted_nll
 from clew.plan import Components, best_allocation
-from clew.policy import Policy, with_adapters
+from clew.policy import Policy, with_adapters, write_card
 from clew.supervised import (
     accelerator_for,
     drop_old_checkpoints,
@@ -191,7 +191,10 @@ def _start(folder: str, name: str) -> str:
 
 def _first(config: SplitConfig, world: World, name: str, seed: int) -> Policy:
     if config.model:
-        return Policy.load(_start(config.model, name))
+        policy = Policy.load(_start(config.model, name))
+        if not world.tokenizer.get_vocab().items() <= policy.tokenizer.get_vocab().items():
+            raise InputError(f"model: {config.model} does not number this world's tokens as the world does")
+        return policy
     return Policy.build(world.tokenizer, config.layers, config.width, config.heads, seed)
 
 
@@ -360,6 +363,10 @@ class _Loop:
                   "held_out": "questions that no training uses; one greedy thought and answer each",
                   **provenance()}  # fmt: skip
         write_json(out / "eval.json", result)
+        for name in trained:
+            figures = {key: value for key, value in after.items() if isinstance(value, dict)}
+            what = f"The {name} of a reasoner split in two, trained by the credit rule {config.rule}."
+            write_card(out / name, what, figures, result)
         if self.last:
             lines = sm.sample_lines(self.world, *self.last)
             write_atomically(out / "samples.jsonl", "".join(lines))

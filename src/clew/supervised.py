@@ -31,7 +31,7 @@ from clew.learner import Learner, LossNotFinite, Objective, learning_rate
 from clew.losses import graded_nll, weighted_nll
 from clew.mazes.questions import Forest, MazeStream
 from clew.mazes.vocab import PADDING, maze_tokenizer, token_map
-from clew.policy import Policy, pick_device
+from clew.policy import Policy, pick_device, write_card
 from clew.tree import TreeBatch
 
 TRAIN_STREAM, PROBE_STREAM, EVAL_STREAM = 0, 1, 2
@@ -54,6 +54,10 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
     out = Path(config.out)
     stream = checked_stream(config)
     accelerator = accelerator_for(config, out)
+    if config.mazes.per_step < accelerator.num_processes:
+        raise InputError(
+            f"mazes.per_step: {config.mazes.per_step} is less than the {accelerator.num_processes} processes"
+        )
     policy = _first_policy(config, accelerator.device)
     with run_folder(out, resume, accelerator.is_main_process):
         learner = Learner(policy, config.lr, config.weight_decay, config.clip, accelerator=accelerator,
@@ -184,6 +188,8 @@ def finish(config: TrainConfig, out: Path, policy: Policy) -> dict[str, Any]:
                               EVAL_STREAM)  # fmt: skip
     figures, kept = ev.evaluate(policy, items)
     result = write_evaluation(out, figures, kept)
+    what = f"A maze solver: a {type(policy.model).__name__}, trained on the loss called {config.loss}."
+    write_card(out / "model", what, {name: result[name] for name in ev.RATES}, result)
     plots.training_curves(out / "metrics.jsonl", out / "plots" / "training.png")
     return result
 
