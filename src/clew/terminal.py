@@ -125,7 +125,7 @@ class TrainingProgress:
     def __init__(self, console: Console):
         self.console = console
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.description}"), BarColumn(16), TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[figures]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             console=console,
         )  # fmt: skip
