@@ -95,8 +95,9 @@ def balanced_items(
     if not parts:
         shapes = ", ".join(f"{rows}x{cols}" for rows, cols in sizes)
         raise InputError(f"sizes: there is no held-out maze of {shapes} to evaluate on; choose a larger size")
-    for one in parts:
-        yield from islice(held_out_items(policy, one), math.ceil(mazes / len(parts)))
+    streams = [islice(held_out_items(policy, one), math.ceil(mazes / len(parts))) for one in parts]
+    for in_turn in zip(*streams, strict=True):  # so that the first few show every kind
+        yield from in_turn
 
 
 def items_of(questions: Iterable[tuple[Question, str | None]], policy: Policy, source: str) -> Iterator[Item]:
