@@ -47,9 +47,9 @@ class Learner:
         policy.activate()  # an adapter is the part of its model that learns
         policy.model.train()
         trained = [p for p in policy.model.parameters() if p.requires_grad]
-        ends = {id(p) for m in (policy.model.get_input_embeddings(), policy.model.get_output_embeddings())
-                for p in m.parameters()}  # fmt: skip
-        hidden = [p for p in trained if p.ndim == 2 and id(p) not in ends and muon > 0]
+        ends = (policy.model.get_input_embeddings(), policy.model.get_output_embeddings())
+        outer = {id(p) for module in ends if module is not None for p in module.parameters()}
+        hidden = [p for p in trained if p.ndim == 2 and id(p) not in outer and muon > 0]
         rest = [p for p in trained if not any(p is other for other in hidden)]
         groups = [
             {"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay},
@@ -74,9 +74,10 @@ class Learner:
 
         Returns the loss and the gradient's norm before clipping. Raises LossNotFinite, before anything is changed.
         """
-        for optimizer, scale in zip(self.optimizers, self.scales, strict=False):
-            for group in optimizer.param_groups if lr is not None else ():
-                group["lr"] = lr * scale
+        if lr is not None:
+            for optimizer, scale in zip(self.optimizers, self.scales, strict=False):
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * scale
         with self.accelerator.autocast():
             loss = objective(self.model, batch.to(self.accelerator.device))
         self.model.zero_grad()
