@@ -1,6 +1,6 @@
 """Two policies on 4x4 mazes: from one warm start, several credit rules, with a cost on the length of thoughts.
 
-    python bench/split_rules.py                          # about 30 minutes on two cores; finished runs are kept
+    python bench/split_rules.py                          # about 15 minutes on two cores; finished runs are kept
     python bench/split_rules.py --rounds 3 --out runs/split-quick      # a look at the machinery
 
 Writes OUT/split_rules.json and OUT/split_rules.md: held-out figures before and after, with 95% intervals.
@@ -47,12 +47,12 @@ def imitated_steps(questions: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=60, help="rounds a rule")
+    parser.add_argument("--rounds", type=int, default=120, help="rounds a rule")
     parser.add_argument("--warmup", type=int, default=700, help="steps of the one warm start")
     parser.add_argument(
-        "--length-cost", type=float, default=0.004, help="taken from the shoggoth for a thought's token"
+        "--length-cost", type=float, default=0.01, help="share of its score that the shoggoth loses a token"
     )
-    parser.add_argument("--lr", type=float, default=3e-4, help="learning rate of both policies")
+    parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of both policies")
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="where the results go")
     parser.add_argument("--runs", type=Path, default=Path("runs/split-rules"), help="where the runs go")
     args = parser.parse_args()

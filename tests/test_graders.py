@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from clew import graders as module
 from clew.errors import InputError
-from clew.graders import Grader, GraderError, Scores, grade, length_cost, load_grader
+from clew.graders import Grader, GraderError, Scores, grade, length_discount, load_grader
 
 PROMPTS = ["2 + 2", "3 + 3", "4 + 4"]
 COMPLETIONS = ["4", "six", "8!"]
@@ -359,12 +359,12 @@ def test_paths_of_another_form(path: str) -> None:
 # The cost of length.
 
 
-def test_length_cost() -> None:
-    penalties = length_cost([[0, 3, 10], [4, np.nan, 5]], cost=0.5, free=4)
-    assert_allclose(penalties, [[0, 0, -3], [0, np.nan, -0.5]])
-    assert not np.signbit(penalties[0, 0])
-    assert_array_equal(length_cost([[3]], cost=0), [[0]])
-    assert list(inspect.signature(length_cost).parameters) == ["lengths_QN", "cost", "free"]
+def test_length_discount() -> None:
+    factors = length_discount([[0, 3, 10], [4, np.nan, 5]], cost=0.1, free=4)
+    assert_allclose(factors, [[1, 1, 0.4], [1, np.nan, 0.9]])
+    assert_array_equal(length_discount([[3]], cost=0), [[1]])
+    assert_array_equal(length_discount([[3]], cost=2), [[0]])
+    assert list(inspect.signature(length_discount).parameters) == ["lengths_QN", "cost", "free"]
 
 
 @pytest.mark.parametrize(
@@ -377,6 +377,6 @@ def test_length_cost() -> None:
         ([[1]], 1, -1, "free: -1 is out of range"),
     ],
 )
-def test_bad_length_cost(lengths: list[list[float]], cost: float, free: float, message: str) -> None:
+def test_bad_length_discount(lengths: list[list[float]], cost: float, free: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        length_cost(lengths, cost, free)
+        length_discount(lengths, cost, free)

@@ -124,12 +124,13 @@ def test_branches_without_weight_are_not_read() -> None:
 
 def test_length_is_charged_to_the_shoggoth_alone_and_targeted_graders_to_the_face_alone() -> None:
     samples, *_ = played()
-    scores = sm.graded(WORLD, [Grader(lambda completions, **_: [float(len(c)) for c in completions], name="both"),
+    scores = sm.graded(WORLD, [Grader(lambda completions, **_: [1.0 for _ in completions], name="both"),
                                Grader(lambda completions, **_: [-float(i) for i in range(len(completions))],
                                       route="answer", name="face")], samples)  # fmt: skip
     assert not np.array_equal(scores.shoggoth_B, scores.face_B)
+    assert not sm.credited(config(), denoised, samples, scores).thought_QN.any()  # all equal: nothing to learn
     free = sm.credited(config(), denoised, samples, scores)
-    charged = sm.credited(config(length_cost=100.0), denoised, samples, scores)
+    charged = sm.credited(config(length_cost=0.01), denoised, samples, scores)
     assert np.array_equal(free.answer_QNK, charged.answer_QNK)
     lengths = samples.lengths_QN()
     for q in range(4):

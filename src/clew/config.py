@@ -202,7 +202,7 @@ class SplitConfig:
     time_limit: float = 60.0
     """seconds that one call of a grader may take"""
     length_cost: float = 0.0
-    """taken from the shoggoth's score for each token of a thought"""
+    """share of a positive score that the shoggoth, and it alone, loses for each token of a thought"""
     objective: Literal["nll", "clipped", "pair"] = "nll"
     """nll: weighted log-likelihood; clipped: PPO's ratio clipping; pair: logistic loss of best against worst"""
     updates: int = 1

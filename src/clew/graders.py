@@ -2,7 +2,7 @@
 
 A grader has the form that TRL's trainers use for reward functions, `f(prompts, completions, **columns) -> list[float]`,
 sync or async. A completion is the text of the face alone. Nothing in this module takes a thought: what a thought costs
-is charged by its length, in `length_cost`, outside of every grader.
+is charged by its length, in `length_discount`, outside of every grader.
 """
 
 import asyncio
@@ -120,12 +120,13 @@ def grade(graders: Sequence[Grader], prompts: Sequence[Any], completions: Sequen
     return Scores(np.sum(shoggoth, axis=0), np.sum(face, axis=0), by_grader)
 
 
-def length_cost(lengths_QN: ArrayLike, cost: float, free: float = 0.0) -> Array:
-    """What each thought is charged for its length: 0 for the first `free` tokens, `-cost` for each token after.
+def length_discount(lengths_QN: ArrayLike, cost: float, free: float = 0.0) -> Array:
+    """The share of its score that a thought keeps: all for the first `free` tokens, `cost` less for each token after.
 
-    lengths_QN: tokens of each thought, NaN where none was sampled. Returns penalties_QN, never positive. A loop adds
-    them to the shoggoth's scores alone, `scores_QNK + penalties_QN[..., None]`: lengths are all that is passed, so that
-    no pressure falls on what a thought says, and the face is not charged for a thought that it did not write.
+    lengths_QN: tokens of each thought, NaN where none was sampled. Returns factors_QN in [0, 1]. A loop multiplies the
+    shoggoth's positive scores by them, and nothing else: lengths are all that is passed, so that no pressure falls on
+    what a thought says, and the face is not charged for a thought that it did not write. It is a discount on success
+    and not a fine, since fines teach a policy that often fails to stop thinking altogether.
     Raises InputError for a negative or infinite length, cost or free allowance.
     """
     lengths = np.asarray(lengths_QN, dtype=np.float64)
@@ -133,7 +134,7 @@ def length_cost(lengths_QN: ArrayLike, cost: float, free: float = 0.0) -> Array:
         wrong = np.extract(~(np.isfinite(value) & np.greater_equal(value, 0)), value)
         if wrong.size:
             raise InputError(f"{field}: {wrong[0]} is out of range; expected a finite number from 0")
-    return cost * np.minimum(free - lengths, 0.0)
+    return np.maximum(1.0 - cost * np.maximum(lengths - free, 0.0), 0.0)
 
 
 def _check(graders: Sequence[Grader], prompts: Sequence[Any], completions: Sequence[str], columns: Columns) -> None:

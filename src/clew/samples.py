@@ -9,7 +9,7 @@ import numpy as np
 from clew import credit
 from clew.config import SplitConfig
 from clew.errors import InputError
-from clew.graders import Grader, Scores, grade, length_cost, load_function, load_grader
+from clew.graders import Grader, Scores, grade, length_discount, load_function, load_grader
 from clew.plan import variance_components
 from clew.policy import Policy
 from clew.rollout import Continuation, continue_prompts
@@ -123,9 +123,10 @@ class Weights:
 
 
 def credited(config: SplitConfig, rule: Rule, samples: Samples, scores: Scores) -> Weights:
-    """Weights for both policies: the shoggoth's from what it hears less its thoughts' length, the face's from all."""
-    cost_QN = length_cost(samples.lengths_QN(), config.length_cost)
-    shoggoth_QNK = scores.shoggoth_B.reshape(samples.shape) + cost_QN[..., None]
+    """Weights for both policies: the shoggoth's from what it hears, discounted by length, the face's from all."""
+    share_QN = length_discount(samples.lengths_QN(), config.length_cost)
+    heard_QNK = scores.shoggoth_B.reshape(samples.shape)
+    shoggoth_QNK = np.where(heard_QNK > 0, heard_QNK * share_QN[..., None], heard_QNK)
     face_QNK = scores.face_B.reshape(samples.shape)
     return Weights(scores, rule(shoggoth_QNK).thought_QN, rule(face_QNK).answer_QNK)
 
