@@ -213,7 +213,7 @@ class SplitConfig:
     """with --objective pair"""
     kl: float = 0.0
     """weight of the KL divergence to the policies as they were before the first round"""
-    lr: float = 3e-4
+    lr: float = 1e-4
     """learning rate of both policies"""
     weight_decay: float = 0.0
     """AdamW's weight decay, on matrices alone"""
