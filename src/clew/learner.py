@@ -96,7 +96,9 @@ class Learner:
         """The sum of a number over all processes."""
         if self.accelerator.num_processes == 1:
             return value
-        return self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), "sum").item()  # type: ignore[union-attr]
+        exact = torch.float32 if self.accelerator.device.type == "mps" else torch.float64
+        tensor = torch.tensor(value, dtype=exact, device=self.accelerator.device)
+        return self.accelerator.reduce(tensor, "sum").item()  # type: ignore[union-attr]
 
     def save(self, folder: Path, state: dict) -> None:
         """Fills `folder` with all that an exact resume needs: weights, optimizer, random state and the caller's."""

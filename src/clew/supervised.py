@@ -71,10 +71,10 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
             accelerator.init_trackers(out.name, config=_flat(asdict(config)))
         try:
             _loop(config, out, stream, learner, state, report)
+            result = finish(config, out, policy) if accelerator.is_main_process else {}
+            accelerator.wait_for_everyone()
         finally:
             accelerator.end_training()
-        result = finish(config, out, policy) if accelerator.is_main_process else {}
-        accelerator.wait_for_everyone()
         return result
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -125,8 +125,8 @@ class TrainingProgress:
     def __init__(self, console: Console):
         self.console = console
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(16), TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[figures]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.description}"), BarColumn(10), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[figures]}"), TimeRemainingColumn(compact=True), TextColumn("left"),
             console=console,
         )  # fmt: skip
         self.task = self.bar.add_task("", total=1.0, figures="")
