@@ -125,7 +125,7 @@ class TrainingProgress:
     def __init__(self, console: Console):
         self.console = console
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(10), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.description}"), BarColumn(10),
             TextColumn("{task.fields[figures]}"), TimeRemainingColumn(compact=True), TextColumn("left"),
             console=console,
         )  # fmt: skip
