@@ -51,23 +51,16 @@ First steps:
 
 
 def train(args: list[str]) -> None:
-    resume = _resumed(args)
-    parser = _parser("train", TrainConfig, "Train one model to solve mazes, with the loss on the path alone.")
-    parser.add_argument("--resume", type=str | None, help="a run folder to go on with, from its last checkpoint")
-    if resume:
-        args = ["--config", str(resume / "config.yaml"), *args]
-    config = _parse(parser, TrainConfig, args, drop=("resume",))
-    if resume:
-        config.out = str(resume)
+    about = "Train one model to solve mazes, with the loss on the path alone."
+    config, resume = _run_config("train", TrainConfig, about, args)
 
     from rich.console import Console
 
     from clew import supervised, terminal
 
     _quiet()
-    config.out = config.out or time.strftime("runs/train-%Y%m%d-%H%M%S")
     with terminal.TrainingProgress(Console(stderr=True)) as progress:
-        result = supervised.train(config, resume=resume is not None, report=progress)
+        result = supervised.train(config, resume=resume, report=progress)
     if result:
         terminal.show_report(Console(), result)
         _wrote(Path(config.out))
@@ -143,13 +136,8 @@ def solve(args: list[str]) -> None:
 
 
 def split(args: list[str]) -> None:
-    resume = _resumed(args)
-    parser = _parser("split", SplitConfig, "Train a shoggoth that writes thoughts and a face that writes answers.")
-    parser.add_argument("--resume", type=str | None, help="a run folder to go on with, from its last checkpoint")
-    if resume:
-        args = ["--config", str(resume / "config.yaml"), *args]
-    config = _parse(parser, SplitConfig, args, drop=("resume",))
-    config.out = str(resume) if resume else config.out or time.strftime("runs/split-%Y%m%d-%H%M%S")
+    about = "Train a shoggoth that writes thoughts and a face that writes answers."
+    config, resume = _run_config("split", SplitConfig, about, args)
 
     from rich.console import Console
 
@@ -158,7 +146,7 @@ def split(args: list[str]) -> None:
 
     _quiet()
     with terminal.TrainingProgress(Console(stderr=True)) as progress:
-        result = loop.split(config, resume=resume is not None, report=progress)
+        result = loop.split(config, resume=resume, report=progress)
     terminal.show_split(Console(), result)
     _wrote(Path(config.out))
 
@@ -282,11 +270,16 @@ def _in_words(hint: Any) -> str:
     return " or ".join(_in_words(arg) for arg in args) if args else str(hint)
 
 
-def _parse(parser: "ArgumentParser", config: type, args: list[str], drop: tuple[str, ...] = ()) -> Any:
-    parsed = parser.parse_args(args)
-    for name in drop:
-        parsed.pop(name)
-    return _instance(parser, config, parsed)
+def _run_config(command: str, config: type, about: str, args: list[str]) -> tuple[Any, bool]:
+    """The config of a command that makes a run folder, its `out` settled, and whether it goes on with a run."""
+    resume = _resumed(args)
+    parser = _parser(command, config, about)
+    parser.add_argument("--resume", type=str | None, help="a run folder to go on with, from its last checkpoint")
+    parsed = parser.parse_args(["--config", str(resume / "config.yaml"), *args] if resume else args)
+    parsed.pop("resume")
+    made = _instance(parser, config, parsed)
+    made.out = str(resume) if resume else made.out or time.strftime(f"runs/{command}-%Y%m%d-%H%M%S")
+    return made, resume is not None
 
 
 def _instance(parser: "ArgumentParser", config: type, parsed: Any) -> Any:

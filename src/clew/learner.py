@@ -49,8 +49,9 @@ class Learner:
         trained = [p for p in policy.model.parameters() if p.requires_grad]
         ends = (policy.model.get_input_embeddings(), policy.model.get_output_embeddings())
         outer = {id(p) for module in ends if module is not None for p in module.parameters()}
-        hidden = [p for p in trained if p.ndim == 2 and id(p) not in outer and muon > 0]
-        rest = [p for p in trained if not any(p is other for other in hidden)]
+        hidden = [p for p in trained if muon > 0 and p.ndim == 2 and id(p) not in outer]
+        taken = set(map(id, hidden))
+        rest = [p for p in trained if id(p) not in taken]
         groups = [
             {"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},

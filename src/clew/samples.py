@@ -79,9 +79,7 @@ def graded(world: World, graders: Sequence[Grader], samples: Samples) -> Scores:
     """Grades every answer. A grader is given the question and the face's text; no thought is within its reach."""
     _, n, k = samples.shape
     each = [one for one in samples.asked for _ in range(n * k)]
-    columns = {
-        name: [one.columns[name] for one in each] for name in (samples.asked[0].columns if samples.asked else ())
-    }
+    columns = {name: [one.columns[name] for one in each] for name in samples.asked[0].columns}
     texts = [world.text(answer.tokens) for answer in samples.answers]
     return grade(graders, [one.prompt for one in each], texts, columns)
 

@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from clew.losses import clipped, kl_to, paired, token_nll, weighted_nll
 from clew.plan import Components, best_allocation
 from clew.policy import Policy, with_adapters, write_card
 from clew.supervised import (
+    Report,
     accelerator_for,
     drop_old_checkpoints,
     keep_metrics,
@@ -41,7 +41,6 @@ from clew.supervised import (
 from clew.tree import TreeBatch
 from clew.world import World
 
-Report = Callable[[dict[str, Any]], None]
 PLAN_EVERY = 5
 SHOGGOTH, FACE = ("thought",), ("answer",)
 
@@ -92,9 +91,8 @@ def learn(
     figures: dict[str, float] = {}
     for _ in range(config.updates):
         figures = learner.update(batch, objective_for(config, before_S, reference_S, notes), lr)
-    weight = batch.weights_S.abs().double()
     return {**figures, **notes, "tokens_read": float(batch.tokens_BT.numel() * config.updates),
-            "effective_tokens": float(weight.sum() ** 2 / (weight**2).sum())}  # fmt: skip
+            "effective_tokens": sm.effective_samples(batch.weights_S.double().cpu().numpy())}  # fmt: skip
 
 
 @dataclass
@@ -128,9 +126,9 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
         write_config(out / "config.yaml", config)
         if not (out / "warm").is_dir():
             warm_start(config, world, accelerator, out, report)
-        policies = _policies(config, world, out / "warm", accelerator.device)
+        policies = _policies(config, out / "warm", accelerator.device)
         needed = config.kl > 0 or config.objective == "pair"
-        references = _policies(config, world, out / "warm", accelerator.device) if needed else None
+        references = _policies(config, out / "warm", accelerator.device) if needed else None
         learners = [Learner(p, config.lr, config.weight_decay, config.clip, accelerator=accelerator) for p in policies]
         team = Team(learners[0], learners[-1])
         state: dict[str, Any] = {"step": 0, "seconds": 0.0, "shape": [config.thoughts, config.answers], "recent": []}
@@ -222,11 +220,10 @@ def warm_start(config: SplitConfig, world: World, accelerator: Accelerator, out:
                 figures = learner.update(batch, weighted_nll, rate)
                 if step % 10 == 9:
                     report({"phase": f"warm start, {name}", "step": step + 1, **figures, "progress": progress})
-            accelerator.unwrap_model(learner.model)
             policy.save_into(part / name)
 
 
-def _policies(config: SplitConfig, world: World, warm: Path, device: torch.device) -> list[Policy]:
+def _policies(config: SplitConfig, warm: Path, device: torch.device) -> list[Policy]:
     """The team's policies as the warm start left them: one, or two."""
     first = Policy.load(warm / "shoggoth")
     if config.policies == "one":
@@ -314,15 +311,15 @@ class _Loop:
 
     def look(self, questions: int) -> dict[str, float]:
         """Greedy answers to held-out questions, as figures."""
-        report = self.evaluate(questions)
+        report = self.evaluate(self.team.shoggoth.policy, self.team.face.policy, questions)
         return {f"held_out_{name}": value["value"] for name, value in report.items() if isinstance(value, dict)}
 
-    def evaluate(self, questions: int) -> dict[str, Any]:
+    def evaluate(self, shoggoth: Policy, face: Policy, questions: int) -> dict[str, Any]:
         """Held-out questions, one greedy thought and one greedy answer each, with 95% intervals."""
         world, tally = self.world, Tally()
         for first in range(0, questions, 256):
             asked = world.ask(range(first, min(questions, first + 256)), held_out=True)
-            samples = sm.sample(world, self.team.shoggoth.policy, self.team.face.policy, asked, (1, 1),
+            samples = sm.sample(world, shoggoth, face, asked, (1, 1),
                                 face_sees=self.config.face_sees, temperature=0.0)  # fmt: skip
             scores = sm.graded(world, self.graders, samples)
             own = sm.measured(world, samples)
@@ -351,14 +348,12 @@ class _Loop:
         """Policies, final evaluation beside the warm start's, samples and pictures into the run folder."""
         out, config = self.out, self.config
         trained = {name: learner.policy for name, (learner, _) in self.team.members().items()}
-        after = self.evaluate(config.final_questions)
+        after = self.evaluate(self.team.shoggoth.policy, self.team.face.policy, config.final_questions)
         for name, policy in trained.items():
             with folder_written_whole(out / name) as part:
                 policy.save_into(part)
-        warm = _policies(config, self.world, out / "warm", self.accelerator.device)
-        learners = [Learner(policy, accelerator=self.accelerator) for policy in warm]
-        self.team = Team(learners[0], learners[-1])
-        before = self.evaluate(config.final_questions)
+        warm = _policies(config, out / "warm", self.accelerator.device)
+        before = self.evaluate(warm[0], warm[-1], config.final_questions)
         result = {"after": after, "before": before,
                   "held_out": "questions that no training uses; one greedy thought and answer each",
                   **provenance()}  # fmt: skip
