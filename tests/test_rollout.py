@@ -47,6 +47,24 @@ def test_log_probabilities_equal_a_fresh_pass(kind: str) -> None:
         torch.testing.assert_close(torch.tensor(continuation.logps).double(), fresh, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2", "neox"])
+def test_shared_prompts_equal_separate_ones(kind: str) -> None:
+    """Tails of different lengths and numbers behind prompts that are read once: tokens and log-probabilities."""
+    model = tiny(kind, vocab=20)
+    tails = [[[3], [4, 5, 6], [7, 8]], [[2, 3]], [[11], [12, 13]], [[9, 9, 9, 9]]]
+    options = {"stop": stops, "max_new": 20, "pad_token_id": 0, "copies": 3, "temperature": 1.2}
+    seeds = list(range(7))
+    got = continue_prompts(model, PROMPTS, tails=tails, seeds=seeds, **options)
+    rows = [prompt + tail for prompt, ways in zip(PROMPTS, tails, strict=True) for tail in ways]
+    alone = [c for row, seed in zip(rows, seeds, strict=True)
+             for c in continue_prompts(model, [row], seeds=[seed], **options)]  # fmt: skip
+    assert [c.tokens for c in got] == [c.tokens for c in alone]
+    for ours, theirs in zip(got, alone, strict=True):
+        assert ours.logps == pytest.approx(theirs.logps, abs=1e-5)
+    greedy = continue_prompts(model, PROMPTS, tails=tails, stop=stops, max_new=20, pad_token_id=0)
+    assert [c.tokens for c in greedy] == [one_by_one(model, row, 20) for row in rows]
+
+
 def test_sampling_does_not_depend_on_the_batch() -> None:
     model = tiny("llama", vocab=20)
     options = {"stop": stops, "max_new": 10, "pad_token_id": 0, "copies": 4, "temperature": 1.0}

@@ -76,7 +76,7 @@ def test_log_probabilities_and_contexts_of_a_round() -> None:
     for face_sees in ("prompt+thought", "thought"):
         samples, _, face = played(face_sees)
         assert samples.shape == (4, 3, 2) and len(samples.answers) == 24
-        for i, context in enumerate(samples.contexts):
+        for i, context in enumerate(samples.contexts()):
             thought = samples.thoughts[i]
             ended = thought.tokens if thought.stopped else [*thought.tokens, THOUGHT_END]
             before = samples.asked[i // 3].tokens if face_sees == "prompt+thought" else []

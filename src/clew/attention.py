@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from clew.errors import InputError
+from clew.prefix import SharedPrefix
 from clew.tree import TreeBatch, TreeLayout
 
 NAME = "clew"
@@ -37,14 +38,20 @@ class _Recorded(Exception):
 
 def tree_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    clew_tree: TreeLayout | _LastLayer | None = None, **kwargs: Any,
+    clew_tree: TreeLayout | _LastLayer | SharedPrefix | None = None, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """query (1, H, T, D), key and value (1, H', T, D) of a packed row -> (1, T, H, D)."""
+    """query (1, H, T, D), key and value (1, H', T, D) of a packed row -> (1, T, H, D).
+
+    With a SharedPrefix, what its `attend` takes and gives.
+    """
     if clew_tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     for name in ("softcap", "s_aux", "position_bias", "cache"):
         if kwargs.get(name) is not None:
             raise InputError(f"model: {type(module).__name__} uses {name}, which attention over trees does not support")
+    if isinstance(clew_tree, SharedPrefix):
+        _fits(kwargs.get("sliding_window"), clew_tree.reach())
+        return clew_tree.attend(module, query, key, value, kwargs.get("scaling")), None
     if isinstance(clew_tree, TreeLayout):
         layout, slots, rows = clew_tree, clew_tree.slots_T, None
     else:
@@ -56,12 +63,7 @@ def tree_attention(
         # Queries exist for sources_U alone: number them, and let every other place of the grids ask the first one.
         rows = torch.zeros(key.shape[2], dtype=torch.int64, device=key.device)
         rows[layout.sources_U] = torch.arange(len(layout.sources_U), device=key.device)
-    window = kwargs.pop("sliding_window", None)
-    reach = sum(grid.shape[1] for grid in layout.grids)
-    if window is not None and reach > window:
-        raise InputError(
-            f"model: its sliding window of {window} is shorter than the longest path, up to {reach} tokens"
-        )
+    _fits(kwargs.pop("sliding_window", None), sum(grid.shape[1] for grid in layout.grids))
     kwargs.pop("is_causal", None)
     query_TD, key_TD, value_TD = (x[0].transpose(0, 1) for x in (query, key, value))
     keys: list[Tensor] = []
@@ -78,6 +80,13 @@ def tree_attention(
         )  # fmt: skip
         outputs.append(out.reshape(-1, *out.shape[2:]))
     return torch.cat(outputs).index_select(0, slots)[None], None
+
+
+def _fits(window: int | None, reach: int) -> None:
+    if window is not None and reach > window:
+        raise InputError(
+            f"model: its sliding window of {window} is shorter than the longest path, up to {reach} tokens"
+        )
 
 
 def _take(x_THD: Tensor, at_CL: Tensor) -> Tensor:
@@ -153,12 +162,16 @@ def tree_logits(model: nn.Module, batch: TreeBatch) -> Tensor:
         logits_BTV = model(input_ids=batch.tokens_BT, use_cache=False).logits
         return logits_BTV.flatten(0, 1)[batch.sources_S]
     reads_trees(model)
-    # A ready 4-d mask keeps transformers from building a dense one; tree_attention has its own.
-    unused_mask = torch.zeros(1, 1, 1, 1, device=batch.tokens_BT.device)
     return model(
-        input_ids=batch.tokens_BT, position_ids=batch.positions_BT, attention_mask=unused_mask, use_cache=False,
-        logits_to_keep=batch.sources_S, clew_tree=batch.layout,
+        input_ids=batch.tokens_BT, position_ids=batch.positions_BT, logits_to_keep=batch.sources_S,
+        **reading(batch.layout, batch.tokens_BT.device),
     ).logits[0]  # fmt: skip
+
+
+def reading(tree: TreeLayout | SharedPrefix, device: torch.device) -> dict[str, Any]:
+    """The model's arguments that make it read by `tree`."""
+    # A ready 4-d mask keeps transformers from building a dense one; tree_attention has its own.
+    return {"attention_mask": torch.zeros(1, 1, 1, 1, device=device), "use_cache": False, "clew_tree": tree}
 
 
 AttentionInterface.register(NAME, tree_attention)

@@ -39,6 +39,7 @@ Clew {__version__}: trains transformers that search and then report.
   clew solve    watch a model solve one maze in the terminal
   clew split    train a shoggoth that writes thoughts and a face that writes answers
   clew plan     how many thoughts a question, how many answers a thought
+  clew study    how much a credit rule matters: tabular, mazes, report
 
 Every command explains its options:  clew train --help
 Every option can also come from a file:  clew train --config FILE.yaml --lr 1e-3
@@ -47,6 +48,17 @@ First steps:
   clew train --minutes 3 --out runs/first      a small model on 4x4 mazes
   clew eval runs/first                         its figures, with intervals
   clew solve runs/first --seed 3               one maze, before your eyes
+"""
+
+STUDY_HELP = """\
+usage: clew study tabular | mazes | report
+
+  clew study tabular --out runs/study                      every rule in worlds of tables (about ten minutes, two cores)
+  clew study mazes --start runs/split --out runs/study     the rules on mazes, from the warm start of a split
+  clew study report runs/study                             verdicts and pictures from what is there
+
+Finished cells are kept and never run again: after a kill, the same command goes on. --config FILE.yaml declares the
+grid; --engine ray runs it on a Ray cluster. Every part explains its options:  clew study tabular --help
 """
 
 
@@ -172,8 +184,61 @@ def plan(args: list[str]) -> None:
     print(f"best: n = {n} thoughts, k = {k} answers; a thought's mean score is then {parts.reliability(k):.0%} its own")
 
 
+def study(args: list[str]) -> None:
+    kinds = {"tabular": _study_tabular, "mazes": _study_mazes, "report": _study_report}
+    if not args or args[0] in ("-h", "--help"):
+        print(STUDY_HELP)
+        return
+    if args[0] not in kinds:
+        raise InputError(f"{args[0]!r} is no part of a study; there are {', '.join(kinds)} (clew study --help)")
+    kinds[args[0]](args[1:])
+
+
+def _study_tabular(args: list[str]) -> None:
+    from clew.study.grid import TabularConfig, study
+
+    parser = _parser("study tabular", TabularConfig, "Every rule in worlds of tables, at equal cost, each at its best.")
+    config: TabularConfig = _instance(parser, TabularConfig, parser.parse_args(args))
+    _studied(lambda report: study(config, report), Path(config.out))
+
+
+def _study_mazes(args: list[str]) -> None:
+    from clew.study.mazes import MazeStudyConfig, study
+
+    parser = _parser("study mazes", MazeStudyConfig, "The rules on mazes, from one warm start, at equal cost.")
+    config: MazeStudyConfig = _instance(parser, MazeStudyConfig, parser.parse_args(args))
+    _quiet()
+    _studied(lambda report: study(config, report), Path(config.out))
+
+
+def _studied(run: Callable[[Any], Any], out: Path) -> None:
+    from rich.console import Console
+
+    from clew import terminal
+
+    with terminal.StudyProgress(Console(stderr=True)) as progress:
+        run(progress)
+    _study_report([str(out)])
+
+
+def _study_report(args: list[str]) -> None:
+    from rich.console import Console
+
+    from clew import terminal
+    from clew.study.report import report
+
+    if len(args) != 1 or args[0].startswith("-"):
+        print("usage: clew study report FOLDER\n\nWrites FOLDER/report.md and its pictures from the results in FOLDER.")
+        if args and args[0] not in ("-h", "--help"):
+            raise InputError("expected one folder of a study")
+        return
+    verdicts, written = report(Path(args[0]))
+    terminal.show_verdicts(Console(), verdicts)
+    print(f"wrote {written}", file=sys.stderr)
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "train": train, "eval": evaluate, "solve": solve, "split": split, "plan": plan,
+    "train": train, "eval": evaluate, "solve": solve, "split": split, "plan": plan, "study": study,
 }  # fmt: skip
 
 

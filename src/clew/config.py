@@ -177,6 +177,8 @@ class SplitConfig:
     """steps of imitation before the first round; 0 for none"""
     warmup_lr: float = 2e-3
     """peak learning rate of the imitation"""
+    warmup_optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon on the hidden matrices at twice that rate, AdamW on all else (torch 2.9 or newer)"""
     rounds: int = 100
     """rounds of sample, grade, credit, update"""
     questions: int = 16
@@ -213,8 +215,10 @@ class SplitConfig:
     """with --objective pair"""
     kl: float = 0.0
     """weight of the KL divergence to the policies as they were before the first round"""
-    lr: float = 1e-4
-    """learning rate of both policies"""
+    lr: float = 3e-5
+    """peak learning rate of both policies, reached after a twentieth of the rounds"""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """what the learning rate does after that"""
     weight_decay: float = 0.0
     """AdamW's weight decay, on matrices alone"""
     clip: float = 1.0
@@ -252,7 +256,7 @@ class PlanConfig:
     answer_variance: float | None = None
     """variance of scores between the answers of a thought"""
     thought_cost: float | None = None
-    """tokens that a thought costs: its own, and what the face reads to answer it"""
+    """tokens that a thought costs: its own, written by the shoggoth and read by the face"""
     answer_cost: float | None = None
     """tokens that an answer costs"""
     budget: float | None = None

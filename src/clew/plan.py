@@ -56,8 +56,7 @@ def measured_run(run: Path, last: int) -> tuple[Components, tuple[float, float, 
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         rounds = [line for line in lines if line["step"] > 0][-last:]
         parts = [np.mean([line[f"var_{part}"] for line in rounds]) for part in ("questions", "thoughts", "answers")]
-        costs = np.mean([(line["thought_tokens"] + line["face_prompted"] * line["thought_tokens"]
-                          / line["shoggoth_sampled"], line["answer_tokens"]) for line in rounds], axis=0)  # fmt: skip
+        costs = np.mean([(line["thought_cost"], line["answer_tokens"]) for line in rounds], axis=0)
         budget = np.mean([line["n"] * (costs[0] + line["k"] * costs[1]) for line in rounds])
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(

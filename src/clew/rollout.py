@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from clew.attention import reading, reads_trees
+from clew.prefix import SharedPrefix
+
+LEAVE_AT = 0.8  # rows that have stopped leave the batch when no more than this share of it goes on
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ def continue_prompts(
     stop: Callable[[list[int]], bool],
     max_new: int,
     pad_token_id: int,
+    tails: Sequence[Sequence[Sequence[int]]] | None = None,
     copies: int = 1,
     temperature: float = 0.0,
     top_p: float = 1.0,
@@ -36,66 +43,66 @@ def continue_prompts(
 ) -> list[Continuation]:
     """`copies` continuations of each prompt, those of one prompt side by side.
 
-    stop: told a continuation's tokens so far, says whether it is over. temperature 0 is greedy; otherwise `seeds` holds
-    one number a prompt, and copy j of prompt i draws from the stream (seeds[i], j), whatever else is in the batch. Rows
-    that have stopped leave the batch.
+    tails: for each prompt the ways in which it goes on before the model does (its thoughts, say); each of these gets
+    its `copies` then. stop: told a continuation's tokens so far, says whether it is over. temperature 0 is greedy;
+    otherwise `seeds` holds one number a prompt (or tail), and copy j of it draws from the stream (seeds[i], j),
+    whatever else is in the batch. Rows that have stopped leave the batch.
     """
+    reads_trees(model)
     was_training = model.training
     model.eval()
-    device = model.device
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    width = int(lengths.max())
-    tokens_BT = torch.full((len(prompts), width), pad_token_id)
-    for b, prompt in enumerate(prompts):
-        tokens_BT[b, width - len(prompt) :] = torch.tensor(prompt)
-    mask_BT = (torch.arange(width) >= width - lengths[:, None]).long().to(device)
-    padded = bool((lengths < width).any())
-    positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
-    out = model(
-        input_ids=tokens_BT.to(device), attention_mask=mask_BT if padded else None, position_ids=positions_BT,
-        use_cache=True, logits_to_keep=1,
-    )  # fmt: skip
-    cache = out.past_key_values
-    if copies > 1:
-        cache.batch_repeat_interleave(copies)
-    logits_BV = out.logits[:, -1].repeat_interleave(copies, 0)
-    mask_BT = mask_BT.repeat_interleave(copies, 0)
-    next_B = lengths.repeat_interleave(copies).to(device)
+    device, prefix = model.device, SharedPrefix()
 
-    rows = len(prompts) * copies
+    def logits(step: dict[str, Any]) -> Tensor:
+        return model(**step, **reading(prefix, device), logits_to_keep=1).logits[:, -1]
+
+    logits_CV = logits(prefix.add(*_padded(prompts, pad_token_id, device), None))
+    if tails is not None:
+        flat = [tail for ways in tails for tail in ways]
+        parent_C = torch.arange(len(prompts)).repeat_interleave(torch.tensor([len(ways) for ways in tails]))
+        logits_CV = logits(prefix.add(*_padded(flat, pad_token_id, device), parent_C.to(device)))
+    cells_R = torch.arange(len(logits_CV), device=device).repeat_interleave(copies)
+    logits_RV = logits_CV[cells_R]
+    prefix.fork(cells_R)
+
+    rows = len(cells_R)
     written: list[list[int]] = [[] for _ in range(rows)]
     logps: list[list[float]] = [[] for _ in range(rows)]
     stopped = [False] * rows
     dice = [np.random.default_rng([seed, copy]) for seed in seeds for copy in range(copies)] if temperature > 0 else []
-    alive = list(range(rows))
+    batch = list(range(rows))  # the rows that the model still reads; some of them may have stopped
     for step in range(max_new):
-        logp_BV = logits_BV.float().log_softmax(-1)
+        logp_RV = logits_RV.float().log_softmax(-1)
         if temperature > 0:
-            draws_B = torch.tensor([dice[row].random() for row in alive], dtype=torch.float64, device=device)
-            choice_B = _sample(logits_BV.double() / temperature, top_p, draws_B)
+            draws_R = torch.tensor([dice[row].random() for row in batch], dtype=torch.float64, device=device)
+            choice_R = _sample(logits_RV.double() / temperature, top_p, draws_R)
         else:
-            choice_B = logits_BV.argmax(-1)
-        picked = choice_B.tolist()
-        for row, token, logp in zip(alive, picked, logp_BV.gather(1, choice_B[:, None])[:, 0].tolist(), strict=True):
-            written[row].append(token)
-            logps[row].append(logp)
-            stopped[row] = stop(written[row])
-        keep = [i for i, row in enumerate(alive) if not stopped[row]]
-        if not keep or step + 1 == max_new:
+            choice_R = logits_RV.argmax(-1)
+        sampled_logps = logp_RV.gather(1, choice_R[:, None])[:, 0].tolist()
+        for row, token, logp in zip(batch, choice_R.tolist(), sampled_logps, strict=True):
+            if not stopped[row]:
+                written[row].append(token)
+                logps[row].append(logp)
+                stopped[row] = stop(written[row])
+        alive = [i for i, row in enumerate(batch) if not stopped[row]]
+        if not alive or step + 1 == max_new:
             break
-        if len(keep) < len(alive):
-            at = torch.tensor(keep, device=device)
-            cache.batch_select_indices(at)
-            alive, choice_B, next_B, mask_BT = [alive[i] for i in keep], choice_B[at], next_B[at], mask_BT[at]
-        if padded:
-            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(alive), 1)], 1)
-        logits_BV = model(
-            input_ids=choice_B[:, None], attention_mask=mask_BT if padded else None, position_ids=next_B[:, None],
-            past_key_values=cache, use_cache=True,
-        ).logits[:, -1]  # fmt: skip
-        next_B = next_B + 1
+        if len(alive) <= LEAVE_AT * len(batch):
+            kept = torch.tensor(alive, device=device)
+            batch, choice_R = [batch[i] for i in alive], choice_R[kept]
+            prefix.select(kept)
+        logits_RV = logits(prefix.step(choice_R))
+        prefix.written += 1
     model.train(was_training)
     return [Continuation(*row) for row in zip(written, logps, stopped, strict=True)]
+
+
+def _padded(rows: Sequence[Sequence[int]], pad_token_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows padded on the left to one length, and where they have tokens."""
+    width = max(map(len, rows))
+    tokens = torch.tensor([[pad_token_id] * (width - len(row)) + list(row) for row in rows])
+    starts = torch.tensor([width - len(row) for row in rows])
+    return tokens.to(device), (torch.arange(width) >= starts[:, None]).to(device)
 
 
 def _sample(logits_BV: Tensor, top_p: float, draws_B: Tensor) -> Tensor:

@@ -27,11 +27,17 @@ class Samples:
     asked: list[Asked]
     thoughts: list[Continuation]
     """Q * N"""
-    contexts: list[list[int]]
-    """Q * N: what the face read"""
+    read: list[list[int]]
+    """Q * N: the thoughts as the face read them, each closed"""
     answers: list[Continuation]
     """Q * N * K"""
     shape: tuple[int, int, int]
+    face_sees: str
+
+    def contexts(self) -> list[list[int]]:
+        """Q * N: what the face answers to, in full."""
+        prompts = [one.tokens if self.face_sees == "prompt+thought" else [] for one in self.asked]
+        return [[*prompts[i // self.shape[1]], *tokens] for i, tokens in enumerate(self.read)]
 
     def lengths_QN(self) -> np.ndarray:
         return np.array([len(thought.tokens) for thought in self.thoughts], float).reshape(self.shape[:2])
@@ -46,31 +52,36 @@ def sample(
     Each prompt is read once for its n thoughts, each context once for its k answers. temperature 0 is greedy.
     """
     n, k = shape
+    prompts = [one.tokens for one in asked]
     shoggoth.activate()
-    thoughts = _chunked(shoggoth, [one.tokens for one in asked], n, world.thought_ends, world.max_thought,
-                        temperature, top_p, [2 * seed for seed in seeds])  # fmt: skip
-    contexts = []
-    for i, thought in enumerate(thoughts):
-        before = asked[i // n].tokens if face_sees == "prompt+thought" else []
-        contexts.append([*before, *thought.tokens, *([] if thought.stopped else world.close_thought)])
+    thoughts = _sampled(shoggoth, prompts, None, n, world.thought_ends, world.max_thought, temperature, top_p,
+                        [2 * seed for seed in seeds])  # fmt: skip
+    read = [[*thought.tokens, *([] if thought.stopped else world.close_thought)] for thought in thoughts]
     face.activate()
     # A thought's own number keeps the answers of two thoughts of one question apart.
     answer_seeds = [(2 * seed + 1) * 4096 + i for seed in seeds for i in range(n)]
-    answers = _chunked(face, contexts, k, world.answer_ends, world.max_answer, temperature, top_p, answer_seeds)
-    return Samples(asked, thoughts, contexts, answers, (len(asked), n, k))
+    if face_sees == "thought":
+        prompts, tails = read, None
+    else:
+        tails = [read[i : i + n] for i in range(0, len(read), n)]
+    answers = _sampled(face, prompts, tails, k, world.answer_ends, world.max_answer, temperature, top_p, answer_seeds)
+    return Samples(asked, thoughts, read, answers, (len(asked), n, k), face_sees)
 
 
-def _chunked(
-    policy: Policy, prompts: list[list[int]], copies: int, stop: Callable[[list[int]], bool], max_new: int,
-    temperature: float, top_p: float, seeds: Sequence[int],
+def _sampled(
+    policy: Policy, prompts: list[list[int]], tails: list[list[list[int]]] | None, copies: int,
+    stop: Callable[[list[int]], bool], max_new: int, temperature: float, top_p: float, seeds: Sequence[int],
 ) -> list[Continuation]:  # fmt: skip
-    step = max(1, ROWS_AT_ONCE // copies)
+    """All continuations, ROWS_AT_ONCE or fewer at a time where a prompt alone has no more."""
+    each = len(tails[0]) if tails else 1
+    step = max(1, ROWS_AT_ONCE // (copies * each))
     return [
         continuation
         for i in range(0, len(prompts), step)
         for continuation in continue_prompts(
-            policy.model, prompts[i : i + step], stop=stop, max_new=max_new, pad_token_id=policy.pad_token_id,
-            copies=copies, temperature=temperature, top_p=top_p, seeds=seeds[i : i + step],
+            policy.model, prompts[i : i + step], tails=tails[i : i + step] if tails else None, stop=stop,
+            max_new=max_new, pad_token_id=policy.pad_token_id, copies=copies, temperature=temperature, top_p=top_p,
+            seeds=seeds[each * i : each * (i + step)],
         )
     ]  # fmt: skip
 
@@ -183,7 +194,10 @@ def figures_of(world: World, samples: Samples, weights: Weights) -> dict[str, fl
         "thoughts_ended": float(np.mean([thought.stopped for thought in samples.thoughts])),
         "answers_ended": float(np.mean([answer.stopped for answer in samples.answers])),
         "shoggoth_sampled": len(thought_logps), "face_sampled": len(answer_logps),
-        "face_prompted": sum(map(len, samples.contexts)),
+        "face_prompted": sum(map(len, samples.read)) + (samples.face_sees == "prompt+thought") * sum(
+            len(one.tokens) for one in samples.asked
+        ),
+        "thought_cost": (len(thought_logps) + sum(map(len, samples.read))) / len(samples.thoughts),
         "thought_entropy": -float(np.mean(thought_logps)), "answer_entropy": -float(np.mean(answer_logps)),
         "effective_thoughts": effective_samples(weights.thought_QN),
         "effective_answers": effective_samples(weights.answer_QNK),

@@ -42,6 +42,8 @@ from clew.tree import TreeBatch
 from clew.world import World
 
 PLAN_EVERY = 5
+WARM_MUON = 2.0  # times AdamW's rate
+BETAS = (0.9, 0.99)  # a round's gradient is noisy: its size is averaged over many rounds
 SHOGGOTH, FACE = ("thought",), ("answer",)
 
 
@@ -129,7 +131,9 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
         policies = _policies(config, out / "warm", accelerator.device)
         needed = config.kl > 0 or config.objective == "pair"
         references = _policies(config, out / "warm", accelerator.device) if needed else None
-        learners = [Learner(p, config.lr, config.weight_decay, config.clip, accelerator=accelerator) for p in policies]
+        learners = [
+            Learner(p, config.lr, config.weight_decay, config.clip, BETAS, accelerator=accelerator) for p in policies
+        ]
         team = Team(learners[0], learners[-1])
         state: dict[str, Any] = {"step": 0, "seconds": 0.0, "shape": [config.thoughts, config.answers], "recent": []}
         if resume and (checkpoint := latest_checkpoint(out)):
@@ -160,7 +164,7 @@ def world_of(config: SplitConfig, tokenizer: PreTrainedTokenizerBase | None = No
 
         if tokenizer is None and config.model is None:
             raise InputError("model: prompts need a model folder to start from")
-        tokenizer = tokenizer or Policy.load(_start(config.model or "", "shoggoth")).tokenizer
+        tokenizer = tokenizer or Policy.load(role_folder(config.model or "", "shoggoth")).tokenizer
         world = PromptWorld(read_rows(config.prompts), tokenizer, config.delimiters)
     world.max_thought = config.max_thought or world.max_thought
     world.max_answer = config.max_answer or world.max_answer
@@ -179,7 +183,7 @@ def _check(config: SplitConfig) -> None:
         raise InputError("thoughts, answers: one sample a question has nothing to be compared with")
 
 
-def _start(folder: str, name: str) -> str:
+def role_folder(folder: str, name: str) -> str:
     """The folder of one policy within that of an earlier split, or the folder itself."""
     for inner in (name, "shoggoth"):
         if (Path(folder) / inner).is_dir():
@@ -189,7 +193,7 @@ def _start(folder: str, name: str) -> str:
 
 def _first(config: SplitConfig, world: World, name: str, seed: int) -> Policy:
     if config.model:
-        policy = Policy.load(_start(config.model, name))
+        policy = Policy.load(role_folder(config.model, name))
         if not world.tokenizer.get_vocab().items() <= policy.tokenizer.get_vocab().items():
             raise InputError(f"model: {config.model} does not number this world's tokens as the world does")
         return policy
@@ -206,7 +210,8 @@ def warm_start(config: SplitConfig, world: World, accelerator: Accelerator, out:
         for number, (name, roles) in enumerate(names.items()):
             policy = _first(config, world, name, config.seed + number)
             policy.model.to(accelerator.device)  # type: ignore[arg-type]
-            learner = Learner(policy, config.warmup_lr, 0.01, config.clip, accelerator=accelerator)
+            learner = Learner(policy, config.warmup_lr, 0.01, config.clip, accelerator=accelerator,
+                              muon=WARM_MUON if config.warmup_optimizer == "muon" else 0.0)  # fmt: skip
             for step in range(config.warmup_steps):
                 numbers = range(step * config.mazes.per_step, (step + 1) * config.mazes.per_step)
                 trees = world.demonstrate(numbers)
@@ -281,11 +286,13 @@ class _Loop:
                             seeds=seeds)  # fmt: skip
         weights = sm.credited(config, self.rule, samples, sm.graded(world, self.graders, samples))
         trees = sm.trees_of(world, samples, weights)
+        rate = learning_rate(config.lr, state["step"], config.rounds // 20, state["step"] / config.rounds,
+                             config.schedule)  # fmt: skip
         figures: dict[str, Any] = sm.figures_of(world, samples, weights)
         for i, (name, (learner, roles)) in enumerate(self.team.members().items()):
             batch = sm.batch_for(trees, roles, config.face_sees, learner.policy.pad_token_id)
             reference = self.references[i] if self.references else None
-            learnt = learn(config, learner, reference, batch, config.lr)
+            learnt = learn(config, learner, reference, batch, rate)
             figures |= {f"{name}_{key}": value for key, value in learnt.items()}
         self.last = (samples, weights)
         if config.allocate == "auto":
@@ -301,8 +308,7 @@ class _Loop:
         ]
         if len(recent) < PLAN_EVERY:
             return
-        thought_cost = figures["thought_tokens"] + figures["face_prompted"] / (config.questions * figures["n"])
-        answer_cost = figures["answer_tokens"]
+        thought_cost, answer_cost = figures["thought_cost"], figures["answer_tokens"]
         budget = config.thoughts * (thought_cost + config.answers * answer_cost)
         parts = Components(*np.mean(recent, axis=0).tolist())
         n, k = best_allocation(parts, thought_cost, answer_cost, budget)

@@ -1,15 +1,19 @@
 """What people see in a terminal: mazes, tables, progress."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from clew.evaluate import Attempt
 from clew.mazes.grading import valid_start
 from clew.mazes.lattice import Cell, Lattice
+
+if TYPE_CHECKING:
+    from clew.study.report import Verdict
 
 RATE_ROWS = {
     "exact": "exact (the reference path)", "optimal": "optimal (any shortest path)",
@@ -163,3 +167,40 @@ class TrainingProgress:
         if not self.console.is_terminal and (looked or phase != self.phase):
             self.console.print(f"{phase} {values['progress']:4.0%}  {figures}", highlight=False)
         self.phase = phase
+
+
+class StudyProgress:
+    """A bar with the cells done and the time left; where there is no terminal, a line for each tenth."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.bar = Progress(
+            TextColumn("[bold]{task.description}[/]"), BarColumn(20), MofNCompleteColumn(), TextColumn("cells"),
+            TimeRemainingColumn(compact=True), TextColumn("left"), console=console,
+        )  # fmt: skip
+        self.tasks: dict[str, Any] = {}
+        self.told: tuple[str, int] = ("", -1)
+
+    def __enter__(self) -> "StudyProgress":
+        if self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, phase: str, done: int, count: int) -> None:
+        if phase not in self.tasks:  # what was finished before does not count towards the speed
+            self.tasks[phase] = self.bar.add_task(phase, total=count, completed=done)
+        self.bar.update(self.tasks[phase], completed=done)
+        tenth = (phase, 10 * done // max(1, count))
+        if not self.console.is_terminal and tenth != self.told:
+            self.console.print(f"{phase}: {done} of {count} cells", highlight=False)
+        self.told = tenth
+
+
+def show_verdicts(console: Console, verdicts: Sequence["Verdict"]) -> None:
+    """Each question of a study and what the numbers say."""
+    for number, verdict in enumerate(verdicts, 1):
+        console.print(Text(f"{number}. {verdict.question}", style="bold"))
+        console.print(Text(f"   {verdict.text}\n"))

@@ -1,0 +1,199 @@
+"""Cells: jobs that are declared, run once and kept as Parquet, on this machine's cores or on a Ray cluster.
+
+A cell's file is named after all that defines it, so that a finished cell is found again and a changed one never is.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from clew.errors import InputError
+
+FORMAT = 1  # raise it when the same cell would come out otherwise
+Engine = Literal["local", "ray"]
+Figures = dict[str, np.ndarray]
+Job = tuple[str, dict[str, Any]]
+"""a world, by the name of its module beside this one, and a cell of it as plain values"""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A finished cell: what it was, its figures over replicas, and the mean learning curve with its standard error."""
+
+    values: dict[str, Any]
+    figures: Figures
+    curve: list[float]
+    curve_error: list[float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One arm of a study: a rule under a condition, and what came out."""
+
+    section: str
+    condition: dict[str, Any]
+    name: str
+    kept: Kept
+
+
+def key(job: Job) -> str:
+    """The name of a cell's file: a hash of all that defines it."""
+    text = json.dumps([FORMAT, *job], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def path_of(folder: Path, job: Job) -> Path:
+    return folder / "cells" / f"{key(job)}.parquet"
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError("study: needs pyarrow; pip install 'clew[study]'") from None
+    return pyarrow
+
+
+def write(path: Path, values: dict[str, Any], figures: Figures) -> None:
+    """A cell's figures, one row a replica, rounded to five digits; written whole or not at all."""
+    pa = _arrow()
+    curve_RL = np.asarray(figures["curve"], float)
+    error = curve_RL.std(0, ddof=1) / np.sqrt(len(curve_RL)) if len(curve_RL) > 1 else np.zeros(curve_RL.shape[1])
+    about = {"cell": values, "curve": curve_RL.mean(0).round(6).tolist(), "curve_error": error.round(6).tolist()}
+    columns = {name: np.round(values_R, 5).astype(np.float32) for name, values_R in figures.items() if name != "curve"}
+    _write_table(path, pa.table(columns).replace_schema_metadata({"clew": json.dumps(about)}))
+
+
+def _write_table(path: Path, table: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _arrow().parquet.write_table(table, beside, compression="zstd")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _read_table(path: Path) -> tuple[Any, dict[str, Any]]:
+    try:
+        table = _arrow().parquet.read_table(path)
+        return table, json.loads(table.schema.metadata[b"clew"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is no file of a study: {' '.join(str(error).split())}") from None
+
+
+def read(path: Path) -> Kept:
+    """A finished cell. InputError for a file that is none."""
+    table, about = _read_table(path)
+    figures = {name: table[name].to_numpy().astype(float) for name in table.column_names}
+    return Kept(about["cell"], figures, about["curve"], about["curve_error"])
+
+
+def write_results(path: Path, config: dict[str, Any], results: Sequence[Result]) -> None:
+    """A whole study in one file: a row for each arm and replica; what the arms were is in the file's metadata."""
+    pa = _arrow()
+    arms = [{"section": r.section, "condition": r.condition, "name": r.name, "cell": r.kept.values,
+             "curve": r.kept.curve, "curve_error": r.kept.curve_error} for r in results]  # fmt: skip
+    names = list(results[0].kept.figures)
+    sizes = [len(r.kept.figures[names[0]]) for r in results]
+    columns: dict[str, Any] = {"arm": np.repeat(np.arange(len(results), dtype=np.int16), sizes)}
+    for name in names:
+        columns[name] = np.concatenate([r.kept.figures[name] for r in results]).round(4).astype(np.float32)
+    table = pa.table(columns).replace_schema_metadata({"clew": json.dumps({"config": config, "arms": arms})})
+    _write_table(path, table)
+
+
+def read_results(path: Path) -> tuple[dict[str, Any], list[Result]]:
+    """The study's config and its results. InputError for a file that holds none."""
+    table, about = _read_table(path)
+    try:
+        arm = table["arm"].to_numpy()
+        columns = {name: table[name].to_numpy().astype(float) for name in table.column_names if name != "arm"}
+        results = [
+            Result(one["section"], one["condition"], one["name"],
+                   Kept(one["cell"], {name: values[arm == i] for name, values in columns.items()},
+                        one["curve"], one["curve_error"]))
+            for i, one in enumerate(about["arms"])
+        ]  # fmt: skip
+        return about["config"], results
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: holds no results of a study: {error!r}") from None
+
+
+def solve(job: Job, folder: str) -> None:
+    """Runs one cell and keeps it: what a worker does."""
+    kind, values = job
+    world = import_module(f"clew.study.{kind}")
+    write(path_of(Path(folder), job), values, world.run(world.from_json(values)))
+
+
+def run_cells(
+    jobs: Sequence[Job], folder: Path, engine: Engine = "local", workers: int | None = None,
+    report: Callable[[int, int], None] = lambda done, count: None,
+) -> list[Kept]:  # fmt: skip
+    """Every job's finished cell, in order; those that are in the folder already are not run again.
+
+    workers: processes of one thread each, by default one a core. report(done, count) is called as cells come in. Equal
+    jobs are run once. Can be killed at any moment: what is finished stays.
+    """
+    _arrow()
+    count = len({key(job) for job in jobs})
+    todo = list({key(job): job for job in jobs if not path_of(folder, job).is_file()}.values())
+    done = count - len(todo)
+    report(done, count)
+    for _ in (_ray if engine == "ray" else _local)(todo, str(folder), workers or os.cpu_count() or 1):
+        done += 1
+        report(done, count)
+    return [read(path_of(folder, job)) for job in jobs]
+
+
+def _one_thread() -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+def _local(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
+    if not jobs:
+        return
+    # Forking would copy the parent's threads' locks; a fresh interpreter has none.
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), initializer=_one_thread)
+    try:
+        waiting = {pool.submit(solve, job, folder) for job in jobs}
+        while waiting:
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+                yield
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ray(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
+    try:
+        import ray
+    except ImportError:
+        raise InputError("engine: ray is not installed; pip install 'clew[ray]'") from None
+    started = not ray.is_initialized()
+    if started:  # RAY_ADDRESS names a running cluster, which has cores of its own
+        ray.init(num_cpus=None if "RAY_ADDRESS" in os.environ else workers, include_dashboard=False,
+                 log_to_driver=False, configure_logging=False)  # fmt: skip
+    try:
+        task = ray.remote(num_cpus=1, max_retries=3)(solve)
+        waiting = [task.remote(job, str(Path(folder).resolve())) for job in jobs]
+        while waiting:
+            finished, waiting = ray.wait(waiting, num_returns=1)
+            ray.get(finished)
+            yield
+    finally:
+        if started:
+            ray.shutdown()

@@ -1,0 +1,178 @@
+"""Credit rules on mazes: the loop of `clew split` from one warm start, at one price a round in true tokens."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from clew.config import MazeConfig, SplitConfig, check_positive
+from clew.errors import InputError
+from clew.study.cells import Engine, Job, Kept, Result, run_cells, write_results
+
+
+@dataclass
+class MazeStudyConfig:
+    """The study on mazes: rules from one warm start, several seeds each."""
+
+    start: str
+    """a split's run folder: all arms begin with the policies of its warm start"""
+    sizes: list[int] = field(default_factory=lambda: [4])
+    """grid sizes"""
+    max_thought: int | None = 14
+    """most tokens of a thought"""
+    rounds: int = 60
+    """rounds of a run"""
+    questions: int = 32
+    """questions a round"""
+    price: float = 400.0
+    """tokens that a round may cost a question: thoughts written and read, answers written; n follows from k"""
+    lrs: list[float] = field(default_factory=lambda: [1e-4, 3e-4])
+    """learning rates that each rule may choose from"""
+    seeds: int = 3
+    """runs of a result"""
+    tune_seeds: int = 1
+    """runs, with seeds of their own, of a choice"""
+    eval_questions: int = 1000
+    """held-out questions at the end of a run"""
+    engine: Engine = "local"
+    """local: this machine's cores; ray: a Ray cluster that shares this folder"""
+    workers: int | None = None
+    """processes of one thread each, by default one a core"""
+    out: str = "runs/study"
+    """folder of the study"""
+
+
+ARMS: dict[str, dict[str, Any]] = {
+    "basic": {"rule": "basic", "options": {"keep": 0.25}, "answers": 4},
+    "basic, k=1": {"rule": "basic", "options": {"keep": 0.25}, "answers": 1},
+    "top 3": {"rule": "denoised", "options": {"top": 3, "keep": 0.25, "answers": "best"}, "answers": 4},
+    "best against worst": {"rule": "contrastive", "options": {"top": 3}, "answers": 4},
+    "advantage": {"rule": "advantage", "options": {"normalise": False}, "answers": 4},
+    "basic, one policy": {"rule": "basic", "options": {"keep": 0.25}, "answers": 4, "policies": "one"},
+}
+
+
+@dataclass(frozen=True)
+class MazeCell:
+    """One run: a rule, a learning rate, a seed. `world` holds what all runs of a study share."""
+
+    world: dict[str, Any]
+    rule: str
+    options: dict[str, Any]
+    answers: int
+    thoughts: int
+    lr: float
+    seed: int
+    policies: str = "two"
+    replicas: int = 1
+
+
+def from_json(values: dict[str, Any]) -> MazeCell:
+    return MazeCell(**values)
+
+
+def run(cell: MazeCell) -> dict[str, np.ndarray]:
+    """Trains once; figures as in the tabular world, of greedy answers to held-out questions, for one replica."""
+    import torch
+
+    from clew.split import split
+
+    torch.set_num_threads(1)
+    world = cell.world
+    with TemporaryDirectory() as folder:
+        result = split(SplitConfig(
+            MazeConfig(sizes=world["sizes"]), model=world["start"], warmup_steps=0, max_thought=world["max_thought"],
+            rounds=world["rounds"], questions=world["questions"], thoughts=cell.thoughts, answers=cell.answers,
+            rule=cell.rule, rule_options=cell.options, policies=cell.policies, lr=cell.lr,  # type: ignore[arg-type]
+            seed=cell.seed, eval_every=0, checkpoint_every=0, final_questions=world["eval_questions"],
+            out=f"{folder}/run",
+        ))  # fmt: skip
+        scores = _sampled_scores(Path(folder) / "run" / "metrics.jsonl")
+    before, after = result["before"], result["after"]
+    gained = (after["score"]["value"] - before["score"]["value"]) / (1 - before["score"]["value"])
+    figures = {"gained": gained, "optimal": after["optimal"]["value"], "before": before["optimal"]["value"],
+               "thought_tokens": after["thought_tokens"]["value"]}  # fmt: skip
+    return {**{name: np.array([value]) for name, value in figures.items()}, "curve": scores[None]}
+
+
+def _sampled_scores(metrics: Path) -> np.ndarray:
+    """The mean score of each round's samples."""
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    return np.array([line["score"] for line in lines if "score" in line])
+
+
+def study(config: MazeStudyConfig, report: Callable[[str, int, int], None] = lambda phase, done, count: None
+          ) -> list[Result]:  # fmt: skip
+    """Runs what is not yet in `config.out`: every arm's learning rate is chosen with seeds that no result uses."""
+    check_positive(config, "rounds", "questions", "price", "seeds", "tune_seeds", "eval_questions", "max_thought",
+                   "workers")  # fmt: skip
+    folder = Path(config.out)
+    start = _start(Path(config.start))
+    world = {"start": str(start.resolve()), "hash": _hash(start), "sizes": config.sizes,
+             "max_thought": config.max_thought, "rounds": config.rounds, "questions": config.questions,
+             "eval_questions": config.eval_questions}  # fmt: skip
+    thought_cost, answer_cost = prices(config, start)
+
+    def runs(phase: str, cells: list[MazeCell]) -> Iterator[Kept]:
+        jobs: list[Job] = [("mazes", asdict(cell)) for cell in cells]
+        return iter(run_cells(jobs, folder, config.engine, config.workers, lambda *at: report(phase, *at)))
+
+    def base(arm: dict[str, Any]) -> MazeCell:
+        n = max(2, round(config.price / (thought_cost + arm["answers"] * answer_cost)))
+        return MazeCell(world=world, thoughts=n, lr=0.0, seed=0, **arm)
+
+    choices = [[replace(base(arm), lr=lr, seed=1000 + seed) for lr in config.lrs for seed in range(config.tune_seeds)]
+               for arm in ARMS.values()]  # fmt: skip
+    tuned = runs("choosing learning rates", [cell for cells in choices for cell in cells])
+    best = []
+    for arm in ARMS.values():
+        gained = [np.mean([next(tuned).figures["gained"] for _ in range(config.tune_seeds)]) for _ in config.lrs]
+        lr = config.lrs[int(np.argmax(gained))]
+        best += [replace(base(arm), lr=lr, seed=seed) for seed in range(config.seeds)]
+    done = runs("results", best)
+    results = []
+    for name in ARMS:
+        kept = [next(done) for _ in range(config.seeds)]
+        results.append(Result("mazes", {}, name, _joined(kept)))
+    write_results(folder / "mazes.parquet", asdict(config), results)
+    return results
+
+
+def _joined(kept: list[Kept]) -> Kept:
+    """Several seeds as the replicas of one arm."""
+    figures = {name: np.concatenate([one.figures[name] for one in kept]) for name in kept[0].figures}
+    curves = np.array([one.curve for one in kept])
+    error = curves.std(0, ddof=1) / len(kept) ** 0.5 if len(kept) > 1 else 0 * curves[0]
+    return Kept({**kept[0].values, "replicas": len(kept), "seed": 0}, figures, curves.mean(0).tolist(), error.tolist())
+
+
+def _start(folder: Path) -> Path:
+    for start in (folder / "warm", folder):
+        if (start / "shoggoth").is_dir():
+            return start
+    raise InputError(f"start: {folder} holds no warm start (no warm/shoggoth in it); make one with clew split")
+
+
+def _hash(start: Path) -> str:
+    files = sorted(start.rglob("*.safetensors"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+def prices(config: MazeStudyConfig, start: Path) -> tuple[float, float]:
+    """Tokens that a thought (written, then read) and an answer cost, as the warm start samples them."""
+    from clew import samples as sm
+    from clew.policy import Policy
+    from clew.split import role_folder, world_of
+
+    world = world_of(SplitConfig(MazeConfig(sizes=list(config.sizes)), max_thought=config.max_thought))
+    shoggoth, face = (Policy.load(role_folder(str(start), name)) for name in ("shoggoth", "face"))
+    samples = sm.sample(world, shoggoth, face, world.ask(range(64)), (2, 1), face_sees="prompt+thought", temperature=1.0,
+                        seeds=range(64))  # fmt: skip
+    written = sum(len(thought.tokens) for thought in samples.thoughts) + sum(map(len, samples.read))
+    answers = sum(len(answer.tokens) for answer in samples.answers)
+    return written / len(samples.thoughts), answers / len(samples.answers)
