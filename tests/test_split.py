@@ -97,7 +97,7 @@ def test_a_round_s_loss_is_the_weighted_log_likelihood_of_its_samples() -> None:
         thought_QN, answer_QNK = rng.normal(size=(4, 3)), rng.normal(size=(4, 3, 2))
         answer_QNK[0] = 0
         thought_QN[1] = 0
-        trees = sm.trees_of(WORLD, samples, sm.Weights(None, thought_QN, answer_QNK))  # type: ignore[arg-type]
+        trees = sm.trees_of(WORLD, samples, sm.Weights(None, thought_QN, answer_QNK, 4))  # type: ignore[arg-type]
         for policy, roles, parts, weights in ((shoggoth, ("thought",), samples.thoughts, thought_QN),
                                               (face, ("answer",), samples.answers, answer_QNK)):  # fmt: skip
             batch = sm.batch_for(trees, roles, face_sees, 0)
@@ -111,12 +111,12 @@ def test_a_round_s_loss_is_the_weighted_log_likelihood_of_its_samples() -> None:
 
 def test_branches_without_weight_are_not_read() -> None:
     samples, *_ = played()
-    nothing = sm.trees_of(WORLD, samples, sm.Weights(None, np.zeros((4, 3)), np.zeros((4, 3, 2))))  # type: ignore[arg-type]
+    nothing = sm.trees_of(WORLD, samples, sm.Weights(None, np.zeros((4, 3)), np.zeros((4, 3, 2)), 4))  # type: ignore[arg-type]
     assert sm.batch_for(nothing, ("thought",), "prompt+thought", 0) is None
     one = np.zeros((4, 3))
     one[2, 1] = 1
     batch = sm.batch_for(
-        sm.trees_of(WORLD, samples, sm.Weights(None, one, np.zeros((4, 3, 2)))), ("thought",), "thought", 0
+        sm.trees_of(WORLD, samples, sm.Weights(None, one, np.zeros((4, 3, 2)), 4)), ("thought",), "thought", 0
     )  # type: ignore[arg-type]
     assert batch is not None
     assert batch.tokens_BT.numel() == len(samples.asked[2].tokens) + len(samples.thoughts[7].tokens)

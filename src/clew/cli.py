@@ -159,8 +159,9 @@ def split(args: list[str]) -> None:
     _quiet()
     with terminal.TrainingProgress(Console(stderr=True)) as progress:
         result = loop.split(config, resume=resume, report=progress)
-    terminal.show_split(Console(), result)
-    _wrote(Path(config.out))
+    if result:
+        terminal.show_split(Console(), result)
+        _wrote(Path(config.out))
 
 
 def plan(args: list[str]) -> None:
@@ -227,11 +228,11 @@ def _study_report(args: list[str]) -> None:
     from clew import terminal
     from clew.study.report import report
 
-    if len(args) != 1 or args[0].startswith("-"):
+    if args in (["-h"], ["--help"]):
         print("usage: clew study report FOLDER\n\nWrites FOLDER/report.md and its pictures from the results in FOLDER.")
-        if args and args[0] not in ("-h", "--help"):
-            raise InputError("expected one folder of a study")
         return
+    if len(args) != 1 or args[0].startswith("-"):
+        raise InputError("expected one folder of a study: clew study report FOLDER")
     verdicts, written = report(Path(args[0]))
     terminal.show_verdicts(Console(), verdicts)
     print(f"wrote {written}", file=sys.stderr)

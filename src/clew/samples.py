@@ -129,20 +129,34 @@ class Weights:
     scores: Scores
     thought_QN: np.ndarray
     answer_QNK: np.ndarray
+    questions: int
+    """of the round, over all processes"""
 
 
-def credited(config: SplitConfig, rule: Rule, samples: Samples, scores: Scores) -> Weights:
-    """Weights for both policies: the shoggoth's from what it hears, discounted by length, the face's from all."""
+Gather = Callable[[np.ndarray], tuple[np.ndarray, slice]]
+"""From the values of this process's questions to those of all processes', and where among them its own are."""
+
+
+def alone(values_Q: np.ndarray) -> tuple[np.ndarray, slice]:
+    """A Gather for one process."""
+    return values_Q, slice(None)
+
+
+def credited(config: SplitConfig, rule: Rule, samples: Samples, scores: Scores, gather: Gather = alone) -> Weights:
+    """Weights for both policies: the shoggoth's from what it hears, discounted by length, the face's from all.
+
+    The rule sees the questions of all processes, since its scope may be the batch.
+    """
     share_QN = length_discount(samples.lengths_QN(), config.length_cost)
     heard_QNK = scores.shoggoth_B.reshape(samples.shape)
-    shoggoth_QNK = np.where(heard_QNK > 0, heard_QNK * share_QN[..., None], heard_QNK)
-    face_QNK = scores.face_B.reshape(samples.shape)
-    return Weights(scores, rule(shoggoth_QNK).thought_QN, rule(face_QNK).answer_QNK)
+    shoggoth_QNK, mine = gather(np.where(heard_QNK > 0, heard_QNK * share_QN[..., None], heard_QNK))
+    face_QNK, _ = gather(scores.face_B.reshape(samples.shape))
+    return Weights(scores, rule(shoggoth_QNK).thought_QN[mine], rule(face_QNK).answer_QNK[mine], len(face_QNK))
 
 
 def trees_of(world: World, samples: Samples, weights: Weights) -> list[SpanTree]:
     """One tree a question: its prompt, its thoughts, their answers, each with its share of the round's credit."""
-    questions, n, k = samples.shape
+    questions, (_, n, k) = weights.questions, samples.shape
     trees = []
     for q, asked in enumerate(samples.asked):
         thoughts = []

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -27,9 +28,9 @@ from clew.config import (
 from clew.errors import InputError
 from clew.evaluate import Tally, provenance
 from clew.learner import Learner, Objective, learning_rate
-from clew.losses import clipped, kl_to, paired, token_nll, weighted_nll
+from clew.losses import clipped, kl_to, paired, token_nll
 from clew.plan import Components, best_allocation
-from clew.policy import Policy, with_adapters, write_card
+from clew.policy import Policy, write_card
 from clew.supervised import (
     Report,
     accelerator_for,
@@ -38,13 +39,12 @@ from clew.supervised import (
     latest_checkpoint,
     run_folder,
 )
-from clew.tree import TreeBatch
+from clew.tree import SpanTree, TreeBatch
+from clew.warm import FACE, SHOGGOTH, policies_of, role_folder, warm_start
 from clew.world import World
 
 PLAN_EVERY = 5
-WARM_MUON = 2.0  # times AdamW's rate
 BETAS = (0.9, 0.99)  # a round's gradient is noisy: its size is averaged over many rounds
-SHOGGOTH, FACE = ("thought",), ("answer",)
 
 
 def roots_S(batch: TreeBatch) -> Tensor:
@@ -53,8 +53,9 @@ def roots_S(batch: TreeBatch) -> Tensor:
 
 
 def objective_for(
-    config: SplitConfig, before_S: Tensor | None, reference_S: Tensor | None, notes: dict[str, float]
-) -> Objective:
+    config: SplitConfig, before_S: Tensor | None, reference_S: Tensor | None, notes: dict[str, float],
+    processes: int = 1,
+) -> Objective:  # fmt: skip
     """The config's objective as one scalar of a batch; leaves the KL divergence to the reference in `notes`."""
 
     def objective(model: nn.Module, batch: TreeBatch) -> Tensor:
@@ -72,7 +73,7 @@ def objective_for(
         if reference_S is not None:
             kl = kl_to(nll_S, reference_S).mean()
             notes["kl"] = kl.item()
-            loss = loss + config.kl * kl
+            loss = loss + config.kl * kl / processes
         return loss
 
     return objective
@@ -82,9 +83,13 @@ def learn(
     config: SplitConfig, learner: Learner, reference: Policy | None, batch: TreeBatch | None, lr: float
 ) -> dict[str, float]:
     """All updates of one policy on a round's batch; returns its figures."""
-    if batch is None:
+    if not learner.total(float(batch is not None)):
         return {"loss": 0.0, "tokens_read": 0.0}
     learner.policy.activate()
+    if batch is None:  # others have something to learn from, and wait for this process's gradient: 0
+        idle = TreeBatch.pack([SpanTree([0, 0], "prompt")], 0)
+        idled = [learner.update(idle, _nothing, lr) for _ in range(config.updates)]
+        return {**idled[-1], "tokens_read": 0.0}
     batch = batch.to(learner.accelerator.device)
     notes: dict[str, float] = {}
     with torch.no_grad():
@@ -92,9 +97,15 @@ def learn(
         reference_S = token_nll(reference.model, batch) if reference else None
     figures: dict[str, float] = {}
     for _ in range(config.updates):
-        figures = learner.update(batch, objective_for(config, before_S, reference_S, notes), lr)
+        objective = objective_for(config, before_S, reference_S, notes, learner.accelerator.num_processes)
+        figures = learner.update(batch, objective, lr)
     return {**figures, **notes, "tokens_read": float(batch.tokens_BT.numel() * config.updates),
             "effective_tokens": sm.effective_samples(batch.weights_S.double().cpu().numpy())}  # fmt: skip
+
+
+def _nothing(model: nn.Module, batch: TreeBatch) -> Tensor:
+    """A loss of 0 that every parameter is part of."""
+    return model(input_ids=batch.tokens_BT).logits.sum() * 0.0
 
 
 @dataclass
@@ -114,6 +125,8 @@ class Team:
 def split(config: SplitConfig, resume: bool = False, report: Report = lambda values: None) -> dict[str, Any]:
     """Runs `config` in its folder `config.out`, and returns the final evaluation beside that of the warm start.
 
+    In several processes each samples and grades its own questions; the first one writes, and the others return {}.
+
     resume: go on from the folder's last checkpoint. InputError for a config that cannot be used; GraderError for a
     grader that fails, with all finished rounds kept.
     """
@@ -124,13 +137,16 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
     world = world_of(config)
     graders, rule = sm.graders_of(config, world), sm.rule_of(config)
     accelerator = accelerator_for(config, out)
+    if min(config.questions, config.mazes.per_step) < accelerator.num_processes:
+        raise InputError(f"questions, mazes.per_step: one is less than the {accelerator.num_processes} processes")
     with run_folder(out, resume, accelerator.is_main_process):
-        write_config(out / "config.yaml", config)
+        if accelerator.is_main_process:
+            write_config(out / "config.yaml", config)
         if not (out / "warm").is_dir():
             warm_start(config, world, accelerator, out, report)
-        policies = _policies(config, out / "warm", accelerator.device)
+        policies = policies_of(config, out / "warm", accelerator.device)
         needed = config.kl > 0 or config.objective == "pair"
-        references = _policies(config, out / "warm", accelerator.device) if needed else None
+        references = policies_of(config, out / "warm", accelerator.device) if needed else None
         learners = [
             Learner(p, config.lr, config.weight_decay, config.clip, BETAS, accelerator=accelerator) for p in policies
         ]
@@ -140,15 +156,18 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
             for name, (learner, _) in team.members().items():
                 learner.load(checkpoint / name)
             state = json.loads((checkpoint / "state.json").read_text())
-        keep_metrics(out / "metrics.jsonl", state["step"])
+        if accelerator.is_main_process:
+            keep_metrics(out / "metrics.jsonl", state["step"])
         if config.track:
             accelerator.init_trackers(out.name)
         loop = _Loop(config, world, graders, rule, team, references, out, accelerator, report)
         try:
             loop.run(state)
+            result = loop.finish() if accelerator.is_main_process else {}
+            accelerator.wait_for_everyone()
         finally:
             accelerator.end_training()
-        return loop.finish()
+        return result
 
 
 def world_of(config: SplitConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> World:
@@ -181,65 +200,6 @@ def _check(config: SplitConfig) -> None:
         raise InputError(f"top_p: {config.top_p} is more than 1")
     if config.thoughts * config.answers < 2:
         raise InputError("thoughts, answers: one sample a question has nothing to be compared with")
-
-
-def role_folder(folder: str, name: str) -> str:
-    """The folder of one policy within that of an earlier split, or the folder itself."""
-    for inner in (name, "shoggoth"):
-        if (Path(folder) / inner).is_dir():
-            return str(Path(folder) / inner)
-    return folder
-
-
-def _first(config: SplitConfig, world: World, name: str, seed: int) -> Policy:
-    if config.model:
-        policy = Policy.load(role_folder(config.model, name))
-        if not world.tokenizer.get_vocab().items() <= policy.tokenizer.get_vocab().items():
-            raise InputError(f"model: {config.model} does not number this world's tokens as the world does")
-        return policy
-    return Policy.build(world.tokenizer, config.layers, config.width, config.heads, seed)
-
-
-def warm_start(config: SplitConfig, world: World, accelerator: Accelerator, out: Path, report: Report) -> None:
-    """Imitation: each policy learns its own spans of the world's demonstrations. Leaves them in `out/warm`."""
-    if config.policies == "two":
-        names = {"shoggoth": SHOGGOTH, "face": FACE}
-    else:  # two adapters share a base, and the base is what is warmed up
-        names = {"shoggoth": SHOGGOTH + FACE}
-    with folder_written_whole(out / "warm") as part:
-        for number, (name, roles) in enumerate(names.items()):
-            policy = _first(config, world, name, config.seed + number)
-            policy.model.to(accelerator.device)  # type: ignore[arg-type]
-            learner = Learner(policy, config.warmup_lr, 0.01, config.clip, accelerator=accelerator,
-                              muon=WARM_MUON if config.warmup_optimizer == "muon" else 0.0)  # fmt: skip
-            for step in range(config.warmup_steps):
-                numbers = range(step * config.mazes.per_step, (step + 1) * config.mazes.per_step)
-                trees = world.demonstrate(numbers)
-                if not trees:
-                    break
-                batch = sm.batch_for(trees, roles, config.face_sees, policy.pad_token_id)
-                assert batch is not None
-                batch.weights_S.div_(batch.weights_S.sum())
-                progress = step / config.warmup_steps
-                rate = learning_rate(config.warmup_lr, step, 100, progress)
-                figures = learner.update(batch, weighted_nll, rate)
-                if step % 10 == 9:
-                    report({"phase": f"warm start, {name}", "step": step + 1, **figures, "progress": progress})
-            policy.save_into(part / name)
-
-
-def _policies(config: SplitConfig, warm: Path, device: torch.device) -> list[Policy]:
-    """The team's policies as the warm start left them: one, or two."""
-    first = Policy.load(warm / "shoggoth")
-    if config.policies == "one":
-        policies = [first]
-    elif config.policies == "adapters":
-        policies = with_adapters(first, ("shoggoth", "face"), config.rank, config.seed)
-    else:
-        policies = [first, Policy.load(warm / "face")]
-    for policy in policies:
-        policy.model.to(device)  # type: ignore[arg-type]
-    return policies
 
 
 @dataclass
@@ -277,14 +237,15 @@ class _Loop:
         """Sample, grade, credit, update: one round; returns its figures and moves `state` on."""
         config, world = self.config, self.world
         first = state["step"] * config.questions
-        numbers = range(first, first + config.questions)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        numbers = range(first + rank, first + config.questions, processes)
         # Distinct streams of dice for each question of each round, the same at every resume.
         seeds = [int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]) for number in numbers]
         n, k = state["shape"]
         samples = sm.sample(world, self.team.shoggoth.policy, self.team.face.policy, world.ask(numbers), (n, k),
                             face_sees=config.face_sees, temperature=config.temperature, top_p=config.top_p,
                             seeds=seeds)  # fmt: skip
-        weights = sm.credited(config, self.rule, samples, sm.graded(world, self.graders, samples))
+        weights = sm.credited(config, self.rule, samples, sm.graded(world, self.graders, samples), self.gather)
         trees = sm.trees_of(world, samples, weights)
         rate = learning_rate(config.lr, state["step"], config.rounds // 20, state["step"] / config.rounds,
                              config.schedule)  # fmt: skip
@@ -295,9 +256,27 @@ class _Loop:
             learnt = learn(config, learner, reference, batch, rate)
             figures |= {f"{name}_{key}": value for key, value in learnt.items()}
         self.last = (samples, weights)
+        figures = self.joined(figures)
         if config.allocate == "auto":
             self.plan(state, figures)
         return figures
+
+    def gather(self, values_Q: np.ndarray) -> tuple[np.ndarray, slice]:
+        """samples.Gather over all processes."""
+        if self.accelerator.num_processes == 1:
+            return sm.alone(values_Q)
+        parts = gather_object([values_Q])
+        first = sum(map(len, parts[: self.accelerator.process_index]))
+        return np.concatenate(parts), slice(first, first + len(values_Q))
+
+    def joined(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """A round's figures over all processes: counts of tokens added up, all else averaged."""
+        if self.accelerator.num_processes == 1:
+            return figures
+        each = gather_object([figures])
+        return {name: sum(one[name] for one in each if name in one)
+                / (1 if name.endswith(("_sampled", "_prompted", "_read")) else sum(name in one for one in each))
+                for name in figures}  # fmt: skip
 
     def plan(self, state: dict[str, Any], figures: dict[str, Any]) -> None:
         """Every few rounds: the n and k that the recent rounds' variances and token costs ask for, at equal cost."""
@@ -344,6 +323,11 @@ class _Loop:
         self.accelerator.log(values, step=values["step"])
 
     def checkpoint(self, state: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self.write_checkpoint(state)
+        self.accelerator.wait_for_everyone()
+
+    def write_checkpoint(self, state: dict[str, Any]) -> None:
         with folder_written_whole(self.out / "checkpoints" / f"step-{state['step']:06d}") as part:
             for name, (learner, _) in self.team.members().items():
                 learner.save(part / name, {})
@@ -358,7 +342,7 @@ class _Loop:
         for name, policy in trained.items():
             with folder_written_whole(out / name) as part:
                 policy.save_into(part)
-        warm = _policies(config, out / "warm", self.accelerator.device)
+        warm = policies_of(config, out / "warm", self.accelerator.device)
         before = self.evaluate(warm[0], warm[-1], config.final_questions)
         result = {"after": after, "before": before,
                   "held_out": "questions that no training uses; one greedy thought and answer each",

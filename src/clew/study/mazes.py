@@ -167,12 +167,15 @@ def prices(config: MazeStudyConfig, start: Path) -> tuple[float, float]:
     """Tokens that a thought (written, then read) and an answer cost, as the warm start samples them."""
     from clew import samples as sm
     from clew.policy import Policy
-    from clew.split import role_folder, world_of
+    from clew.split import world_of
+    from clew.warm import role_folder
 
     world = world_of(SplitConfig(MazeConfig(sizes=list(config.sizes)), max_thought=config.max_thought))
     shoggoth, face = (Policy.load(role_folder(str(start), name)) for name in ("shoggoth", "face"))
-    samples = sm.sample(world, shoggoth, face, world.ask(range(64)), (2, 1), face_sees="prompt+thought", temperature=1.0,
-                        seeds=range(64))  # fmt: skip
+    samples = sm.sample(
+        world, shoggoth, face, world.ask(range(64)), (2, 1), face_sees="prompt+thought", temperature=1.0,
+        seeds=range(64),
+    )  # fmt: skip
     written = sum(len(thought.tokens) for thought in samples.thoughts) + sum(map(len, samples.read))
     answers = sum(len(answer.tokens) for answer in samples.answers)
     return written / len(samples.thoughts), answers / len(samples.answers)

@@ -1,0 +1,81 @@
+"""Where two policies begin: imitation of the world's demonstrations, kept in a run's `warm` folder."""
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from clew import samples as sm
+from clew.config import SplitConfig, folder_written_whole
+from clew.errors import InputError
+from clew.learner import Learner, learning_rate
+from clew.losses import weighted_nll
+from clew.policy import Policy, with_adapters
+from clew.supervised import Report
+from clew.world import World
+
+WARM_MUON = 2.0  # times AdamW's rate
+SHOGGOTH, FACE = ("thought",), ("answer",)
+
+
+def role_folder(folder: str, name: str) -> str:
+    """The folder of one policy within that of an earlier split, or the folder itself."""
+    for inner in (name, "shoggoth"):
+        if (Path(folder) / inner).is_dir():
+            return str(Path(folder) / inner)
+    return folder
+
+
+def _first(config: SplitConfig, world: World, name: str, seed: int) -> Policy:
+    if config.model:
+        policy = Policy.load(role_folder(config.model, name))
+        if not world.tokenizer.get_vocab().items() <= policy.tokenizer.get_vocab().items():
+            raise InputError(f"model: {config.model} does not number this world's tokens as the world does")
+        return policy
+    return Policy.build(world.tokenizer, config.layers, config.width, config.heads, seed)
+
+
+def warm_start(config: SplitConfig, world: World, accelerator: Accelerator, out: Path, report: Report) -> None:
+    """Imitation: each policy learns its own spans of the world's demonstrations. Leaves them in `out/warm`."""
+    if config.policies == "two":
+        names = {"shoggoth": SHOGGOTH, "face": FACE}
+    else:  # two adapters share a base, and the base is what is warmed up
+        names = {"shoggoth": SHOGGOTH + FACE}
+    rank, processes, per_step = accelerator.process_index, accelerator.num_processes, config.mazes.per_step
+    warmed = {}
+    for number, (name, roles) in enumerate(names.items()):
+        policy = warmed[name] = _first(config, world, name, config.seed + number)
+        policy.model.to(accelerator.device)  # type: ignore[arg-type]
+        learner = Learner(policy, config.warmup_lr, 0.01, config.clip, accelerator=accelerator,
+                          muon=WARM_MUON if config.warmup_optimizer == "muon" else 0.0)  # fmt: skip
+        for step in range(config.warmup_steps):
+            trees = world.demonstrate(range(step * per_step + rank, (step + 1) * per_step, processes))
+            if not trees:
+                break
+            batch = sm.batch_for(trees, roles, config.face_sees, policy.pad_token_id)
+            assert batch is not None
+            batch.weights_S.div_(learner.total(batch.weights_S.sum().item()))
+            progress = step / config.warmup_steps
+            rate = learning_rate(config.warmup_lr, step, 100, progress)
+            figures = learner.update(batch, weighted_nll, rate)
+            if step % 10 == 9 and accelerator.is_main_process:
+                report({"phase": f"warm start, {name}", "step": step + 1, **figures, "progress": progress})
+    if accelerator.is_main_process:
+        with folder_written_whole(out / "warm") as part:
+            for name, policy in warmed.items():
+                policy.save_into(part / name)
+    accelerator.wait_for_everyone()
+
+
+def policies_of(config: SplitConfig, warm: Path, device: torch.device) -> list[Policy]:
+    """The team's policies as the warm start left them: one, or two."""
+    first = Policy.load(warm / "shoggoth")
+    if config.policies == "one":
+        policies = [first]
+    elif config.policies == "adapters":
+        policies = with_adapters(first, ("shoggoth", "face"), config.rank, config.seed)
+    else:
+        policies = [first, Policy.load(warm / "face")]
+    for policy in policies:
+        policy.model.to(device)  # type: ignore[arg-type]
+    return policies

@@ -1,0 +1,171 @@
+"""Cells that are run once, engines that agree, verdicts that say no more than the numbers do, and the command line."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clew.errors import InputError
+from clew.study import grid, tabular
+from clew.study.cells import Job, Kept, Result, key, path_of, read, run_cells
+from clew.study.grid import TabularConfig
+from clew.study.report import effect_of, paired, report, tally
+from clew.study.tabular import Cell, World
+
+TINY = World(questions=2, thoughts=4, answers=4)
+CELL = Cell(TINY, "basic", {"keep": 0.25}, total_cost=320.0, replicas=10)
+
+
+def job(**changes: object) -> Job:
+    return "tabular", tabular.as_json(replace(CELL, **changes))
+
+
+def tiny(out: Path) -> TabularConfig:
+    return TabularConfig(TINY, noise_ratios=[1.0, 4.0], cost_ratios=[4.0], answers=[1, 4], rounds=3, lrs=[1.0, 4.0],
+                         keeps=[0.25], replicas=20, tune_replicas=6, workers=2, out=str(out))  # fmt: skip
+
+
+def test_finished_cells_are_found_and_changed_ones_are_not(tmp_path: Path) -> None:
+    jobs = [job(), job(lr=2.0), job()]
+    told: list[tuple[int, int]] = []
+    first = run_cells(jobs, tmp_path, workers=1, report=lambda *at: told.append(at))
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert first[0].figures["gained"].tolist() == first[2].figures["gained"].tolist()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    run_cells(jobs, tmp_path, workers=1, report=lambda *at: told.append(at))
+    assert told[-1] == (2, 2) and {path: path.stat().st_mtime_ns for path in before} == before
+    changes = [{"lr": 3.0}, {"seed": 1}, {"replicas": 11}, {"options": {"keep": 0.5}}, {"world": World()}]
+    assert len({key(job(**change)) for change in changes} | {key(job())}) == len(changes) + 1
+
+
+def test_a_cell_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = path_of(tmp_path, job())
+    path.parent.mkdir()
+    (path.parent / f".{path.name}.123").write_bytes(b"half")  # what a kill leaves behind
+    (kept,) = run_cells([job()], tmp_path, workers=1)
+    assert kept.values == job()[1] and len(kept.figures["gained"]) == 10
+    path.write_bytes(b"no parquet")
+    with pytest.raises(InputError, match="is no file of a study"):
+        read(path)
+
+
+def test_a_failing_cell_is_heard_of(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="rule: 'luck' is not one of"):
+        run_cells([job(rule="luck")], tmp_path, workers=1)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_local_and_ray_agree(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    jobs = [job(), job(lr=2.0)]
+    local = run_cells(jobs, tmp_path / "local", "local", workers=2)
+    cluster = run_cells(jobs, tmp_path / "ray", "ray", workers=2)
+    for a, b in zip(local, cluster, strict=True):
+        assert a.curve == b.curve and a.values == b.values
+        for name in a.figures:
+            np.testing.assert_array_equal(a.figures[name], b.figures[name])
+
+
+def trained(rule: dict, dice: int, replicas: int = 600) -> np.ndarray:
+    """Final expected scores of replicas that share tables with every other call, and dice with none."""
+    cell = replace(CELL, **rule)
+    scores, shoggoth, face = tabular.tables(TINY, replicas, np.random.default_rng(0))
+    rng = np.random.default_rng(dice)
+    for _ in range(4):
+        tabular.learn_round(cell, scores, shoggoth, face, rng)
+    return tabular.expected_scores(scores, shoggoth, face).mean(1)
+
+
+def test_a_planted_difference_is_found_and_a_planted_null_is_not() -> None:
+    """Forty studies of 15 replicas: one rule against itself, and against a step size that hardly learns."""
+    own, same, weak = trained({}, 1), trained({}, 2), trained({"lr": 0.05}, 3)
+    null = [effect_of(d, "", "a", "b").sign for d in (own - same).reshape(40, 15)]
+    planted = [effect_of(d, "", "a", "b").sign for d in (own - weak).reshape(40, 15)]
+    assert sum(map(abs, null)) <= 6  # 2 are expected at 5%; more than 6 come up once in 150 such tests
+    assert sum(planted) >= 35
+
+
+def test_intervals_hold_the_truth_at_the_stated_rate() -> None:
+    rng = np.random.default_rng(0)
+    for replicas in (3, 10, 200):
+        effects = [effect_of(rng.normal(0.1, 1, replicas), "", "a", "b") for _ in range(2000)]
+        held = np.mean([e.low <= 0.1 <= e.high for e in effects])
+        assert held == pytest.approx(0.95, abs=0.015)
+
+
+def result(name: str, gained: np.ndarray, seed: int = 0) -> Result:
+    values = {"world": asdict(TINY), "seed": seed, "replicas": len(gained)}
+    return Result("rules", {"noise": 1.0}, name, Kept(values, {"gained": gained}, [], []))
+
+
+def test_sentences() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.01, 400)
+    a, b = result("A", 0.5 + noise), result("B", np.full(400, 0.45))
+    assert paired(a, b).sentence().startswith("A is ahead of B by 5.0% [4.9%, 5.1%]")
+    assert paired(b, a).sentence().startswith("A is ahead of B by 5.0% [4.9%, 5.1%]")
+    null = paired(result("A", 0.5 + noise), result("B", 0.5 + np.roll(noise, 1)))
+    assert null.sign == 0 and null.sentence().startswith("no detectable difference, at most 0.1%")
+    assert "too little to matter" in paired(result("A", 0.505 + noise), result("B", np.full(400, 0.5))).sentence()
+    assert tally([null, null], "A", "B").endswith("no detectable difference in 2, at most 0.1%")
+    with pytest.raises(ValueError, match="did not meet the same tables"):
+        paired(a, result("B", noise, seed=1))
+
+
+def test_tuning_never_sees_the_tables_of_a_result() -> None:
+    config = TabularConfig()
+    for arm in grid.arms(config):
+        assert {cell.seed for cell in arm.tuned(config)} == {config.seed + 1} != {arm.cell.seed}
+        costs = {cell.total_cost for cell in arm.tuned(config)}
+        assert costs == {arm.cell.total_cost}
+
+
+def test_a_study_from_the_command_line(tmp_path: Path) -> None:
+    config = tmp_path / "grid.yaml"
+    values = {name: value for name, value in asdict(tiny(tmp_path)).items() if name != "out"}
+    config.write_text(json.dumps(values))
+    command = [
+        sys.executable,
+        "-m",
+        "clew",
+        "study",
+        "tabular",
+        "--config",
+        str(config),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    assert "1. Is denoising" in first.stdout and "7. How does each fare" in first.stdout
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert (tmp_path / "out" / "phase.png").stat().st_size > 5000
+    assert all(f"({name}.png)" in text for name in ("phase", "curves", "effects"))
+    again = subprocess.run(command, capture_output=True, text=True)  # nothing is left to run, and nothing changes
+    assert again.stdout == first.stdout and (tmp_path / "out" / "report.md").read_text() == text
+    verdicts, _ = report(tmp_path / "out")
+    assert len(verdicts) == 7
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["tabular", "--lrs", "[0]"], "lrs: 0.0 is not"),
+        (["tabular", "--keeps", "[2]"], "keeps: 2.0 is no fraction"),
+        (["tabular", "--replicas", "1"], "replicas: 1 have no interval"),
+        (["tabular", "--world.thoughts", "1"], "world.thoughts: 1 leave nothing to choose"),
+        (["mazes", "--start", "nowhere"], "start: nowhere holds no warm start"),
+        (["report", "nowhere"], "nowhere: holds no finished study"),
+        (["report"], "expected one folder"),
+        (["tables"], "'tables' is no part of a study"),
+    ],
+)
+def test_bad_input_is_one_line(args: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from clew.cli import main
+
+    assert main(["study", *args]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and says in lines[0], lines
