@@ -1,26 +1,20 @@
 """Answers a second: n thoughts a question, k answers a thought, prefixes read once, against transformers' `generate`.
 
-    python bench/rollout.py               # about two minutes on two cores
+    clew bench rollout                    # about two minutes on two cores
 
 Both sides write thoughts of 16 and answers of 8 tokens (about what a trained 4x4 policy writes), so neither gains by
 stopping early. `generate` gets every row's whole context, as it does in loops that do not share prefixes. First it is
 checked that both write the same greedy tokens. Medians of interleaved repeats. Writes OUT/rollout.json and .md.
 """
 
-import argparse
-import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from clew.config import write_atomically, write_json
-from clew.evaluate import provenance
 from clew.mazes.world import MazeWorld
 from clew.policy import Policy
 from clew.samples import sample
-from speed import interleaved
+from measure import interleaved, keep, options
 
 THOUGHT, ANSWER, QUESTIONS = 16, 8, 4
 
@@ -43,16 +37,14 @@ def plain(policy: Policy, prompts: list[list[int]], n: int, k: int, greedy: bool
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = options(__doc__, repeats=5)
     parser.add_argument("--n", type=int, default=8)
     parser.add_argument("--k", type=int, default=8)
-    parser.add_argument("--out", type=Path, default=Path("bench/results"))
     args = parser.parse_args()
     n, k = args.n, args.k
     lines = [f"| answers a second, n = {n}, k = {k} | against batched `generate` |", "|---|---|"]
     results = {}
-    for size in (4, 6, 8):
+    for size in (4, 6, 8, 10):
         world = MazeWorld(((size, size),))
         world.max_thought, world.max_answer, world.close_thought = THOUGHT, ANSWER, []
         world.thought_ends = world.answer_ends = lambda tokens: False  # type: ignore[method-assign]
@@ -72,10 +64,7 @@ def main() -> None:
         found = interleaved({"shared": partial(ours, 1.0), "generate": theirs}, args.repeats)
         results[f"{size}x{size}"] = {name: QUESTIONS * n * k / seconds for name, seconds in found.items()}
         lines.append(f"| {size}x{size} | {found['generate'] / found['shared']:.2f} |")
-    command = f"python bench/rollout.py --repeats {args.repeats} --n {n} --k {k}"
-    write_json(args.out / "rollout.json", {"answers_per_second": results, **provenance(), "command": command})
-    write_atomically(args.out / "rollout.md", "\n".join([f"Made by `{command}`.", "", *lines]) + "\n")
-    print("\n".join(lines))
+    keep("rollout", args.out, results, lines)
 
 
 if __name__ == "__main__":

@@ -174,3 +174,28 @@ def test_nan_is_exit_1_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     line = fails(capsys, "train", *SMALL, "--lr", "1e30", "--warmup", "0", "--schedule", "constant", "--steps", "50",
                  "--checkpoint-every", "1", "--out", str(tmp_path / "run"), "--log-every", "50", code=1)  # fmt: skip
     assert "last good checkpoint" in line
+
+
+def test_split_then_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "split"
+    small = ["--layers", "1", "--width", "16", "--heads", "2", "--mazes.sizes", "[3]", "--mazes.per-step", "2"]
+    few = ["--warmup-steps", "3", "--rounds", "2", "--questions", "3", "--thoughts", "3", "--answers", "2"]
+    assert main(["split", *small, *few, "--eval-questions", "4", "--final-questions", "4", "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert "optimal" in shown.out and f"wrote {out}/" in shown.err
+    for name in ("shoggoth/model.safetensors", "face/model.safetensors", "warm/face/model.safetensors", "eval.json",
+                 "samples.jsonl", "plots/tree.png", "plots/training.png"):  # fmt: skip
+        assert (out / name).is_file(), name
+    assert main(["plan", "--run", str(out)]) == 0
+    assert "best: n = " in capsys.readouterr().out
+    assert main(["plan", "--thought-variance", "1", "--answer-variance", "4", "--thought-cost", "16", "--answer-cost",
+                 "4", "--budget", "320"]) == 0  # fmt: skip
+    assert "n = 10 thoughts, k = 4 answers" in capsys.readouterr().out  # k = sqrt(16/4 * 4/1), n = 320 / (16 + 4 * 4)
+
+
+def test_plan_and_bench_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "give a split's run folder" in fails(capsys, "plan")
+    assert "all three are needed" in fails(capsys, "plan", "--thought-variance", "1", "--answer-variance", "1")
+    assert "holds no rounds" in fails(capsys, "plan", "--run", str(tmp_path))
+    assert "'luck' is no bench; there are lattice, loss" in fails(capsys, "bench", "luck")
+    assert main(["bench"]) == 0 and "clew bench NAME" in capsys.readouterr().out

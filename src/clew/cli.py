@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -40,6 +41,7 @@ Clew {__version__}: trains transformers that search and then report.
   clew split    train a shoggoth that writes thoughts and a face that writes answers
   clew plan     how many thoughts a question, how many answers a thought
   clew study    how much a credit rule matters: tabular, mazes, report
+  clew bench    measure the speed of each part against what people would use instead
 
 Every command explains its options:  clew train --help
 Every option can also come from a file:  clew train --config FILE.yaml --lr 1e-3
@@ -238,8 +240,26 @@ def _study_report(args: list[str]) -> None:
     print(f"wrote {written}", file=sys.stderr)
 
 
+def bench(args: list[str]) -> None:
+    folder = Path(__file__).parents[2] / "bench"
+    files = sorted(folder.glob("*.py")) if (folder / "measure.py").is_file() else []
+    names = {path.stem: path for path in files if path.stem != "measure"}
+    if not names:
+        raise InputError("bench: the benches are in a clone of the project, and this is an installed package")
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: clew bench NAME [--repeats N] [--out DIR]\n")
+        for name, path in names.items():
+            print(f"  {name:15} {path.read_text(encoding='utf-8').splitlines()[0].lstrip(chr(34))}")
+        print("\nResults go to bench/results. What each asks, and what came out: bench/README.md")
+        return
+    if args[0] not in names:
+        raise InputError(f"{args[0]!r} is no bench; there are {', '.join(names)}")
+    if done := subprocess.run([sys.executable, names[args[0]], *args[1:]]).returncode:
+        sys.exit(done)
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "train": train, "eval": evaluate, "solve": solve, "split": split, "plan": plan, "study": study,
+    "train": train, "eval": evaluate, "solve": solve, "split": split, "plan": plan, "study": study, "bench": bench,
 }  # fmt: skip
 
 

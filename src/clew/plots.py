@@ -248,9 +248,25 @@ def effects(verdicts: Sequence["Verdict"], out: Path) -> None:
             color = (GREY, GOLD, BLUE)[effect.sign]
             ax.plot([100 * effect.low, 100 * effect.high], [-y, -y], color=color, lw=1.5)
             ax.plot(100 * effect.mean, -y, "o", color=color, ms=3)
-        labels = [f"{number}. {effect.a} over {effect.b} ({effect.condition})" for number, effect in rows]
+        labels = [f"{number}. {effect.a} vs. {effect.b} ({effect.condition})" for number, effect in rows]
         ax.set_yticks([-y for y in range(len(rows))], labels)
-        ax.set(xlabel="lead, in percent of the attainable gain", ylim=(-len(rows), 1))
+        ax.set_xscale("symlog", linthresh=5)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set(xlabel="lead, in percent of the attainable gain (linear to 5)", ylim=(-len(rows), 1))
+        _save(figure, out)
+
+
+def scaling(costs: dict[str, dict[int, float]], out: Path) -> None:
+    """Seconds a supervised token against each axis, log-log; dashed, a cost that does not grow."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(costs), figsize=(3.3 * len(costs), 3.2), sharey=True, squeeze=False)
+        for ax, (axis, found) in zip(axes[0], costs.items(), strict=True):
+            ax.loglog(list(found), list(found.values()), color=BLUE, marker="o", ms=4)
+            ax.axhline(next(iter(found.values())), color=GREY, ls="--", lw=1)
+            ax.set(xlabel=axis)
+            ax.set_xticks(list(found), [str(value) for value in found])
+            ax.minorticks_off()
+        axes[0][0].set_ylabel("seconds a supervised token")
         _save(figure, out)
 
 

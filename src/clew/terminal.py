@@ -135,7 +135,7 @@ class TrainingProgress:
         )  # fmt: skip
         self.task = self.bar.add_task("", total=1.0, figures="")
         self.exact = ""
-        self.phase = ""
+        self.told: tuple[str, int] = ("", -1)
 
     def __enter__(self) -> "TrainingProgress":
         if self.console.is_terminal:
@@ -164,9 +164,10 @@ class TrainingProgress:
         phase = values.get("phase", "training")
         self.bar.update(self.task, description=f"[bold]{phase}[/]", completed=values["progress"], figures=figures)
         looked = any(name.startswith("held_out") for name in values)
-        if not self.console.is_terminal and (looked or phase != self.phase):
+        tenth = (phase, int(10 * values["progress"]))
+        if not self.console.is_terminal and (looked or tenth != self.told):
             self.console.print(f"{phase} {values['progress']:4.0%}  {figures}", highlight=False)
-        self.phase = phase
+        self.told = tenth
 
 
 class StudyProgress:

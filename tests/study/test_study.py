@@ -140,14 +140,44 @@ def test_a_study_from_the_command_line(tmp_path: Path) -> None:
     ]
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
-    assert "1. Is denoising" in first.stdout and "7. How does each fare" in first.stdout
+    assert "2. Is denoising" in first.stdout and "8. How does each fare" in first.stdout
     text = (tmp_path / "out" / "report.md").read_text()
     assert (tmp_path / "out" / "phase.png").stat().st_size > 5000
     assert all(f"({name}.png)" in text for name in ("phase", "curves", "effects"))
     again = subprocess.run(command, capture_output=True, text=True)  # nothing is left to run, and nothing changes
     assert again.stdout == first.stdout and (tmp_path / "out" / "report.md").read_text() == text
     verdicts, _ = report(tmp_path / "out")
-    assert len(verdicts) == 7
+    assert len(verdicts) == 9
+
+
+def test_a_study_on_mazes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real runs from two warm starts: chosen rates, seeds as replicas, equal prices, verdicts; then nothing to run."""
+    from clew.config import MazeConfig, SplitConfig
+    from clew.split import split
+    from clew.study import mazes
+
+    for policies in ("two", "one"):
+        split(SplitConfig(MazeConfig(sizes=[3], branches=2, per_step=2), layers=1, width=16, heads=2, warmup_steps=3,
+                          rounds=0, policies=policies, eval_questions=4, final_questions=4,
+                          out=str(tmp_path / policies)))  # fmt: skip
+    names = ("basic", "basic, k=1", "basic, one policy")
+    monkeypatch.setattr(mazes, "ARMS", {name: mazes.ARMS[name] for name in names})
+    config = mazes.MazeStudyConfig(
+        start=str(tmp_path / "two"), start_one=str(tmp_path / "one"), sizes=[3], max_thought=8, rounds=2, questions=2,
+        price=100.0, lrs=[1e-4, 1e-3], seeds=2, final_questions=8, workers=2, out=str(tmp_path / "study"),
+    )  # fmt: skip
+    results = mazes.study(config)
+    assert [r.name for r in results] == list(names)
+    assert [len(r.kept.figures["gained"]) for r in results] == [2, 2, 2]
+    cells = [r.kept.values for r in results]
+    assert cells[0]["thoughts"] < cells[1]["thoughts"]  # fewer answers to a thought buy more thoughts
+    assert len(results[0].kept.curve) == 2 and cells[2]["policies"] == "one"
+    told: list[tuple[int, int]] = []
+    mazes.study(config, lambda phase, done, count: told.append((done, count)))
+    assert all(done == count for done, count in told)
+    verdicts, written = report(tmp_path / "study")
+    assert [len(v.effects) for v in verdicts] == [1, 1] and "one that plays both" in verdicts[1].question
+    assert "2 seeds" in written.read_text()
 
 
 @pytest.mark.parametrize(

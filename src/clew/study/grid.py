@@ -27,15 +27,15 @@ class TabularConfig:
     """variance between the answers of a thought over the variance between thoughts, in logits"""
     cost_ratios: list[float] = field(default_factory=lambda: [1.0, 4.0, 16.0])
     """what a thought costs, in answers"""
-    answers: list[int] = field(default_factory=lambda: [1, 2, 4, 8])
+    answers: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
     """k: answers to a thought, in the grid of denoising against more thoughts"""
     round_cost: float = 96.0
     """what a round may cost a question where a thought costs 4 answers; other prices buy as much of both"""
     rounds: int = 20
     """rounds at that price; the whole cost of training follows"""
-    lrs: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+    lrs: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
     """step sizes that each rule may choose from"""
-    keeps: list[float] = field(default_factory=lambda: [0.0625, 0.125, 0.25])
+    keeps: list[float] = field(default_factory=lambda: [0.03125, 0.0625, 0.125, 0.25, 0.5])
     """shares of kept samples that each rule which keeps any may choose from"""
     replicas: int = 2000
     """independent tables of a result"""
@@ -75,6 +75,7 @@ CONTENDERS = {
     "best against worst": Contender("contrastive", {"top": 3}, keeps=False),
     "advantage": Contender("advantage", {}, keeps=False),
 }
+EARLY = ("basic", "top 1", "top 3", "mean")  # are compared early in training too, at what is best for them there
 PRESSURE = 0.25  # the share kept where selection pressure is matched
 
 
@@ -87,6 +88,8 @@ class Arm:
     name: str
     cell: Cell
     keeps: tuple[float | None, ...]
+    figure: str = "gained"
+    """what its choices are judged by"""
 
     def tuned(self, config: TabularConfig) -> list[Cell]:
         """All that it may choose from, on tables of their own."""
@@ -105,15 +108,19 @@ def arms(config: TabularConfig) -> list[Arm]:
     made: list[Arm] = []
 
     def arm(section: str, condition: dict[str, Any], name: str, contender: Contender, noise: float, cost: float = 4.0,
-            scale: float = 1.0, keeps: Sequence[float | None] | None = None, **world: Any) -> None:  # fmt: skip
+            scale: float = 1.0, keeps: Sequence[float] = tuple(config.keeps), figure: str = "gained",
+            **world: Any) -> None:  # fmt: skip
         spread = config.world.thought_spread * noise**0.5
         # Where thoughts cost more a round buys as many thoughts and answers: as much as eight answers to each.
         price = config.round_cost * (cost + 8) / 12
         cell = Cell(replace(config.world, answer_spread=spread, **world), contender.rule, contender.options,
                     contender.k, cost, price * scale, price * config.rounds, replicas=config.replicas,
                     seed=config.seed)  # fmt: skip
-        own: Sequence[float | None] = config.keeps if contender.keeps else [None]
-        made.append(Arm(section, condition, name, cell, tuple(own if keeps is None else keeps)))
+        # Shares that round to the same numbers of thoughts and answers are one choice.
+        n, k = cell.thoughts(), cell.answers
+        counts = {tuple(max(1, round(keep * of)) for of in ((n * k,) if cell.rule == "basic" else (n, k))): keep
+                  for keep in keeps}  # fmt: skip
+        made.append(Arm(section, condition, name, cell, tuple(counts.values()) if contender.keeps else (None,), figure))
 
     for noise, cost, k in product(config.noise_ratios, config.cost_ratios, config.answers):
         arm("allocation", {"noise": noise, "cost": cost}, f"k={k}", replace(DENOISED, k=k), noise, cost)
@@ -121,6 +128,8 @@ def arms(config: TabularConfig) -> list[Arm]:
     for noise in config.noise_ratios:
         for name, contender in CONTENDERS.items():
             arm("rules", {"noise": noise}, name, contender, noise)
+            if name in EARLY:
+                arm("early", {"noise": noise}, name, contender, noise, figure="early")
             if contender.keeps:
                 arm("pressure", {"noise": noise}, name, contender, noise, keeps=[PRESSURE])
     for scale in (0.25, 1.0, 2.0):
@@ -148,8 +157,8 @@ def study(config: TabularConfig, report: Callable[[str, int, int], None] = lambd
     tuned = run("tuning", [cell for cells in choices for cell in cells])
     best = []
     for arm, cells in zip(declared, choices, strict=True):
-        gained = [next(tuned).figures["gained"].mean() for _ in cells]
-        chosen = cells[gained.index(max(gained))]
+        worth = [next(tuned).figures[arm.figure].mean() for _ in cells]
+        chosen = cells[worth.index(max(worth))]
         best.append(replace(chosen, replicas=arm.cell.replicas, seed=arm.cell.seed))
     results = [Result(arm.section, arm.condition, arm.name, kept)
                for arm, kept in zip(declared, run("results", best), strict=True)]  # fmt: skip

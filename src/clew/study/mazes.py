@@ -21,23 +21,27 @@ class MazeStudyConfig:
 
     start: str
     """a split's run folder: all arms begin with the policies of its warm start"""
+    start_one: str | None = None
+    """the same of a split with --policies one, for the arm that plays both roles; without it there is no such arm"""
     sizes: list[int] = field(default_factory=lambda: [4])
     """grid sizes"""
-    max_thought: int | None = 14
+    max_thought: int | None = 26
     """most tokens of a thought"""
-    rounds: int = 60
+    length_cost: float = 0.01
+    """share of a positive score that the shoggoth loses for each token of a thought"""
+    rounds: int = 12
     """rounds of a run"""
     questions: int = 32
     """questions a round"""
-    price: float = 400.0
+    price: float = 512.0
     """tokens that a round may cost a question: thoughts written and read, answers written; n follows from k"""
     lrs: list[float] = field(default_factory=lambda: [1e-4, 3e-4])
     """learning rates that each rule may choose from"""
-    seeds: int = 3
+    seeds: int = 4
     """runs of a result"""
     tune_seeds: int = 1
     """runs, with seeds of their own, of a choice"""
-    eval_questions: int = 1000
+    final_questions: int = 500
     """held-out questions at the end of a run"""
     engine: Engine = "local"
     """local: this machine's cores; ray: a Ray cluster that shares this folder"""
@@ -47,12 +51,13 @@ class MazeStudyConfig:
     """folder of the study"""
 
 
+SHARED = ("sizes", "max_thought", "length_cost", "rounds", "questions", "final_questions")  # options that are split's
 ARMS: dict[str, dict[str, Any]] = {
     "basic": {"rule": "basic", "options": {"keep": 0.25}, "answers": 4},
     "basic, k=1": {"rule": "basic", "options": {"keep": 0.25}, "answers": 1},
     "top 3": {"rule": "denoised", "options": {"top": 3, "keep": 0.25, "answers": "best"}, "answers": 4},
     "best against worst": {"rule": "contrastive", "options": {"top": 3}, "answers": 4},
-    "advantage": {"rule": "advantage", "options": {"normalise": False}, "answers": 4},
+    "advantage": {"rule": "advantage", "options": {}, "answers": 4},
     "basic, one policy": {"rule": "basic", "options": {"keep": 0.25}, "answers": 4, "policies": "one"},
 }
 
@@ -85,12 +90,12 @@ def run(cell: MazeCell) -> dict[str, np.ndarray]:
     torch.set_num_threads(1)
     world = cell.world
     with TemporaryDirectory() as folder:
+        shared = {name: world[name] for name in SHARED if name != "sizes"}
         result = split(SplitConfig(
-            MazeConfig(sizes=world["sizes"]), model=world["start"], warmup_steps=0, max_thought=world["max_thought"],
-            rounds=world["rounds"], questions=world["questions"], thoughts=cell.thoughts, answers=cell.answers,
-            rule=cell.rule, rule_options=cell.options, policies=cell.policies, lr=cell.lr,  # type: ignore[arg-type]
-            seed=cell.seed, eval_every=0, checkpoint_every=0, final_questions=world["eval_questions"],
-            out=f"{folder}/run",
+            MazeConfig(sizes=world["sizes"]), model=world["start"], warmup_steps=0, thoughts=cell.thoughts,
+            answers=cell.answers, rule=cell.rule, rule_options=cell.options, policies=cell.policies,  # type: ignore[arg-type]
+            lr=cell.lr, seed=cell.seed, eval_every=0, eval_questions=8, checkpoint_every=0,
+            out=f"{folder}/run", **shared,
         ))  # fmt: skip
         scores = _sampled_scores(Path(folder) / "run" / "metrics.jsonl")
     before, after = result["before"], result["after"]
@@ -109,13 +114,15 @@ def _sampled_scores(metrics: Path) -> np.ndarray:
 def study(config: MazeStudyConfig, report: Callable[[str, int, int], None] = lambda phase, done, count: None
           ) -> list[Result]:  # fmt: skip
     """Runs what is not yet in `config.out`: every arm's learning rate is chosen with seeds that no result uses."""
-    check_positive(config, "rounds", "questions", "price", "seeds", "tune_seeds", "eval_questions", "max_thought",
+    check_positive(config, "rounds", "questions", "price", "seeds", "tune_seeds", "final_questions", "max_thought",
                    "workers")  # fmt: skip
     folder = Path(config.out)
     start = _start(Path(config.start))
-    world = {"start": str(start.resolve()), "hash": _hash(start), "sizes": config.sizes,
-             "max_thought": config.max_thought, "rounds": config.rounds, "questions": config.questions,
-             "eval_questions": config.eval_questions}  # fmt: skip
+    starts = {"two": start, "one": _start(Path(config.start_one)) if config.start_one else None}
+    shared = {name: getattr(config, name) for name in SHARED}
+    worlds = {policies: {"start": str(path.resolve()), "hash": _hash(path), **shared}
+              for policies, path in starts.items() if path}  # fmt: skip
+    arms = {name: arm for name, arm in ARMS.items() if arm.get("policies", "two") in worlds}
     thought_cost, answer_cost = prices(config, start)
 
     def runs(phase: str, cells: list[MazeCell]) -> Iterator[Kept]:
@@ -124,19 +131,19 @@ def study(config: MazeStudyConfig, report: Callable[[str, int, int], None] = lam
 
     def base(arm: dict[str, Any]) -> MazeCell:
         n = max(2, round(config.price / (thought_cost + arm["answers"] * answer_cost)))
-        return MazeCell(world=world, thoughts=n, lr=0.0, seed=0, **arm)
+        return MazeCell(world=worlds[arm.get("policies", "two")], thoughts=n, lr=0.0, seed=0, **arm)
 
     choices = [[replace(base(arm), lr=lr, seed=1000 + seed) for lr in config.lrs for seed in range(config.tune_seeds)]
-               for arm in ARMS.values()]  # fmt: skip
+               for arm in arms.values()]  # fmt: skip
     tuned = runs("choosing learning rates", [cell for cells in choices for cell in cells])
     best = []
-    for arm in ARMS.values():
+    for arm in arms.values():
         gained = [np.mean([next(tuned).figures["gained"] for _ in range(config.tune_seeds)]) for _ in config.lrs]
         lr = config.lrs[int(np.argmax(gained))]
         best += [replace(base(arm), lr=lr, seed=seed) for seed in range(config.seeds)]
     done = runs("results", best)
     results = []
-    for name in ARMS:
+    for name in arms:
         kept = [next(done) for _ in range(config.seeds)]
         results.append(Result("mazes", {}, name, _joined(kept)))
     write_results(folder / "mazes.parquet", asdict(config), results)

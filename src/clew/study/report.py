@@ -34,10 +34,17 @@ class Effect:
         """1 or -1 where the interval excludes 0, otherwise 0."""
         return int(self.low > 0) - int(self.high < 0)
 
+    @property
+    def most(self) -> float:
+        """The largest difference, either way, that the interval allows."""
+        return max(-self.low, self.high, 0.0)
+
     def sentence(self) -> str:
         """In words, with what the interval allows."""
+        if self.low == self.high == 0:
+            return "no difference: in these conditions they are one rule"
         if self.sign == 0:
-            return f"no detectable difference, at most {percent(max(-self.low, self.high))}"
+            return f"no detectable difference, at most {percent(self.most)}"
         ahead, behind = (self.a, self.b) if self.sign > 0 else (self.b, self.a)
         low, high = sorted((abs(self.low), abs(self.high)))
         small = ", too little to matter" if high < SMALL else ""
@@ -59,7 +66,7 @@ def percent(share: float) -> str:
 
 def paired(a: Result, b: Result, figure: str = "gained", condition: str = "") -> Effect:
     """The effect of a over b on the same tables. ValueError where the tables are not the same."""
-    same = ("world", "seed", "replicas")
+    same = ("seed", "replicas") if "policies" in a.kept.values else ("world", "seed", "replicas")
     if any(a.kept.values[name] != b.kept.values[name] for name in same):
         raise ValueError(f"{a.name} and {b.name} did not meet the same tables")
     return effect_of(a.kept.figures[figure] - b.kept.figures[figure], condition, a.name, b.name)
@@ -82,7 +89,7 @@ def tally(effects: Sequence[Effect], a: str, b: str) -> str:
              f"{b} in {losses}" + _most(effects, -1)]  # fmt: skip
     open_ones = [e for e in effects if e.sign == 0]
     if open_ones:
-        bound = max(max(-e.low, e.high) for e in open_ones)
+        bound = max(e.most for e in open_ones)
         parts.append(f"no detectable difference in {len(open_ones)}, at most {percent(bound)}")
     return "; ".join(parts)
 
@@ -123,7 +130,7 @@ class _Found:
 
 
 def words(condition: dict[str, Any]) -> str:
-    units = {"noise": "noise {}", "cost": "a thought costs {}", "round": "rounds x{}", "scope": "scope {}"}
+    units = {"noise": "noise {}", "cost": "price {}", "round": "rounds x{}", "scope": "scope {}"}
     return ", ".join(units.get(name, name + " {}").format(f"{v:g}" if isinstance(v, float) else v)
                      for name, v in condition.items())  # fmt: skip
 
@@ -132,9 +139,26 @@ def tabular_verdicts(results: Sequence[Result]) -> list[Verdict]:
     """The verdicts of a tabular study, in the order of its questions."""
     found = _Found(results)
     return [
-        _allocation(found), _top_or_mean(found), _face(found), _steps(found), _contrast(found), _scope(found),
-        _yardstick(found),
+        _proposal(found), _allocation(found), _top_or_mean(found), _face(found), _steps(found), _contrast(found),
+        _scope(found), _yardstick(found), _pressure(found),
     ]  # fmt: skip
+
+
+def _proposal(found: _Found) -> Verdict:
+    effects = found.against("rules", "top 3", "basic")
+    same = found.against("rules", "basic", "basic, k=1")
+    text = (f"{tally(effects, 'The proposal', 'basic')}. Basic itself, with several answers to a thought rather than "
+            f"more thoughts: {tally(same, 'k=8', 'k=1')}.")  # fmt: skip
+    return Verdict("Does the proposal, top 3 and the best answer of the best thought, beat basic training?", text,
+                   (*effects, *same))  # fmt: skip
+
+
+def _pressure(found: _Found) -> Verdict:
+    names = ["top 3", "top 3, face from all kept", "mean", "top 1"]
+    effects = [e for name in names for e in found.against("pressure", name, "basic")]
+    parts = [f"{name}: {tally([e for e in effects if e.a == name], 'it', 'basic')}" for name in names]
+    return Verdict("And at one selection pressure, every rule keeping a quarter?", ". ".join(parts) + ".",
+                   tuple(effects))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,7 +172,7 @@ class Allocation:
     certainty: Effect
     """the winner over the best of the others"""
     over_one: Effect
-    """the winner over one answer to a thought, and more thoughts"""
+    """the best number of several answers over one answer to a thought, and more thoughts"""
     planned: int
     regret: Effect
     """the winner over the k of the grid that is nearest to the plan's"""
@@ -164,9 +188,11 @@ def allocations(results: Sequence[Result]) -> list[Allocation]:
         near = min(arms, key=lambda r: abs(np.log(k_of(r) / planned)))
         where = words(condition)
         fewest = min(arms, key=k_of)
-        leads = [paired(arms[0], other, condition=where) for other in (arms[1], fewest, near)]
-        made.append(Allocation(condition, tuple(sorted(map(k_of, arms))), k_of(arms[0]), leads[0], leads[1], planned,
-                               leads[2]))  # fmt: skip
+        several = next(r for r in arms if r is not fewest)
+        made.append(Allocation(
+            condition, tuple(sorted(map(k_of, arms))), k_of(arms[0]), paired(arms[0], arms[1], condition=where),
+            paired(several, fewest, condition=where), planned, paired(arms[0], near, condition=where),
+        ))  # fmt: skip
     return made
 
 
@@ -182,7 +208,8 @@ def _allocation(found: _Found) -> Verdict:
     close = sum(a.regret.mean < SMALL for a in made)
     text = (
         f"Several answers to a thought beat more thoughts by {percent(SMALL)} or more in {len(clear)} of {len(made)} "
-        f"conditions{_most(against_one, 1)}. The k that estimates thoughts best (`clew plan`) is within "
+        f"conditions{_most(against_one, 1)}, and lose in {sum(e.sign < 0 for e in against_one)}. "
+        f"The k that estimates thoughts best (`clew plan`) is within "
         f"{percent(SMALL)} of the best k in {close} of {len(made)}, and loses at most {percent(worst.regret.mean)} "
         f"(where {words(worst.condition)}: it plans k = {worst.planned}, and k = {worst.best} wins)."
     )
@@ -191,14 +218,15 @@ def _allocation(found: _Found) -> Verdict:
 
 
 def _top_or_mean(found: _Found) -> Verdict:
-    early, final = (found.against("rules", "top 3", "mean", figure) for figure in ("early", "gained"))
+    early, final = found.against("early", "top 3", "mean", "early"), found.against("rules", "top 3", "mean")
     one = found.against("rules", "top 3", "top 1")
     text = (
-        f"After a quarter of the cost: {tally(early, 'top 3', 'mean')}. "
+        f"After a quarter of the cost, each at what is best for it there: {tally(early, 'top 3', 'mean')}. "
         f"At the end: {tally(final, 'top 3', 'mean')}. "
         f"Against judging a thought by its single best answer, at the end: {tally(one, 'top 3', 'top 1')}."
     )
-    return Verdict("Top 3 or the mean of all: is a thought that can be answered well the better bet?", text, final)
+    return Verdict("Top 3 or the mean of all: is a thought that can be answered well the better bet?", text,
+                   (*final, *one))  # fmt: skip
 
 
 def _face(found: _Found) -> Verdict:
@@ -213,8 +241,13 @@ def _face(found: _Found) -> Verdict:
 def _steps(found: _Found) -> Verdict:
     effects = found.against("steps", "top 3, face from all kept", "basic")
     few, many = effects[-1], effects[0]
+    ends = [found.conditions("steps")[i] for i in (-1, 0)]
+    leads = [found.one("steps", c, "top 3, face from all kept").kept.figures["gained"]
+             - found.one("steps", c, "basic").kept.figures["gained"] for c in ends]  # fmt: skip
+    change = effect_of(leads[0] - leads[1], "", "few large rounds", "many small ones")
     text = (f"Denoised against basic, with many small rounds ({many.condition}): {many.sentence()}; "
-            f"with few large ones ({few.condition}): {few.sentence()}.")  # fmt: skip
+            f"with few large ones ({few.condition}): {few.sentence()}. The lead changes by {percent(change.mean)} "
+            f"[{percent(change.low)}, {percent(change.high)}] from many small to few large.")  # fmt: skip
     return Verdict("Does the difference wash out over many small steps?", text, effects)
 
 
@@ -262,6 +295,23 @@ def maze_verdicts(results: Sequence[Result]) -> list[Verdict]:
     return made
 
 
+def league(results: Sequence[Result]) -> list[str]:
+    """Every rule in every world: how it ended, how it got there, and what it chose."""
+    lines = ["| world | rule | gained | area under the curve | cost to 90% | step size | kept |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for r in results:
+        if r.section != "rules":
+            continue
+        cells = []
+        for name in ("gained", "area", "cost_90"):
+            e = effect_of(r.kept.figures[name], "", "", "")
+            cells.append(f"{percent(e.mean)} ± {percent(e.high - e.mean)}")
+        kept = r.kept.values["options"].get("keep")
+        lines.append(f"| {words(r.condition)} | {r.name} | {' | '.join(cells)} | {r.kept.values['lr']:g} | "
+                     f"{'' if kept is None else f'{kept:g}'} |")  # fmt: skip
+    return lines
+
+
 def table(verdict: Verdict) -> list[str]:
     lines = ["| condition | ahead? | over | by | 95% interval |", "|---|---|---|---|---|"]
     for e in verdict.effects:
@@ -305,5 +355,7 @@ def report(folder: Path) -> tuple[list[Verdict], Path]:
         lines += [f"## {number}. {verdict.question}", "", verdict.text, "", *table(verdict), ""]
     for name, caption in pictures:
         lines += [f"![{caption}]({name})", "", f"*{caption}*", ""]
+    if "tabular" in found:
+        lines += ["## All rules", "", *league(found["tabular"][1]), ""]
     write_atomically(folder / "report.md", "\n".join(lines))
     return verdicts, folder / "report.md"

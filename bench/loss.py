@@ -1,0 +1,95 @@
+"""One training step under each loss, on the same plain rows; and the memory of a loss over a large vocabulary.
+
+    clew bench loss                       # about three minutes
+
+Time: forward and backward without the optimizer, which costs all sides the same. Memory: the most that a process holds
+beyond what it held before the step, each side in a process of its own.
+"""
+
+import resource
+import subprocess
+import sys
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from clew.losses import graded_nll, token_nll, weighted_nll
+from clew.mazes import MazeStream, maze_tokenizer
+from clew.policy import Policy
+from clew.supervised import maze_batch
+from clew.tree import SpanTree, TreeBatch
+from measure import interleaved, keep, options
+
+VOCABULARY, TOKENS, SHARE = 150_000, 2048, 0.05
+
+
+def steps(size: int, layers: int, repeats: int) -> dict[str, float]:
+    """Seconds a step of each loss: one question a maze, 32 mazes."""
+    policy = Policy.build(maze_tokenizer(size), layers=layers)
+    model = policy.model
+    stream = MazeStream(((size, size),), branches=1)
+    path, full = (maze_batch(stream.forest(range(32)), loss) for loss in ("path", "full"))
+    graded = maze_batch(stream.forest(range(32), choices=True), "graded")
+    torch.testing.assert_close(token_nll(model, path), token_nll(model, path.flatten()), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(graded_nll(model, graded, 0.0, 0.0), token_nll(model, path), atol=1e-4, rtol=1e-4)
+
+    def step(loss: torch.Tensor) -> None:
+        loss.backward()
+        model.zero_grad()
+
+    return interleaved({
+        "path": lambda: step(weighted_nll(model, path)), "full": lambda: step(weighted_nll(model, full)),
+        "graded": lambda: step((graded_nll(model, graded) * graded.weights_S).sum()),
+    }, repeats)  # fmt: skip
+
+
+def memory(side: str) -> None:
+    """Prints the bytes that one step adds to the most that this process has held."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 128}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **shape))
+    tokens = torch.randint(VOCABULARY, (1, TOKENS))
+    supervised = int(TOKENS * SHARE)
+    for p in model.parameters():  # gradients are part of every training: they are here before the step
+        p.grad = torch.zeros_like(p)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if side == "labels":
+        labels = tokens.clone()
+        labels[:, :-supervised] = -100
+        loss = model(input_ids=tokens, labels=labels).loss
+    else:
+        tree = SpanTree(tokens[0, :-supervised].tolist(), "prompt", 0.0,
+                        [SpanTree(tokens[0, -supervised:].tolist(), "answer", 1 / supervised)])  # fmt: skip
+        loss = weighted_nll(model, TreeBatch.pack([tree], 0))
+    loss.backward()
+    print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before), loss.item())
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--memory", choices=["labels", "spans"], help="one side of the memory bench, alone")
+    args = parser.parse_args()
+    if args.memory:
+        return memory(args.memory)
+    table = ["| steps a second | against whole-sequence loss | graded against path |", "|---|---|---|"]
+    results: dict[str, dict[str, float]] = {}
+    for size, layers in ((4, 4), (6, 2), (6, 4), (6, 8)):
+        found = results[f"{size}x{size}, {layers} layers"] = steps(size, layers, args.repeats)
+        table.append(f"| {size}x{size}, {layers} layers, path-only loss | {found['full'] / found['path']:.2f} | "
+                     f"{found['path'] / found['graded']:.2f} |")  # fmt: skip
+    held = {}
+    for side in ("labels", "spans"):
+        command = [sys.executable, __file__, "--memory", side]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        held[side] = {"bytes": float(shown[0]), "loss": float(shown[1])}
+    assert abs(held["labels"]["loss"] - held["spans"]["loss"]) < 1e-3, held
+    results["memory"] = {side: value["bytes"] for side, value in held.items()}
+    ratio = held["labels"]["bytes"] / held["spans"]["bytes"]
+    table += ["", "| peak memory of a step, vocabulary 150,000, 5% of 2,048 tokens supervised | MiB |", "|---|---|",
+              *(f"| {name} | {held[side]['bytes'] / 2**20:,.0f} |" for side, name in
+                (("labels", "`labels=`, -100 elsewhere"), ("spans", "spans"))), f"| ratio | {ratio:.1f} |"]  # fmt: skip
+    keep("loss", args.out, results, table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What the benches share: sides that take turns, and results with the command that made them."""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from clew.config import write_atomically, write_json
+from clew.evaluate import provenance
+
+
+def interleaved(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each side, all sides taking turns; two turns of warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats + 2):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run()
+            if turn >= 2:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def options(about: str | None, repeats: int = 9) -> argparse.ArgumentParser:
+    """The options that every bench has."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=repeats, help="turns of each side; medians count")
+    parser.add_argument("--out", type=Path, default=Path("bench/results"), help="folder of the results")
+    return parser
+
+
+def keep(name: str, out: Path, results: object, table: list[str], about: str = "") -> None:
+    """OUT/NAME.json and OUT/NAME.md, and the table on the screen."""
+    given = [arg for arg in sys.argv[1:] if "/" not in arg and arg != "--out"]
+    command = " ".join(["clew bench", name, *given])
+    write_json(out / f"{name}.json", {"results": results, **provenance(), "command": command})
+    text = f"Made by `{command}`, {torch.get_num_threads()} threads, torch {torch.__version__}. {about}".strip()
+    write_atomically(out / f"{name}.md", "\n".join([text, "", *table]) + "\n")
+    print("\n".join(table))
