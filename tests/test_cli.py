@@ -199,3 +199,10 @@ def test_plan_and_bench_say_what_is_wrong(tmp_path: Path, capsys: pytest.Capture
     assert "holds no rounds" in fails(capsys, "plan", "--run", str(tmp_path))
     assert "'luck' is no bench; there are lattice, loss" in fails(capsys, "bench", "luck")
     assert main(["bench"]) == 0 and "clew bench NAME" in capsys.readouterr().out
+
+
+def test_a_split_that_cannot_begin_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["--model", "nowhere"], ["--rule", "luck"], ["--traces", "[walk]"], ["--face-sees", "all"],
+                  ["--grader", "['no.module:f']"], ["--lr", "0"], ["--prompts", "nowhere.jsonl"]):  # fmt: skip
+        fails(capsys, "split", *wrong, "--out", str(tmp_path / "run"))
+        assert not (tmp_path / "run").exists(), wrong

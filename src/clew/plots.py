@@ -156,7 +156,7 @@ def split_curves(metrics: Path, out: Path) -> None:
         _save(figure, out)
 
 
-def tree_of_samples(sample: dict[str, Any], out: Path, most: int = 60) -> None:
+def tree_of_samples(sample: dict[str, Any], out: Path) -> None:
     """One question's tree: its thoughts with their weights, each with its answers, their scores and weights.
 
     Gold earns weight, red is pushed away, grey says nothing; a bar is as long as the weight.
@@ -176,14 +176,14 @@ def tree_of_samples(sample: dict[str, Any], out: Path, most: int = 60) -> None:
             middle = y - (height - 1) / 2
             color = _weight_color(thought["weight"])
             ax.plot([0, 1.5], [0, middle], color=color, lw=1.2)
-            ax.text(1.7, middle + 0.1, _clip(thought["text"], most), color=color, va="center")
+            ax.text(1.7, middle + 0.1, _clip(thought["text"], 80), color=color, va="center")
             ax.text(1.7, middle - 0.75, f"{thought['tokens']} tokens, weight {thought['weight']:+.2f}", color=color,
                     va="center", fontsize=6)  # fmt: skip
             _bar(ax, 1.7, middle - 1.15, thought["weight"] / largest[0], color)
             for answer in thought["answers"]:
                 shade = _weight_color(answer["weight"])
                 ax.plot([25, 26], [middle, y], color=shade, lw=1)
-                ax.text(26.2, y, f"{answer['score']:.2f}  {answer['weight']:+.2f}  {_clip(answer['text'], most)}",
+                ax.text(26.2, y, f"{answer['score']:.2f}  {answer['weight']:+.2f}  {_clip(answer['text'], 86)}",
                         color=shade, va="center")  # fmt: skip
                 _bar(ax, 26.2, y - 0.45, answer["weight"] / largest[1], shade)
                 y -= 1
@@ -196,7 +196,7 @@ def phase_diagram(found: Sequence["Allocation"], out: Path) -> None:
     """Which number of answers to a thought wins, by noise ratio and price of a thought; faint where it hardly does."""
     noises, costs = ([*dict.fromkeys(one.condition[name] for one in found)] for name in ("noise", "cost"))
     ks = sorted({k for one in found for k in one.grid})
-    shades = plt.get_cmap("viridis")([i / max(1, len(ks) - 1) for i in range(len(ks))])
+    shades = plt.get_cmap("viridis")([0.4 + 0.6 * i / max(1, len(ks) - 1) for i in range(len(ks))])
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, ax = plt.subplots(figsize=(1.2 + 1.25 * len(noises), 1.2 + 0.95 * len(costs)))
         for one in found:
@@ -250,9 +250,7 @@ def effects(verdicts: Sequence["Verdict"], out: Path) -> None:
             ax.plot(100 * effect.mean, -y, "o", color=color, ms=3)
         labels = [f"{number}. {effect.a} vs. {effect.b} ({effect.condition})" for number, effect in rows]
         ax.set_yticks([-y for y in range(len(rows))], labels)
-        ax.set_xscale("symlog", linthresh=5)
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.set(xlabel="lead, in percent of the attainable gain (linear to 5)", ylim=(-len(rows), 1))
+        ax.set(xlabel="lead, in percent of the attainable gain", ylim=(-len(rows), 1))
         _save(figure, out)
 
 

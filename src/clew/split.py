@@ -40,7 +40,7 @@ from clew.supervised import (
     run_folder,
 )
 from clew.tree import SpanTree, TreeBatch
-from clew.warm import FACE, SHOGGOTH, policies_of, role_folder, warm_start
+from clew.warm import FACE, SHOGGOTH, first_policies, policies_of, role_folder, warm_start
 from clew.world import World
 
 PLAN_EVERY = 5
@@ -139,11 +139,12 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
     accelerator = accelerator_for(config, out)
     if min(config.questions, config.mazes.per_step) < accelerator.num_processes:
         raise InputError(f"questions, mazes.per_step: one is less than the {accelerator.num_processes} processes")
+    fresh = None if (out / "warm").is_dir() else first_policies(config, world)  # before anything is written
     with run_folder(out, resume, accelerator.is_main_process):
         if accelerator.is_main_process:
             write_config(out / "config.yaml", config)
-        if not (out / "warm").is_dir():
-            warm_start(config, world, accelerator, out, report)
+        if fresh:
+            warm_start(config, world, fresh, accelerator, out, report)
         policies = policies_of(config, out / "warm", accelerator.device)
         needed = config.kl > 0 or config.objective == "pair"
         references = policies_of(config, out / "warm", accelerator.device) if needed else None

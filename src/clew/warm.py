@@ -26,25 +26,31 @@ def role_folder(folder: str, name: str) -> str:
     return folder
 
 
-def _first(config: SplitConfig, world: World, name: str, seed: int) -> Policy:
-    if config.model:
-        policy = Policy.load(role_folder(config.model, name))
-        if not world.tokenizer.get_vocab().items() <= policy.tokenizer.get_vocab().items():
+def first_policies(config: SplitConfig, world: World) -> dict[str, Policy]:
+    """The policies before imitation, new or from the config's model: one, or by the names of two.
+
+    Two adapters share a base, and the base is what is warmed up. InputError for a model that does not suit the world.
+    """
+    names = ("shoggoth", "face") if config.policies == "two" else ("shoggoth",)
+    made = {}
+    for number, name in enumerate(names):
+        if not config.model:
+            made[name] = Policy.build(world.tokenizer, config.layers, config.width, config.heads, config.seed + number)
+            continue
+        made[name] = Policy.load(role_folder(config.model, name))
+        if not world.tokenizer.get_vocab().items() <= made[name].tokenizer.get_vocab().items():
             raise InputError(f"model: {config.model} does not number this world's tokens as the world does")
-        return policy
-    return Policy.build(world.tokenizer, config.layers, config.width, config.heads, seed)
+    return made
 
 
-def warm_start(config: SplitConfig, world: World, accelerator: Accelerator, out: Path, report: Report) -> None:
+def warm_start(
+    config: SplitConfig, world: World, policies: dict[str, Policy], accelerator: Accelerator, out: Path, report: Report
+) -> None:
     """Imitation: each policy learns its own spans of the world's demonstrations. Leaves them in `out/warm`."""
-    if config.policies == "two":
-        names = {"shoggoth": SHOGGOTH, "face": FACE}
-    else:  # two adapters share a base, and the base is what is warmed up
-        names = {"shoggoth": SHOGGOTH + FACE}
+    roles_of = {"shoggoth": SHOGGOTH, "face": FACE} if config.policies == "two" else {"shoggoth": SHOGGOTH + FACE}
     rank, processes, per_step = accelerator.process_index, accelerator.num_processes, config.mazes.per_step
-    warmed = {}
-    for number, (name, roles) in enumerate(names.items()):
-        policy = warmed[name] = _first(config, world, name, config.seed + number)
+    for name, policy in policies.items():
+        roles = roles_of[name]
         policy.model.to(accelerator.device)  # type: ignore[arg-type]
         learner = Learner(policy, config.warmup_lr, 0.01, config.clip, accelerator=accelerator,
                           muon=WARM_MUON if config.warmup_optimizer == "muon" else 0.0)  # fmt: skip
@@ -62,7 +68,7 @@ def warm_start(config: SplitConfig, world: World, accelerator: Accelerator, out:
                 report({"phase": f"warm start, {name}", "step": step + 1, **figures, "progress": progress})
     if accelerator.is_main_process:
         with folder_written_whole(out / "warm") as part:
-            for name, policy in warmed.items():
+            for name, policy in policies.items():
                 policy.save_into(part / name)
     accelerator.wait_for_everyone()
 

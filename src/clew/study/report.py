@@ -37,7 +37,7 @@ class Effect:
     @property
     def most(self) -> float:
         """The largest difference, either way, that the interval allows."""
-        return max(-self.low, self.high, 0.0)
+        return max(abs(self.low), abs(self.high))
 
     def sentence(self) -> str:
         """In words, with what the interval allows."""
