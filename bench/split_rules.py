@@ -1,30 +1,31 @@
 """Two policies on 4x4 mazes: three credit rules from one warm start, with a cost on the length of thoughts.
 
-    python bench/split_rules.py                          # about half an hour on two cores; finished runs are kept
-    python bench/split_rules.py --rounds 2 --warmup-steps 20 --runs runs/quick --out runs/quick     # a quick look
+    clew bench split_rules                               # about half an hour on two cores; finished runs are kept
+    clew bench split_rules --rounds 2 --warmup-steps 20 --runs runs/quick --out runs/quick     # a quick look
 
-Runs `clew split` with examples/start.yaml, then with examples/split.yaml for each rule, and writes
-OUT/split_rules.json and OUT/split_rules.md: held-out figures before and after, with 95% intervals.
+Runs `clew split` with examples/start.yaml, then with examples/split.yaml for each rule: held-out figures before and
+after, with 95% intervals.
 """
 
-import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from clew.config import SplitConfig, read_yaml, write_atomically, write_json
-from clew.evaluate import Tally, provenance
+from clew.config import SplitConfig, read_yaml
+from clew.evaluate import Tally
 from clew.mazes.lattice import Question
 from clew.mazes.traces import trace, trace_tokens
 from clew.split import world_of
+from measure import keep, options
 
 RULES: dict[str, list[str]] = {
     "basic": ["--rule", "basic", "--rule-options", "{keep: 0.25}"],
     "denoised, top 3": ["--rule", "denoised", "--rule-options", "{top: 3, keep: 0.25}"],
     "advantage": ["--rule", "advantage"],
 }
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(os.path.relpath(Path(__file__).parents[1] / "examples"))
 
 
 def figure(value: dict[str, float], scale: float = 1.0, digits: int = 1) -> str:
@@ -54,10 +55,9 @@ def run(out: Path, *args: str) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--rounds", type=int, help="rounds a rule, other than the example's")
     parser.add_argument("--warmup-steps", type=int, help="steps of the warm start, other than the example's")
-    parser.add_argument("--out", type=Path, default=Path("bench/results"), help="where the results go")
     parser.add_argument("--runs", type=Path, default=Path("runs/split-rules"), help="where the runs go")
     args = parser.parse_args()
 
@@ -70,20 +70,15 @@ def main() -> None:
 
     before = next(iter(results.values()))["before"]
     traces = imitated(before["mazes"])
-    write_json(args.out / "split_rules.json", {"rules": results, "imitated": traces, **provenance()})
-    lines = [
-        f"Made by `python bench/split_rules.py`; {before['mazes']} held-out 4x4 mazes, one greedy thought and answer "
-        "each, 95% intervals. One seed.", "",
-        "| | optimal, % | mean score | tokens a thought | search steps a thought |", "|---|---|---|---|---|",
-    ]  # fmt: skip
+    lines = ["| | optimal, % | mean score | tokens a thought | search steps a thought |", "|---|---|---|---|---|"]
     lengths = [figure(traces[key]) for key in ("thought_tokens", "search_steps")]
     lines.append(f"| the traces imitated | | | {' | '.join(lengths)} |")
     for name, row in {"warm start": before, **{name: result["after"] for name, result in results.items()}}.items():
         cells = [figure(row["optimal"], 100), figure(row["score"], digits=3)]
         cells += [figure(row[key]) for key in ("thought_tokens", "search_steps")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    write_atomically(args.out / "split_rules.md", "\n".join(lines) + "\n")
-    print("\n".join(lines))
+    about = f"{before['mazes']} held-out 4x4 mazes, one greedy thought and answer each, 95% intervals. One seed."
+    keep("split_rules", args.out, {"rules": results, "imitated": traces}, lines, about)
 
 
 if __name__ == "__main__":

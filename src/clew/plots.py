@@ -176,7 +176,7 @@ def tree_of_samples(sample: dict[str, Any], out: Path) -> None:
             middle = y - (height - 1) / 2
             color = _weight_color(thought["weight"])
             ax.plot([0, 1.5], [0, middle], color=color, lw=1.2)
-            ax.text(1.7, middle + 0.1, _clip(thought["text"], 80), color=color, va="center")
+            ax.text(1.7, middle + 0.1, _clip(thought["text"], 78), color=color, va="center")
             ax.text(1.7, middle - 0.75, f"{thought['tokens']} tokens, weight {thought['weight']:+.2f}", color=color,
                     va="center", fontsize=6)  # fmt: skip
             _bar(ax, 1.7, middle - 1.15, thought["weight"] / largest[0], color)

@@ -84,10 +84,12 @@ def from_json(values: dict[str, Any]) -> MazeCell:
 def run(cell: MazeCell) -> dict[str, np.ndarray]:
     """Trains once; figures as in the tabular world, of greedy answers to held-out questions, for one replica."""
     import torch
+    from transformers.utils import logging
 
     from clew.split import split
 
     torch.set_num_threads(1)
+    logging.disable_progress_bar()  # a worker's bars would cut through the study's own
     world = cell.world
     with TemporaryDirectory() as folder:
         shared = {name: world[name] for name in SHARED if name != "sizes"}
@@ -120,7 +122,7 @@ def study(config: MazeStudyConfig, report: Callable[[str, int, int], None] = lam
     start = _start(Path(config.start))
     starts = {"two": start, "one": _start(Path(config.start_one)) if config.start_one else None}
     shared = {name: getattr(config, name) for name in SHARED}
-    worlds = {policies: {"start": str(path.resolve()), "hash": _hash(path), **shared}
+    worlds = {policies: {"start": str(path), "hash": _hash(path), **shared}
               for policies, path in starts.items() if path}  # fmt: skip
     arms = {name: arm for name, arm in ARMS.items() if arm.get("policies", "two") in worlds}
     thought_cost, answer_cost = prices(config, start)
