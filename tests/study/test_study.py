@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clew.config import read_yaml
 from clew.errors import InputError
 from clew.study import grid, tabular
 from clew.study.cells import Job, Kept, Result, key, path_of, read, run_cells
@@ -108,7 +109,7 @@ def test_sentences() -> None:
     assert paired(a, b).sentence().startswith("A is ahead of B by 5.0% [4.9%, 5.1%]")
     assert paired(b, a).sentence().startswith("A is ahead of B by 5.0% [4.9%, 5.1%]")
     null = paired(result("A", 0.5 + noise), result("B", 0.5 + np.roll(noise, 1)))
-    assert null.sign == 0 and null.sentence().startswith("no detectable difference, at most 0.1%")
+    assert null.sign == 0 and null.sentence() == "no detectable difference between A and B, at most 0.1%"
     assert "too little to matter" in paired(result("A", 0.505 + noise), result("B", np.full(400, 0.5))).sentence()
     assert tally([null, null], "A", "B").endswith("no detectable difference in 2, at most 0.1%")
     with pytest.raises(ValueError, match="did not meet the same tables"):
@@ -143,6 +144,8 @@ def test_a_study_from_the_command_line(tmp_path: Path) -> None:
     assert "2. Is denoising" in first.stdout and "8. How does each fare" in first.stdout
     text = (tmp_path / "out" / "report.md").read_text()
     assert (tmp_path / "out" / "phase.png").stat().st_size > 5000
+    repeats = read_yaml(tmp_path / "out" / "tabular.yaml")  # all that is needed to run it again
+    assert repeats["lrs"] == values["lrs"] and repeats["world"]["thoughts"] == 4
     assert all(f"({name}.png)" in text for name in ("phase", "curves", "effects"))
     again = subprocess.run(command, capture_output=True, text=True)  # nothing is left to run, and nothing changes
     assert again.stdout == first.stdout and (tmp_path / "out" / "report.md").read_text() == text

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from clew.config import check_positive
+from clew.config import check_positive, write_config
 from clew.errors import InputError
 from clew.study import tabular
 from clew.study.cells import Engine, Job, Kept, Result, run_cells, write_results
@@ -162,6 +162,7 @@ def study(config: TabularConfig, report: Callable[[str, int, int], None] = lambd
         best.append(replace(chosen, replicas=arm.cell.replicas, seed=arm.cell.seed))
     results = [Result(arm.section, arm.condition, arm.name, kept)
                for arm, kept in zip(declared, run("results", best), strict=True)]  # fmt: skip
+    write_config(folder / "tabular.yaml", config)
     write_results(folder / "tabular.parquet", asdict(config), results)
     return results
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clew.config import MazeConfig, SplitConfig, check_positive
+from clew.config import MazeConfig, SplitConfig, check_positive, write_config
 from clew.errors import InputError
 from clew.study.cells import Engine, Job, Kept, Result, run_cells, write_results
 
@@ -35,11 +35,11 @@ class MazeStudyConfig:
     """questions a round"""
     price: float = 512.0
     """tokens that a round may cost a question: thoughts written and read, answers written; n follows from k"""
-    lrs: list[float] = field(default_factory=lambda: [1e-4, 3e-4])
+    lrs: list[float] = field(default_factory=lambda: [3e-5, 1e-4, 3e-4])
     """learning rates that each rule may choose from"""
     seeds: int = 4
     """runs of a result"""
-    tune_seeds: int = 1
+    tune_seeds: int = 2
     """runs, with seeds of their own, of a choice"""
     final_questions: int = 500
     """held-out questions at the end of a run"""
@@ -148,6 +148,7 @@ def study(config: MazeStudyConfig, report: Callable[[str, int, int], None] = lam
     for name in arms:
         kept = [next(done) for _ in range(config.seeds)]
         results.append(Result("mazes", {}, name, _joined(kept)))
+    write_config(folder / "mazes.yaml", config)
     write_results(folder / "mazes.parquet", asdict(config), results)
     return results
 

@@ -44,7 +44,7 @@ class Effect:
         if self.low == self.high == 0:
             return "no difference: in these conditions they are one rule"
         if self.sign == 0:
-            return f"no detectable difference, at most {percent(self.most)}"
+            return f"no detectable difference between {self.a} and {self.b}, at most {percent(self.most)}"
         ahead, behind = (self.a, self.b) if self.sign > 0 else (self.b, self.a)
         low, high = sorted((abs(self.low), abs(self.high)))
         small = ", too little to matter" if high < SMALL else ""
