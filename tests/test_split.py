@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, os.path.dirname(__file__))
 from clew import samples as sm
 from clew import split as loop
+from clew import warm
 from clew.config import MazeConfig, SplitConfig
 from clew.credit import denoised
 from clew.errors import InputError
@@ -259,3 +260,25 @@ def test_bad_configs_are_named(tmp_path: Path, changes: dict, says: str) -> None
     with pytest.raises(InputError, match=says):
         loop.split(config(tmp_path / "run", **changes))
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_an_interrupted_warm_start_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "KEEP_EVERY", 10)
+    config = SplitConfig(MazeConfig(sizes=[3], branches=2, per_step=2), layers=1, width=16, heads=2, warmup_steps=30,
+                         rounds=0, eval_questions=4, final_questions=4, out=str(tmp_path / "whole"))  # fmt: skip
+    loop.split(config)
+    for number, (policy, step) in enumerate((("shoggoth", 20), ("face", 10), ("face", 30))):
+
+        def stop(values: dict, policy: str = policy, step: int = step) -> None:
+            if values.get("phase") == f"warm start, {policy}" and values["step"] == step:
+                raise KeyboardInterrupt
+
+        config.out = str(tmp_path / "stopped")
+        with pytest.raises(KeyboardInterrupt):
+            loop.split(config, resume=number > 0, report=stop)
+        assert not (tmp_path / "stopped" / "warm").exists()
+    loop.split(config, resume=True)
+    for name in ("shoggoth", "face"):
+        ours, theirs = (load_file(tmp_path / run / "warm" / name / "model.safetensors") for run in ("stopped", "whole"))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert not list((tmp_path / "stopped" / "checkpoints").glob("warm-*"))

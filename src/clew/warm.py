@@ -1,5 +1,6 @@
 """Where two policies begin: imitation of the world's demonstrations, kept in a run's `warm` folder."""
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from clew.supervised import Report
 from clew.world import World
 
 WARM_MUON = 2.0  # times AdamW's rate
+KEEP_EVERY = 100  # steps between checkpoints
 SHOGGOTH, FACE = ("thought",), ("answer",)
 
 
@@ -46,7 +48,10 @@ def first_policies(config: SplitConfig, world: World) -> dict[str, Policy]:
 def warm_start(
     config: SplitConfig, world: World, policies: dict[str, Policy], accelerator: Accelerator, out: Path, report: Report
 ) -> None:
-    """Imitation: each policy learns its own spans of the world's demonstrations. Leaves them in `out/warm`."""
+    """Imitation: each policy learns its own spans of the world's demonstrations. Leaves them in `out/warm`.
+
+    Goes on from checkpoints that an interrupted one has left in `out`, and ends bit for bit as if it had not been.
+    """
     roles_of = {"shoggoth": SHOGGOTH, "face": FACE} if config.policies == "two" else {"shoggoth": SHOGGOTH + FACE}
     rank, processes, per_step = accelerator.process_index, accelerator.num_processes, config.mazes.per_step
     for name, policy in policies.items():
@@ -54,7 +59,8 @@ def warm_start(
         policy.model.to(accelerator.device)  # type: ignore[arg-type]
         learner = Learner(policy, config.warmup_lr, 0.01, config.clip, accelerator=accelerator,
                           muon=WARM_MUON if config.warmup_optimizer == "muon" else 0.0)  # fmt: skip
-        for step in range(config.warmup_steps):
+        kept = out / "checkpoints" / f"warm-{name}"
+        for step in range(learner.load(kept)["step"] if kept.is_dir() else 0, config.warmup_steps):
             trees = world.demonstrate(range(step * per_step + rank, (step + 1) * per_step, processes))
             if not trees:
                 break
@@ -66,10 +72,17 @@ def warm_start(
             figures = learner.update(batch, weighted_nll, rate)
             if step % 10 == 9 and accelerator.is_main_process:
                 report({"phase": f"warm start, {name}", "step": step + 1, **figures, "progress": progress})
+            if (step + 1) % KEEP_EVERY == 0 or step + 1 == config.warmup_steps:
+                if accelerator.is_main_process:
+                    with folder_written_whole(kept) as part:
+                        learner.save(part, {"step": step + 1})
+                accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         with folder_written_whole(out / "warm") as part:
             for name, policy in policies.items():
                 policy.save_into(part / name)
+        for name in policies:
+            shutil.rmtree(out / "checkpoints" / f"warm-{name}", ignore_errors=True)
     accelerator.wait_for_everyone()
 
 
