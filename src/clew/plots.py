@@ -220,10 +220,10 @@ def phase_diagram(found: Sequence["Allocation"], out: Path) -> None:
         _save(figure, out)
 
 
-def study_curves(panels: Sequence[tuple[str, Sequence["Result"]]], out: Path) -> None:
-    """Share of the attainable gain against the share of the cost spent, with 95% bands; a panel a condition."""
+def study_curves(panels: Sequence[tuple[str, Sequence["Result"]]], what: str, out: Path) -> None:
+    """Learning curves of what is measured against the share of the cost spent, with 95% bands; a panel a condition."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(panels), figsize=(3.3 * len(panels), 3.4), sharey=True, squeeze=False)
+        figure, axes = plt.subplots(1, len(panels), figsize=(3.3 * len(panels) + 1.5, 3.4), sharey=True, squeeze=False)
         shades = plt.get_cmap("tab10")
         for ax, (title, results) in zip(axes[0], panels, strict=True):
             for i, result in enumerate(results):
@@ -233,8 +233,8 @@ def study_curves(panels: Sequence[tuple[str, Sequence["Result"]]], out: Path) ->
                 low, high = ([c + sign * 1.96 * e for c, e in zip(curve, error, strict=True)] for sign in (-1, 1))
                 ax.fill_between(spent, low, high, color=shades(i), alpha=0.2, lw=0)
             ax.set(title=title, xlabel="share of the cost")
-        axes[0][0].set_ylabel("share of the attainable gain")
-        axes[0][-1].legend(frameon=False, fontsize=7, loc="lower right")
+        axes[0][0].set_ylabel(what)
+        axes[0][-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         _save(figure, out)
 
 

@@ -335,7 +335,7 @@ def report(folder: Path) -> tuple[list[Verdict], Path]:
         plots.phase_diagram(allocations(results), folder / "phase.png")
         rules = _Found(results)
         panels = [(words(c), [rules.one("rules", c, name) for name in DRAWN]) for c in rules.conditions("rules")]
-        plots.study_curves(panels, folder / "curves.png")
+        plots.study_curves(panels, "share of the attainable gain", folder / "curves.png")
         pictures += [("phase.png", "Best number of answers to a thought: the fuller the colour, the surer the winner."),
                      ("curves.png", "Learning curves at equal cost, each rule at its own best step size.")]  # fmt: skip
         about.append(f"Tabular: {config['replicas']} replicas a result, each rule at its own best step size and share "
@@ -343,7 +343,7 @@ def report(folder: Path) -> tuple[list[Verdict], Path]:
     if "mazes" in found:
         config, results = found["mazes"]
         verdicts += maze_verdicts(results)
-        plots.study_curves([("mazes", results)], folder / "mazes.png")
+        plots.study_curves([("mazes", results)], "mean score of a round", folder / "mazes.png")
         pictures.append(("mazes.png", "Mean score of the samples of each round on mazes, mean over seeds."))
         about.append(f"Mazes: {config['seeds']} seeds a result, each rule at its own best learning rate.")
     about.append("Leads are in percent of the gain that was attainable over the start, paired by table or seed, with "
