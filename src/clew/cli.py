@@ -55,7 +55,7 @@ First steps:
 STUDY_HELP = """\
 usage: clew study tabular | mazes | report
 
-  clew study tabular --out runs/study                      every rule in worlds of tables (about ten minutes, two cores)
+  clew study tabular --out runs/study                      every rule in worlds of tables (twelve minutes, two cores)
   clew study mazes --start runs/split --out runs/study     the rules on mazes, from the warm start of a split
   clew study report runs/study                             verdicts and pictures from what is there
 
