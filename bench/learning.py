@@ -21,8 +21,7 @@ from maze_dataset.tokenization import MazeTokenizerModular
 
 from clew import evaluate as ev
 from clew import supervised
-from clew.cli import _instance, _parser
-from clew.config import TrainConfig
+from clew.config import MazeConfig, TrainConfig, read_yaml
 from clew.learner import learning_rate
 from clew.mazes import MazeStream, maze_tokenizer
 from clew.policy import Policy
@@ -100,9 +99,8 @@ def plain(rows: Iterator[Batch], minutes: float, seed: int) -> list[tuple[float,
 
 def clew_itself(minutes: float, seed: int) -> list[tuple[float, float]]:
     """examples/demo.yaml for as long, looked at in the same way."""
-    parser = _parser("train", TrainConfig, "")
-    example = Path(__file__).parents[1] / "examples" / "demo.yaml"
-    config: TrainConfig = _instance(parser, TrainConfig, parser.parse_args(["--config", str(example)]))
+    example = read_yaml(Path(__file__).parents[1] / "examples" / "demo.yaml")
+    config = TrainConfig(**{**example, "mazes": MazeConfig(**example["mazes"])})
     looks, paused, looked = [], 0.0, 0.0
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -126,6 +126,10 @@ def advantage(scores_QNK: ArrayLike, normalise: bool = True) -> Credit:
     return _credit(scores_QNK, scores_QNK, thought_QN, answer_QNK, normalise)
 
 
+RULES = {"basic": basic, "denoised": denoised, "contrastive": contrastive, "advantage": advantage}
+"""The rules by the names that configurations call them."""
+
+
 def _grouped(scores_QNK: ArrayLike, scope: Scope = "question") -> tuple[Array, Array]:
     """Checked scores, one group a question or one for the batch, divided by the largest magnitude in the group."""
     _one_of("scope", scope, Scope)

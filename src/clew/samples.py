@@ -109,11 +109,9 @@ def graders_of(config: SplitConfig, world: World) -> list[Grader]:
 
 def rule_of(config: SplitConfig) -> Rule:
     """The config's credit rule with its options. InputError if it cannot be found or does not take them."""
-    known = {"basic": credit.basic, "denoised": credit.denoised, "contrastive": credit.contrastive,
-             "advantage": credit.advantage}  # fmt: skip
-    rule = known.get(config.rule) or (load_function(config.rule, "rule") if ":" in config.rule else None)
+    rule = credit.RULES.get(config.rule) or (load_function(config.rule, "rule") if ":" in config.rule else None)
     if rule is None:
-        raise InputError(f"rule: {config.rule!r} is not one of {', '.join(known)} or package.module:function")
+        raise InputError(f"rule: {config.rule!r} is not one of {', '.join(credit.RULES)} or package.module:function")
     options = config.rule_options
     try:
         rule(np.array([[[0.0, 1.0], [0.5, 0.25]]]), **options)

@@ -1,7 +1,7 @@
 """What people see in a terminal: mazes, tables, progress."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -122,7 +122,22 @@ def printable(text: str, most: int = 2000) -> str:
     return shown + (" …" if len(text) > most else "")
 
 
-class TrainingProgress:
+class _Bar:
+    """A progress bar that is shown where there is a terminal, while it is entered."""
+
+    console: Console
+    bar: Progress
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.stop()
+
+
+class TrainingProgress(_Bar):
     """A bar with step, loss, held-out exact, paths a second and time left; a line now and then where there is no
     terminal."""
 
@@ -136,14 +151,6 @@ class TrainingProgress:
         self.task = self.bar.add_task("", total=1.0, figures="")
         self.exact = ""
         self.told: tuple[str, int] = ("", -1)
-
-    def __enter__(self) -> "TrainingProgress":
-        if self.console.is_terminal:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.bar.stop()
 
     def __call__(self, values: dict[str, Any]) -> None:
         if "held_out_exact" in values:
@@ -170,7 +177,7 @@ class TrainingProgress:
         self.told = tenth
 
 
-class StudyProgress:
+class StudyProgress(_Bar):
     """A bar with the cells done and the time left; where there is no terminal, a line for each tenth."""
 
     def __init__(self, console: Console):
@@ -181,14 +188,6 @@ class StudyProgress:
         )  # fmt: skip
         self.tasks: dict[str, Any] = {}
         self.told: tuple[str, int] = ("", -1)
-
-    def __enter__(self) -> "StudyProgress":
-        if self.console.is_terminal:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.bar.stop()
 
     def __call__(self, phase: str, done: int, count: int) -> None:
         if phase not in self.tasks:  # what was finished before does not count towards the speed

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clew import credit
+from clew.credit import RULES
 from clew.errors import InputError
 from clew.plan import Components
 
 Array = NDArray[np.float64]
-RULES = {"basic": credit.basic, "denoised": credit.denoised, "contrastive": credit.contrastive,
-         "advantage": credit.advantage}  # fmt: skip
 CHUNK = 200  # replicas at once: their tables stay in the processor's cache
 POINTS = 21  # of a learning curve, the start included
 
