@@ -1,9 +1,13 @@
-"""Tokenized maze questions a second on one core, against maze-dataset's own generation and tokenization.
+"""Tokenized maze questions a second, on one core and with workers, against maze-dataset's generation and tokenization.
 
-    clew bench lattice                    # about two minutes; needs the extra maze-dataset
+    clew bench lattice                    # about three minutes; needs the extra maze-dataset
 
-Both sides carve a maze by randomized depth-first search, choose two cells, solve, and write tokens.
+Both sides carve a maze by randomized depth-first search, choose two cells, solve, and write tokens. Clew's workers are
+threads, since its kernel holds no lock; maze-dataset's are processes, started before the clock.
 """
+
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from os import cpu_count
 
 import numpy as np
 from maze_dataset import SolvedMaze
@@ -13,34 +17,43 @@ from maze_dataset.tokenization import MazeTokenizerModular
 from clew.mazes import MazeStream, parse_question
 from measure import interleaved, keep, options
 
-THEIRS = 20  # of maze-dataset's mazes a turn
+OURS, THEIRS = 1000, 20  # mazes a worker and turn
+
+
+def theirs(size: int) -> list[str]:
+    tokenizer, lines = MazeTokenizerModular(), []
+    for _ in range(THEIRS):
+        maze = LatticeMazeGenerators.gen_dfs(np.array([size, size]))
+        lines.append(" ".join(SolvedMaze.from_lattice_maze(maze, maze.generate_random_path()).as_tokens(tokenizer)))
+    return lines
+
+
+def rates(size: int, workers: int, repeats: int) -> dict[str, float]:
+    """Questions a second of each side."""
+    stream, turns = MazeStream(((size, size),), branches=1), iter(range(10**9))
+    with ThreadPoolExecutor(workers) as threads, ProcessPoolExecutor(workers) as processes:
+
+        def ours() -> None:
+            shares = [np.arange(OURS) + OURS * next(turns) for _ in range(workers)]
+            list(threads.map(stream.forest, shares))
+
+        def everybody() -> None:
+            list(processes.map(theirs, [size] * workers))
+
+        seconds = interleaved({"ours": ours, "theirs": everybody}, repeats)
+    return {"ours": workers * OURS / seconds["ours"], "theirs": workers * THEIRS / seconds["theirs"]}
 
 
 def main() -> None:
     args = options(__doc__).parse_args()
-    tokenizer = MazeTokenizerModular()
-    table = ["| size | questions a second | maze-dataset | ratio |", "|---|---|---|---|"]
+    table = ["| size | workers | questions a second | maze-dataset | ratio |", "|---|---|---|---|---|"]
     results = {}
     for size in (4, 6, 8, 10, 16):
-        stream, turns = MazeStream(((size, size),), branches=1), iter(range(10**9))
-
-        def ours(stream=stream, turns=turns) -> None:
-            stream.forest(np.arange(1000) + 1000 * next(turns))
-
-        def theirs(size=size) -> list[str]:
-            lines = []
-            for _ in range(THEIRS):
-                maze = LatticeMazeGenerators.gen_dfs(np.array([size, size]))
-                lines.append(
-                    " ".join(SolvedMaze.from_lattice_maze(maze, maze.generate_random_path()).as_tokens(tokenizer))
-                )
-            return lines
-
-        assert all(len(parse_question(line).path or ()) >= 2 for line in theirs())  # theirs are questions as ours are
-        seconds = interleaved({"ours": ours, "theirs": theirs}, args.repeats)
-        rates = results[f"{size}x{size}"] = {"ours": 1000 / seconds["ours"], "theirs": THEIRS / seconds["theirs"]}
-        ratio = rates["ours"] / rates["theirs"]
-        table.append(f"| {size}x{size} | {rates['ours']:,.0f} | {rates['theirs']:,.0f} | {ratio:,.0f} |")
+        assert all(len(parse_question(line).path or ()) >= 2 for line in theirs(size))  # questions as ours are
+        for workers in sorted({1, cpu_count() or 1}):
+            found = results.setdefault(f"{size}x{size}", {})[workers] = rates(size, workers, args.repeats)
+            ours, other = found["ours"], found["theirs"]
+            table.append(f"| {size}x{size} | {workers} | {ours:,.0f} | {other:,.0f} | {ours / other:,.0f} |")
     keep("lattice", args.out, results, table)
 
 

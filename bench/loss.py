@@ -8,7 +8,6 @@ beyond what it held before the step, each side in a process of its own.
 
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -18,7 +17,7 @@ from clew.mazes import MazeStream, maze_tokenizer
 from clew.policy import Policy
 from clew.supervised import maze_batch
 from clew.tree import SpanTree, TreeBatch
-from measure import interleaved, keep, options
+from measure import interleaved, keep, options, room
 
 VOCABULARY, TOKENS, SHARE = 150_000, 2048, 0.05
 
@@ -43,12 +42,6 @@ def steps(size: int, layers: int, repeats: int) -> dict[str, float]:
     }, repeats)  # fmt: skip
 
 
-def held(field: str) -> int:
-    """Bytes of this process's memory: VmRSS now, VmHWM at most."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(field)))
-
-
 def memory(side: str) -> None:
     """Prints the bytes that one step adds to the most that this process has held."""
     torch.manual_seed(0)
@@ -58,18 +51,20 @@ def memory(side: str) -> None:
     supervised = int(TOKENS * SHARE)
     for p in model.parameters():  # gradients are part of every training: they are here before the step
         p.grad = torch.zeros_like(p)
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak counts from here
-    before = held("VmRSS")
-    if side == "labels":
-        labels = tokens.clone()
-        labels[:, :-supervised] = -100
-        loss = model(input_ids=tokens, labels=labels).loss
-    else:
-        tree = SpanTree(tokens[0, :-supervised].tolist(), "prompt", 0.0,
-                        [SpanTree(tokens[0, -supervised:].tolist(), "answer", 1 / supervised)])  # fmt: skip
-        loss = weighted_nll(model, TreeBatch.pack([tree], 0))
-    loss.backward()
-    print(held("VmHWM") - before, loss.item())
+    labels = tokens.clone()
+    labels[:, :-supervised] = -100
+    tree = SpanTree(tokens[0, :-supervised].tolist(), "prompt", 0.0,
+                    [SpanTree(tokens[0, -supervised:].tolist(), "answer", 1 / supervised)])  # fmt: skip
+    losses = []
+
+    def step() -> None:
+        spans = side == "spans"
+        loss = (weighted_nll(model, TreeBatch.pack([tree], 0)) if spans
+                else model(input_ids=tokens, labels=labels).loss)  # fmt: skip
+        loss.backward()
+        losses.append(loss.item())
+
+    print(room(step), losses[0])
 
 
 def main() -> None:

@@ -25,6 +25,20 @@ def interleaved(sides: dict[str, Callable[[], object]], repeats: int) -> dict[st
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def held(field: str = "VmRSS") -> int:
+    """Bytes of this process's memory (Linux): VmRSS now, VmHWM at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(field)))
+
+
+def room(run: Callable[[], object]) -> int:
+    """Bytes that `run` holds at most beyond what the process held before it."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = held()
+    run()
+    return held("VmHWM") - before
+
+
 def options(about: str | None, repeats: int = 9) -> argparse.ArgumentParser:
     """The options that every bench has."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,5 +1,7 @@
 """Grading of rollouts, intervals, the baseline, and that evaluation only ever sees held-out mazes."""
 
+import gc
+
 import pytest
 
 from clew import evaluate as ev
@@ -95,6 +97,20 @@ def test_batches_do_not_change_the_figures() -> None:
         for batch in (7, 40)
     )
     assert small == large
+
+
+def test_what_has_been_answered_is_let_go() -> None:
+    alive = []
+
+    def watched():
+        for i, item in enumerate(ev.balanced_items(POLICY, ((3, 3),), ("dfs",), 0.1, 400, seed=0)):
+            if i % 50 == 0:
+                alive.append(sum(isinstance(thing, ev.Item) for thing in gc.get_objects()))
+            yield item
+
+    before = sum(isinstance(thing, ev.Item) for thing in gc.get_objects())
+    ev.evaluate(POLICY, watched(), batch=20, keep=5)
+    assert max(alive) - before <= 2 * 20 + 5 + 2 < 400
 
 
 def test_sizes_without_a_held_out_maze_are_left_out() -> None:

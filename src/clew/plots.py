@@ -254,18 +254,30 @@ def effects(verdicts: Sequence["Verdict"], out: Path) -> None:
         _save(figure, out)
 
 
-def scaling(costs: dict[str, dict[int, float]], out: Path) -> None:
-    """Seconds a supervised token against each axis, log-log; dashed, a cost that does not grow."""
+def scaling(costs: dict[str, dict[int, tuple[float, float]]], workers: dict[int, float], out: Path) -> None:
+    """Seconds and KiB a supervised token against each axis, and seconds a question against workers, log-log; dashed,
+    the ideal: a cost that does not grow, and one that workers share."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(costs), figsize=(3.3 * len(costs), 3.2), sharey=True, squeeze=False)
-        for ax, (axis, found) in zip(axes[0], costs.items(), strict=True):
-            ax.loglog(list(found), list(found.values()), color=BLUE, marker="o", ms=4)
-            ax.axhline(next(iter(found.values())), color=GREY, ls="--", lw=1)
-            ax.set(xlabel=axis)
-            ax.set_xticks(list(found), [str(value) for value in found])
-            ax.minorticks_off()
-        axes[0][0].set_ylabel("seconds a supervised token")
+        figure, axes = plt.subplots(2, len(costs) + 1, figsize=(3.1 * len(costs) + 3.1, 5.4), sharey="row")
+        for row, what in enumerate(("seconds a supervised token", "KiB a supervised token")):
+            for ax, (axis, found) in zip(axes[row], costs.items(), strict=False):
+                _against(ax, {value: both[row] for value, both in found.items()}, axis if row else "", ideal=0)
+            axes[row][0].set_ylabel(what)
+        for ax in axes[:, -1]:
+            ax.remove()
+        _against(figure.add_subplot(2, len(costs) + 1, len(costs) + 1), workers, "workers", ideal=-1)
+        figure.axes[-1].set_ylabel("seconds a tokenized question")
         _save(figure, out)
+
+
+def _against(ax: Axes, found: dict[int, float], label: str, ideal: int) -> None:
+    """One log-log line, and what it would be if it grew by the power `ideal` of the axis."""
+    values = list(found)
+    ax.loglog(values, list(found.values()), color=BLUE, marker="o", ms=4)
+    ax.loglog(values, [found[values[0]] * (v / values[0]) ** ideal for v in values], color=GREY, ls="--", lw=1)
+    ax.set_xticks(values, [str(value) for value in values])
+    ax.set_xlabel(label)
+    ax.minorticks_off()
 
 
 def _bar(ax: Axes, x: float, y: float, share: float, color: str) -> None:

@@ -1,5 +1,6 @@
 """Streams: the same maze anywhere, on the right side of the held-out split, with labels that are shortest paths."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
 
 import numpy as np
@@ -90,6 +91,14 @@ def test_any_batch_in_any_order_gives_the_same_mazes(choices):
     assert same(MazeStream(**vars(stream)).forest(indices, choices), stream.forest(indices, choices))
     empty = stream.forest([], choices)
     assert len(empty.tokens_T) == len(empty.starts_M) == len(empty.choices_TC) == 0
+
+
+def test_threads_draw_the_same_mazes_side_by_side():
+    stream = MazeStream(MIXED, GENERATORS, p=0.4, branches=2, held_out=None)
+    shares = [np.arange(start, start + 50) for start in range(0, 400, 50)]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(stream.forest, shares))
+    assert all(same(forest, stream.forest(share)) for forest, share in zip(together, shares, strict=True))
 
 
 def test_seeds_streams_and_indices_tell_mazes_apart():

@@ -104,7 +104,7 @@ def _write_choices(passages, dist, cell, ids, choices, optimal):
         optimal[n] = True
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fill(
     shapes, p, held_out, branches, seed, stream, indices, ids, tokens, parents, answers, choices, optimal, starts
 ):
