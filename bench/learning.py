@@ -1,22 +1,20 @@
 """How soon are held-out 4x4 mazes solved? Clew's example against loops as they are usually written.
 
-    clew bench learning                   # an hour on two cores: three seeds of five runs
+    clew bench learning                   # an hour: three seeds of seven runs, one thread each
 
 Every run is given so many minutes of training, its schedule is made for them, and what counts is the share of held-out
-4x4 mazes whose path it writes exactly at their end, in greedy rollouts. So a loop that was given five times as long and
-knows less is more than five times slower.
+4x4 mazes whose path it writes exactly at their end, in greedy rollouts. Minutes to 70% lie on a line between two runs.
 
-All models are the same Llama of 4 layers and width 128, all runs have one thread, two run at a time. `clew` is
-examples/demo.yaml through `clew train`. The others train on plain padded rows through `model(labels=...)`: `rows, path`
-and `rows, full` on Clew's stream of 4x4 mazes with Clew's optimizer, one question a maze; `maze-dataset` with AdamW on
-a fixed dataset of maze-dataset's own, whose mazes become strings and tokens as batches are put together.
+All models are the same Llama, that of examples/demo.yaml. `clew` is this example through `clew train`. The others train
+on plain padded rows through `model(labels=...)`: `rows, path` and `rows, full` on Clew's stream of 4x4 mazes with the
+same optimizer and as many questions a step, one a maze; `maze-dataset` with AdamW, at Clew's usual rate for it, on a
+fixed dataset of maze-dataset's own, whose mazes become strings and tokens as batches are put together, with the loss
+on the whole sequence.
 """
 
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +33,7 @@ from measure import keep, options
 ROWS, MAZES, ASKED = 64, 10_000, 1000  # rows a step; mazes of the fixed dataset; held-out mazes asked at the end
 Batch = tuple[torch.Tensor, torch.Tensor]
 Figure = dict[str, float]
+GIVEN = {"clew": (1.0, 1.5, 2.0), "rows, path": (2.0, 3.0), "rows, full": (1.5,), "maze-dataset": (7.5,)}
 
 
 def example(minutes: float, seed: int, out: str) -> TrainConfig:
@@ -102,39 +101,55 @@ def plain(rows: Iterator[Batch], config: TrainConfig, muon: float) -> tuple[Poli
 
 def run(loop: str, minutes: float, seed: int) -> Figure:
     """One loop from nothing for so many minutes; the share of held-out 4x4 mazes that it solves, and its steps."""
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         config, steps = example(minutes, seed, f"{folder}/run"), []
         if loop == "clew":
             train(config, report=lambda values: steps.append(values["step"]))
             policy, step = Policy.load(f"{folder}/run"), steps[-1]
         else:
-            rows = maze_dataset_rows(seed) if loop == "maze-dataset" else clew_rows(loop.split()[-1], seed)
-            policy, step = plain(rows, config, 0.0 if loop == "maze-dataset" else config.muon_scale)
+            theirs = loop == "maze-dataset"
+            config.lr = TrainConfig.lr if theirs else config.lr
+            rows = maze_dataset_rows(seed) if theirs else clew_rows(loop.split()[-1], seed)
+            policy, step = plain(rows, config, 0.0 if theirs else config.muon_scale)
     items = ev.balanced_items(policy, ((4, 4),), ["dfs"], 0.1, ASKED, 0)
     return {"exact": ev.evaluate(policy, items, keep=0)[0]["exact"]["value"], "steps": step}
 
 
+def reached(rate: float, minutes: tuple[float, ...], exact: list[float]) -> str:
+    """When a line through the runs' ends comes to `rate`."""
+    if exact[0] >= rate:
+        return f"at most {minutes[0]:g}"
+    for i, value in enumerate(exact[1:]):
+        if value >= rate:
+            share = (rate - exact[i]) / (value - exact[i])
+            return f"{minutes[i] + share * (minutes[i + 1] - minutes[i]):.2f}"
+    return f"more than {minutes[-1]:g}"
+
+
 def main() -> None:
+    torch.set_num_threads(1)
     parser = options(__doc__)
-    parser.add_argument("--minutes", type=float, default=4.0, help="what Clew is given; the others get multiples of it")
+    parser.add_argument("--scale", type=float, default=1.0, help="minutes are those of the table times this")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
     args = parser.parse_args()
-    given = [("maze-dataset", 5), ("clew", 1), ("rows, path", 2), ("rows, full", 2), ("clew", 2.5)]
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as workers:
-        asked = {(loop, times, seed): workers.submit(run, loop, times * args.minutes, seed)
-                 for seed in range(args.seeds) for loop, times in given}  # fmt: skip
-        found = {place: future.result() for place, future in asked.items()}
-    heads = " | ".join(f"exact, seed {seed}" for seed in range(args.seeds))
-    table = [f"| loop | minutes | steps | {heads} |", "|---|---|---|" + "---|" * args.seeds]
-    results = []
-    for loop, times in sorted(given, key=lambda one: (one[0], one[1])):
-        runs = [found[loop, times, seed] for seed in range(args.seeds)]
-        results.append({"loop": loop, "minutes": times * args.minutes, "runs": runs})
+    given = {loop: tuple(args.scale * minutes for minutes in ladder) for loop, ladder in GIVEN.items()}
+    found: dict[tuple[str, float], list[Figure]] = {}
+    for seed in range(args.seeds):
+        for loop, ladder in given.items():
+            for minutes in ladder:
+                found.setdefault((loop, minutes), []).append(run(loop, minutes, seed))
+                print(loop, minutes, seed, found[loop, minutes][-1], flush=True)
+    heads = " | ".join(f"seed {seed}" for seed in range(args.seeds))
+    table = [f"| exact at the end | minutes | steps | {heads} |", "|---|---|---|" + "---|" * args.seeds]
+    for (loop, minutes), runs in found.items():
         steps = sum(one["steps"] for one in runs) / len(runs)
-        table.append(f"| {loop} | {times * args.minutes:g} | {steps:,.0f} | "
+        table.append(f"| {loop} | {minutes:g} | {steps:,.0f} | "
                      + " | ".join(f"{one['exact']:.1%}" for one in runs) + " |")  # fmt: skip
+    table += ["", f"| minutes to 70% | {heads} |", "|---|" + "---|" * args.seeds]
+    for loop, ladder in given.items():
+        exact = [[found[loop, minutes][seed]["exact"] for minutes in ladder] for seed in range(args.seeds)]
+        table.append(f"| {loop} | " + " | ".join(reached(0.7, ladder, one) for one in exact) + " |")
+    results = [{"loop": loop, "minutes": minutes, "runs": runs} for (loop, minutes), runs in found.items()]
     keep("learning", args.out, results, table, f"{ASKED} held-out mazes each.")
 
 

@@ -1,21 +1,19 @@
 """Do smaller mazes fool a model? One size against a mixture, whole-sequence loss against path-only loss.
 
 Four models, alike but for what they are trained on, each for the same number of questions; then each is asked held-out
-mazes of every size up to the one it was trained on. Run it from the repository's root:
+mazes of every size up to the one it was trained on.
 
-    python bench/smaller_mazes.py            # about 25 minutes on two cores; finished models are not trained again
-    python bench/smaller_mazes.py --steps 20 --mazes 50 --out runs/smaller-quick      # a look at the machinery
-
-Writes OUT/smaller_mazes.json and OUT/smaller_mazes.md.
+    clew bench smaller_mazes                 # about 25 minutes on two cores; finished models are not trained again
+    clew bench smaller_mazes --steps 20 --mazes 50 --out runs/quick --runs runs/quick     # a look at the machinery
 """
 
-import argparse
 from pathlib import Path
 
 from clew import evaluate as ev
 from clew import supervised
-from clew.config import MazeConfig, TrainConfig, write_atomically, write_json
+from clew.config import MazeConfig, TrainConfig
 from clew.policy import Policy
+from measure import keep, options
 
 LARGEST, SMALLER = 5, [3, 4]
 ARMS = {
@@ -42,10 +40,9 @@ def figure(value: dict[str, float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--steps", type=int, default=2000, help="training steps of 64 questions an arm")
     parser.add_argument("--mazes", type=int, default=1000, help="held-out mazes a size")
-    parser.add_argument("--out", type=Path, default=Path("bench/results"), help="where the results go")
     parser.add_argument("--runs", type=Path, default=Path("runs/smaller-mazes"), help="where the models go")
     args = parser.parse_args()
 
@@ -63,18 +60,13 @@ def main() -> None:
                 "baseline": report["baseline"]["exact"]
             }
             print(name, size, {key: figure(report[key]) for key in ("starts_at_once", "exact")}, flush=True)
-    command = f"python bench/smaller_mazes.py --steps {args.steps} --mazes {args.mazes}"
-    write_json(args.out / "smaller_mazes.json", {"arms": results, **ev.provenance(), "command": command})
-
-    lines = [f"Made by `{command}`; {args.steps} steps of 64 questions an arm, "
-             f"{args.mazes} held-out mazes a size, 95% intervals.", "",
-             "| trained on | asked | starts its path at once | exact | random walk |",
-             "|---|---|---|---|---|"]  # fmt: skip
+    table = ["| trained on | asked | starts its path at once | exact | random walk |", "|---|---|---|---|---|"]
     for name, sizes in results.items():
         for size, row in sizes.items():
-            lines.append(f"| {name} | {size} | {figure(row['starts_at_once'])} | {figure(row['exact'])} "
+            table.append(f"| {name} | {size} | {figure(row['starts_at_once'])} | {figure(row['exact'])} "
                          f"| {100 * row['baseline']['value']:.0f}% |")  # fmt: skip
-    write_atomically(args.out / "smaller_mazes.md", "\n".join(lines) + "\n")
+    about = f"{args.steps} steps of 64 questions an arm, {args.mazes} held-out mazes a size, 95% intervals."
+    keep("smaller_mazes", args.out, results, table, about)
 
 
 if __name__ == "__main__":

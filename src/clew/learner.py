@@ -27,8 +27,7 @@ class Learner:
     """AdamW over one policy; with `muon`, Muon over its hidden matrices at `muon` times the learning rate.
 
     `update` takes the batch's weights as they stand: whoever writes them decides on their scale. Weight decay is on
-    matrices alone. Source of Muon: Jordan et al. (2024), as torch.optim has it, its steps scaled to AdamW's size
-    (Liu et al., "Muon is Scalable for LLM Training", 2025).
+    matrices alone.
     """
 
     def __init__(
@@ -62,11 +61,12 @@ class Learner:
         if hidden:
             if not hasattr(torch.optim, "Muon"):
                 raise InputError(f"optimizer: muon needs torch 2.9 or newer, and this is {torch.__version__}")
-            optimizers.append(
-                torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-            )
+            from clew.muon import Muon
+
+            optimizers.append(Muon(hidden, lr, weight_decay))
         self.scales = [1.0, muon]
         self.model, *self.optimizers = self.accelerator.prepare(policy.model, *optimizers)
+        self.parameters = list(self.model.parameters())  # asked for once: in a small model the asking is felt
 
     def update(
         self, batch: TreeBatch, objective: Objective = weighted_nll, lr: float | None = None
@@ -81,17 +81,21 @@ class Learner:
                     group["lr"] = lr * scale
         with self.accelerator.autocast():
             loss = objective(self.model, batch.to(self.accelerator.device))
-        self.model.zero_grad()
+        self._zero_grad()
         # Data-parallel training averages gradients; the sum is wanted, since weights are already shares of the whole.
         self.accelerator.backward(loss * self.accelerator.num_processes)
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip))  # type: ignore[arg-type]
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.clip))  # type: ignore[arg-type]
         total = self.total(loss.item())
         if not (math.isfinite(norm) and math.isfinite(total)):
-            self.model.zero_grad()
+            self._zero_grad()
             raise LossNotFinite(f"the loss is {total} and its gradient's norm {norm}")
         for optimizer in self.optimizers:
             optimizer.step()
         return {"loss": total, "grad_norm": norm}
+
+    def _zero_grad(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def total(self, value: float) -> float:
         """The sum of a number over all processes."""
