@@ -3,17 +3,13 @@
 Heavy imports wait inside the commands, so that `clew --help` answers at once.
 """
 
-import difflib
 import json
 import os
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
+from typing import Any
 
 from clew import __version__
 from clew.config import (
@@ -28,9 +24,7 @@ from clew.config import (
     sizes_of,
 )
 from clew.errors import InputError
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+from clew.options import instance, parser_of, run_config, underscored, values_of
 
 HELP = f"""\
 Clew {__version__}: trains transformers that search and then report.
@@ -66,7 +60,7 @@ grid; --engine ray runs it on a Ray cluster. Every part explains its options:  c
 
 def train(args: list[str]) -> None:
     about = "Train one model to solve mazes, with the loss on the path alone."
-    config, resume = _run_config("train", TrainConfig, about, args)
+    config, resume = run_config("train", TrainConfig, about, args)
 
     from rich.console import Console
 
@@ -81,13 +75,13 @@ def train(args: list[str]) -> None:
 
 
 def evaluate(args: list[str]) -> None:
-    parser = _parser("eval", EvalConfig, "Measure a model on held-out mazes, or on mazes that others made.")
+    parser = parser_of("eval", EvalConfig, "Measure a model on held-out mazes, or on mazes that others made.")
     parser.add_argument("--from", type=str | None, help="a file of mazes: token lines, ASCII, or maze-dataset's .zanj")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parsed = parser.parse_args(args)
     source: str | None = parsed.pop("from")
     as_json: bool = parsed.pop("json")
-    config: EvalConfig = _instance(parser, EvalConfig, parsed)
+    config: EvalConfig = instance(parser, EvalConfig, parsed)
 
     from rich.console import Console
 
@@ -122,11 +116,11 @@ def evaluate(args: list[str]) -> None:
 
 
 def solve(args: list[str]) -> None:
-    parser = _parser("solve", SolveConfig, "Show a model solving one maze in the terminal.")
+    parser = parser_of("solve", SolveConfig, "Show a model solving one maze in the terminal.")
     parser.add_argument("--from", type=str | None, help="a file of mazes; its first is solved")
     parsed = parser.parse_args(args)
     source: str | None = parsed.pop("from")
-    config: SolveConfig = _instance(parser, SolveConfig, parsed)
+    config: SolveConfig = instance(parser, SolveConfig, parsed)
 
     from rich.console import Console
 
@@ -151,7 +145,7 @@ def solve(args: list[str]) -> None:
 
 def split(args: list[str]) -> None:
     about = "Train a shoggoth that writes thoughts and a face that writes answers."
-    config, resume = _run_config("split", SplitConfig, about, args)
+    config, resume = run_config("split", SplitConfig, about, args)
 
     from rich.console import Console
 
@@ -167,8 +161,8 @@ def split(args: list[str]) -> None:
 
 
 def plan(args: list[str]) -> None:
-    parser = _parser("plan", PlanConfig, "How many thoughts a question and answers a thought, for a budget of tokens.")
-    config: PlanConfig = _instance(parser, PlanConfig, parser.parse_args(args))
+    parser = parser_of("plan", PlanConfig, "How many thoughts a question, how many answers a thought, for a budget.")
+    config: PlanConfig = instance(parser, PlanConfig, parser.parse_args(args))
     from clew.plan import Components, best_allocation, measured_run
 
     parts = Components(0.0, config.thought_variance or 0.0, config.answer_variance or 0.0)
@@ -200,16 +194,16 @@ def study(args: list[str]) -> None:
 def _study_tabular(args: list[str]) -> None:
     from clew.study.grid import TabularConfig, study
 
-    parser = _parser("study tabular", TabularConfig, "Every rule in worlds of tables, at equal cost, each at its best.")
-    config: TabularConfig = _instance(parser, TabularConfig, parser.parse_args(args))
+    parser = parser_of("study tabular", TabularConfig, "Every rule in worlds of tables, each at its best.")
+    config: TabularConfig = instance(parser, TabularConfig, parser.parse_args(args))
     _studied(lambda report: study(config, report), Path(config.out))
 
 
 def _study_mazes(args: list[str]) -> None:
     from clew.study.mazes import MazeStudyConfig, study
 
-    parser = _parser("study mazes", MazeStudyConfig, "The rules on mazes, from one warm start, at equal cost.")
-    config: MazeStudyConfig = _instance(parser, MazeStudyConfig, parser.parse_args(args))
+    parser = parser_of("study mazes", MazeStudyConfig, "The rules on mazes, from one warm start, at equal cost.")
+    config: MazeStudyConfig = instance(parser, MazeStudyConfig, parser.parse_args(args))
     _quiet()
     _studied(lambda report: study(config, report), Path(config.out))
 
@@ -276,8 +270,8 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         return _complain(f"clew: {name!r} is not a command; there are {', '.join(COMMANDS)} (clew --help)")
     try:
-        options = [_underscored(arg) for arg in args[1:]]
-        for file in _values_of("--config", options):
+        options = [underscored(arg) for arg in args[1:]]
+        for file in values_of("--config", options):
             read_yaml(Path(file))  # for a message that names the file
         COMMANDS[name](options)
     except InputError as error:
@@ -298,94 +292,6 @@ def main(argv: list[str] | None = None) -> int:
 def _complain(line: str) -> int:
     print(" ".join(line.split()), file=sys.stderr)
     return 2
-
-
-def _underscored(arg: str) -> str:
-    """--adjacency-weight=1 and --adjacency_weight=1 mean the same."""
-    return re.sub(r"^--[\w.-]+", lambda match: "--" + match[0][2:].replace("-", "_"), arg)
-
-
-def _parser(command: str, config: type, about: str) -> "ArgumentParser":
-    from jsonargparse import ArgumentParser, set_parsing_settings
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-
-    class Parser(ArgumentParser):
-        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            raise InputError(_cause(self, one_line(message)))
-
-        def format_help(self, *args: Any, **kwargs: Any) -> str:
-            return re.sub(r"--[a-z_.]+", lambda match: match[0].replace("_", "-"), super().format_help(*args, **kwargs))
-
-    parser = Parser(prog=f"clew {command}", description=about, exit_on_error=True)
-    parser.add_argument("--config", action="config", help="a YAML file of options; those given after it win")
-    if config in (EvalConfig, SolveConfig):
-        parser.add_argument("model", type=str, help="a run folder or a Hugging Face model folder")
-        parser.add_class_arguments(config, skip={"model"})
-    else:
-        parser.add_class_arguments(config)
-    return parser
-
-
-def _cause(parser: "ArgumentParser", message: str) -> str:
-    """The parser's message as: which option, which value, what would be right."""
-    if wrong := re.match(r'Parser key "([^"]+)": .*[Vv]alue: (.*)$', message):
-        hint = next((getattr(a, "_typehint", None) for a in parser._actions if a.dest == wrong[1]), None)
-        return f"{wrong[1]}: {wrong[2]} is not {_in_words(hint)}" if hint else message
-    unknown = re.search(r"(?:unrecognized arguments: (?:--)?|[Oo]ption ')([\w.-]+)", message)
-    if unknown:
-        known = [a.dest for a in parser._actions]
-        close = difflib.get_close_matches(unknown[1], known + [name.split(".")[-1] for name in known], 1)
-        hint = f"did you mean {close[0]}?" if close else f"{parser.prog} --help lists them"
-        return f"{unknown[1]}: there is no such option; {hint}"
-    return message
-
-
-def _in_words(hint: Any) -> str:
-    """A type as people say it."""
-    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    args, origin = get_args(hint), get_origin(hint)
-    if hint in plain:
-        return plain[hint]
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, args))
-    if origin is list:
-        return "a list like [a, b] whose members are " + _in_words(args[0])
-    if origin is tuple:
-        return "a pair of numbers like [4, 6]"
-    return " or ".join(_in_words(arg) for arg in args) if args else str(hint)
-
-
-def _run_config(command: str, config: type, about: str, args: list[str]) -> tuple[Any, bool]:
-    """The config of a command that makes a run folder, its `out` settled, and whether it goes on with a run."""
-    resume = _resumed(args)
-    parser = _parser(command, config, about)
-    parser.add_argument("--resume", type=str | None, help="a run folder to go on with, from its last checkpoint")
-    parsed = parser.parse_args(["--config", str(resume / "config.yaml"), *args] if resume else args)
-    parsed.pop("resume")
-    made = _instance(parser, config, parsed)
-    made.out = str(resume) if resume else made.out or time.strftime(f"runs/{command}-%Y%m%d-%H%M%S")
-    return made, resume is not None
-
-
-def _instance(parser: "ArgumentParser", config: type, parsed: Any) -> Any:
-    made = parser.instantiate_classes(parsed)
-    return config(**{name: made[name] for name in config.__dataclass_fields__})
-
-
-def _values_of(option: str, args: list[str]) -> list[str]:
-    """What an option is given, found before parsing."""
-    split = [arg.split("=", 1)[1] for arg in args if arg.startswith(f"{option}=")]
-    return split + [value for arg, value in pairwise(args) if arg == option]
-
-
-def _resumed(args: list[str]) -> Path | None:
-    """The folder that --resume names; its config is read before the other options."""
-    for folder in map(Path, _values_of("--resume", args)):
-        if not (folder / "config.yaml").is_file():
-            raise InputError(f"resume: {folder} holds no run (no config.yaml)")
-        return folder
-    return None
 
 
 def _trained_on(model: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Muon for many small matrices: torch's own optimizer, with all matrices of a shape orthogonalised at once."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -15,8 +16,8 @@ class Muon(torch.optim.Muon):
     al., "Muon is Scalable for LLM Training" (2025).
     """
 
-    def __init__(self, params: list[Tensor], lr: float, weight_decay: float):
-        super().__init__(params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float):
+        super().__init__(list(params), lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
