@@ -50,7 +50,7 @@ def main() -> None:
     results = {}
     for size in (4, 6, 8, 10, 16):
         assert all(len(parse_question(line).path or ()) >= 2 for line in theirs(size))  # questions as ours are
-        for workers in sorted({1, cpu_count() or 1}):
+        for workers in sorted({1, 2, cpu_count() or 1}):
             found = results.setdefault(f"{size}x{size}", {})[workers] = rates(size, workers, args.repeats)
             ours, other = found["ours"], found["theirs"]
             table.append(f"| {size}x{size} | {workers} | {ours:,.0f} | {other:,.0f} | {ours / other:,.0f} |")

@@ -1,0 +1,12 @@
+"""The README says what the committed results say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_table_of_speeds_is_that_of_the_results() -> None:
+    made = subprocess.run([sys.executable, ROOT / "bench" / "table.py"], capture_output=True, text=True, check=True)
+    assert made.stdout in (ROOT / "README.md").read_text(encoding="utf-8")
