@@ -1,5 +1,6 @@
 """The training loop: resume after kill -9 bit for bit, NaN, folders in use, learning at all."""
 
+import gc
 import json
 import os
 import random
@@ -78,6 +79,17 @@ def test_every_loss_learns(tmp_path: Path, loss: str) -> None:
     supervised.train(tiny_config(tmp_path / "run", loss=loss, steps=40, lr=1e-2, probe_every=0, checkpoint_every=0))
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+
+
+def test_steps_probes_and_checkpoints_leave_no_tensor_behind(tmp_path: Path) -> None:
+    alive = []
+
+    def count(values: dict) -> None:
+        gc.collect()
+        alive.append(sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()))
+
+    supervised.train(tiny_config(tmp_path / "run", optimizer="muon", steps=24), report=count)
+    assert alive[5] == alive[11] == alive[17]  # the same place in the rhythm of probes and checkpoints
 
 
 def test_kill_9_at_any_moment_and_resume_ends_in_the_same_weights(tmp_path: Path) -> None:

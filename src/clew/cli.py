@@ -243,7 +243,7 @@ def bench(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
         print("usage: clew bench NAME [--repeats N] [--out DIR]\n")
         for name, path in names.items():
-            print(f"  {name:15} {path.read_text(encoding='utf-8').splitlines()[0].lstrip(chr(34))}")
+            print(f"  {name:15} {path.read_text(encoding='utf-8').splitlines()[0].strip(chr(34))}")
         print("\nResults go to bench/results. What each asks, and what came out: bench/README.md")
         return
     if args[0] not in names:
