@@ -49,7 +49,10 @@ def options(about: str | None, repeats: int = 9) -> argparse.ArgumentParser:
 
 def keep(name: str, out: Path, results: object, table: list[str], about: str = "") -> None:
     """OUT/NAME.json and OUT/NAME.md, and the table on the screen."""
-    given = [arg for arg in sys.argv[1:] if "/" not in arg and arg != "--out"]
+    given = sys.argv[1:]
+    if "--out" in given:
+        del given[(at := given.index("--out")) : at + 2]
+    given = [arg for arg in given if "/" not in arg]
     command = " ".join(["clew bench", name, *given])
     write_json(out / f"{name}.json", {"results": results, **provenance(), "command": command})
     text = f"Made by `{command}`, {torch.get_num_threads()} threads, torch {torch.__version__}. {about}".strip()
