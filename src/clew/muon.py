@@ -1,4 +1,8 @@
-"""Muon for many small matrices: torch's own optimizer, with all matrices of a shape orthogonalised at once."""
+"""Muon for many small matrices: torch's own optimizer, with all matrices of a shape orthogonalised at once.
+
+torch's works in bfloat16 everywhere. Here a CPU works in float32: one without bfloat16 instructions would spend more
+time on Muon than on the rest of the step.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,7 +14,8 @@ TOGETHER = 2**24  # elements at a time: small matrices go together, and large on
 
 
 class Muon(torch.optim.Muon):
-    """torch.optim.Muon, its steps scaled to AdamW's size, in fewer and larger operations; the same weights.
+    """torch.optim.Muon, its steps scaled to AdamW's size, in fewer and larger operations; the same weights, but for
+    rounding.
 
     Sources: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the scale is from Liu et
     al., "Muon is Scalable for LLM Training" (2025).
@@ -49,9 +54,9 @@ class Muon(torch.optim.Muon):
 
 
 def orthogonalised(x_BMN: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """B matrices, M <= N, with their singular values pushed towards 1 by Newton-Schulz iteration, in bfloat16."""
+    """B matrices, M <= N, with their singular values pushed towards 1 by Newton-Schulz iteration."""
     a, b, c = coefficients
-    x_BMN = x_BMN.bfloat16()
+    x_BMN = x_BMN.float() if x_BMN.device.type == "cpu" else x_BMN.bfloat16()
     x_BMN = x_BMN / x_BMN.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     for _ in range(steps):
         gram_BMM = x_BMN @ x_BMN.mT
