@@ -1,23 +1,29 @@
 """How soon are held-out 4x4 mazes solved? Clew's example against loops as they are usually written.
 
-    clew bench learning                   # half an hour: three seeds of four runs, one thread; finished seeds stay
+    clew bench learning                   # over an hour on two cores: three seeds, two runs at a time, a thread each
 
-Every run is given so many minutes of training, its schedule is made for them, and what counts is the share of held-out
-4x4 mazes whose path it writes exactly at their end, in greedy rollouts: a loop that was given five times as long as
-Clew and solves fewer is more than five times slower.
+A loop is given more and more minutes, each time from nothing and with a schedule made for that time, until it writes
+the paths of 90% of held-out 4x4 mazes exactly, in greedy rollouts, or has had its longest run. Between two such rungs
+the minutes to 70 and 90% are read off the line through them, over the logarithm of the time. Seeds and loops that are
+finished stay in OUT and are not run again.
 
-All models are the same Llama, that of examples/demo.yaml, and all mazes 4x4. `clew` is `clew train` with this example's
-options. The others train on plain padded rows through `model(labels=...)`: `rows, path` and `rows, full` on Clew's
-stream with the same optimizer and as many questions a step, one a maze; `maze-dataset` with AdamW
-on a fixed dataset of maze-dataset's own, whose mazes become strings and tokens as batches are put together, with the
-loss on the whole sequence.
+All models are the same Llama, that of examples/demo.yaml, and all mazes 4x4. `Clew` is `clew train` with this example's
+options. The others train on plain padded rows through `model(labels=...)`: two of them on Clew's stream with the same
+optimizer and as many questions a step, one a maze; the last with AdamW on a fixed dataset of maze-dataset's own, whose
+mazes become strings and tokens as batches are put together, with the loss on the whole sequence.
 """
 
 import json
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import count
+from math import exp, log
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +31,8 @@ from maze_dataset import MazeDataset, MazeDatasetConfig
 from maze_dataset.tokenization import MazeTokenizerModular
 
 from clew import evaluate as ev
-from clew.config import MazeConfig, TrainConfig, read_yaml
+from clew import plots
+from clew.config import MazeConfig, TrainConfig, read_yaml, write_json
 from clew.learner import Learner, learning_rate
 from clew.mazes import MazeStream, maze_tokenizer
 from clew.policy import Policy
@@ -33,10 +40,28 @@ from clew.supervised import train
 from measure import keep, options
 
 ROWS, MAZES, ASKED = 64, 10_000, 1000  # rows a step; mazes of the fixed dataset; held-out mazes asked at the end
+LEVELS = (0.7, 0.9)
 Batch = tuple[torch.Tensor, torch.Tensor]
-Figure = dict[str, float]
-GIVEN = {"clew": 0.8, "rows, path": 1.6, "rows, full": 0.8, "maze-dataset": 4.0}  # minutes
-RATES = {"clew": 3e-3, "rows, path": 4e-3, "rows, full": 4e-3, "maze-dataset": 2e-3}  # found by hand
+Rungs = dict[float, dict[str, float]]  # by minutes: exact, steps
+
+
+class Loop(NamedTuple):
+    """A loop's shortest run and its longest, in minutes, and its learning rates, found by hand: of its first three
+    rungs, and of the longer ones."""
+
+    first: float
+    last: float
+    rates: tuple[float, float]
+
+
+CLEW, PATH = "Clew", "plain rows, path-only loss"
+FULL, THEIRS = "plain rows, whole-sequence loss", "maze-dataset, whole-sequence loss"
+LOOPS = {
+    CLEW: Loop(1.0, 5.6, (3e-3, 2e-3)),
+    PATH: Loop(2.0, 8.0, (4e-3, 3e-3)),
+    FULL: Loop(4.0, 4.0, (4e-3, 3e-3)),
+    THEIRS: Loop(8.0, 8.0, (2e-3, 2e-3)),
+}
 
 
 def example(minutes: float, seed: int, out: str) -> TrainConfig:
@@ -59,14 +84,14 @@ def padded(rows: list[list[int]], paths: list[int] | None) -> Batch:
     return tokens, labels
 
 
-def clew_rows(loss: str, seed: int) -> Iterator[Batch]:
+def clew_rows(path_only: bool, seed: int) -> Iterator[Batch]:
     """Rows of Clew's stream, one question a maze."""
     stream, step = MazeStream(((4, 4),), branches=1, seed=seed), 0
     while True:
         forest = stream.forest(np.arange(ROWS) + ROWS * step)
         parts = (np.split(flat, forest.starts_M[1:]) for flat in (forest.tokens_T, forest.answers_T))
         tokens, answers = ([part.tolist() for part in split] for split in parts)
-        yield padded(tokens, [answer.index(True) for answer in answers] if loss == "path" else None)
+        yield padded(tokens, [answer.index(True) for answer in answers] if path_only else None)
         step += 1
 
 
@@ -103,42 +128,93 @@ def plain(rows: Iterator[Batch], config: TrainConfig, muon: float) -> tuple[Poli
     return policy, step
 
 
-def run(loop: str, minutes: float, seed: int) -> Figure:
+def run(name: str, minutes: float, rate: float, seed: int) -> dict[str, float]:
     """One loop from nothing for so many minutes; the share of held-out 4x4 mazes that it solves, and its steps."""
+    MazeStream().forest(range(1))  # kernels are there before anyone's clock starts
     with tempfile.TemporaryDirectory() as folder:
         config, steps = example(minutes, seed, f"{folder}/run"), []
-        config.lr = RATES[loop]
-        if loop == "clew":
+        config.lr = rate
+        if name == CLEW:
             train(config, report=lambda values: steps.append(values["step"]))
             policy, step = Policy.load(f"{folder}/run"), steps[-1]
         else:
-            theirs = loop == "maze-dataset"
-            rows = maze_dataset_rows(seed) if theirs else clew_rows(loop.split()[-1], seed)
-            policy, step = plain(rows, config, 0.0 if theirs else config.muon_scale)
+            rows = maze_dataset_rows(seed) if name == THEIRS else clew_rows(name == PATH, seed)
+            policy, step = plain(rows, config, 0.0 if name == THEIRS else config.muon_scale)
     items = ev.balanced_items(policy, ((4, 4),), ["dfs"], 0.1, ASKED, 0)
     return {"exact": ev.evaluate(policy, items, keep=0)[0]["exact"]["value"], "steps": step}
 
 
-def main() -> None:
+def climb(name: str, seed: int) -> Rungs:
+    """Longer and longer runs of one loop, each half as long again and a little less, until one solves enough."""
     torch.set_num_threads(1)
+    loop, rungs = LOOPS[name], Rungs()
+    for rung in count():
+        minutes = round(loop.first * 2 ** (rung / 2), 1)
+        if minutes > loop.last:
+            break
+        rungs[minutes] = run(name, minutes, loop.rates[rung >= 3], seed)
+        if rungs[minutes]["exact"] >= LEVELS[-1]:
+            break
+    return rungs
+
+
+def minutes_to(level: float, rungs: Rungs) -> float | None:
+    """When a loop solves the share `level`, read off between two rungs; None if its longest run does not."""
+    before = None
+    for minutes, found in rungs.items():
+        if found["exact"] >= level:
+            if before is None:
+                return minutes
+            part = (level - rungs[before]["exact"]) / (found["exact"] - rungs[before]["exact"])
+            return before * (minutes / before) ** part
+        before = minutes
+    return None
+
+
+def summary(results: dict[str, dict[int, Rungs]]) -> list[str]:
+    """Minutes to each level by loop and seed, and how many times Clew's; then every rung."""
+    seeds = list(results[CLEW])
+    told = [f"to {level:.0%}, seed {seed}" for level in LEVELS for seed in seeds]
+    table = [f"| minutes | {' | '.join(told)} | times Clew's to {LEVELS[0]:.0%} |", "|---" * (len(told) + 2) + "|"]
+    clew = [minutes_to(LEVELS[0], rungs) or max(rungs) for rungs in results[CLEW].values()]
+    for name, runs in results.items():
+        found = {level: [minutes_to(level, rungs) for rungs in runs.values()] for level in LEVELS}
+        longest = LOOPS[name].last
+        cells = [f"over {longest:g}" if at is None else f"{at:.1f}" for level in LEVELS for at in found[level]]
+        ratio = exp(fmean(log((at or longest) / ours) for at, ours in zip(found[LEVELS[0]], clew, strict=True)))
+        table.append(f"| {name} | {' | '.join(cells)} | {'over ' * (None in found[LEVELS[0]])}{ratio:.1f} |")
+    table += ["", f"| loop | minutes | steps | {' | '.join(f'exact, seed {seed}' for seed in seeds)} |"]
+    table.append("|---" * (len(seeds) + 3) + "|")
+    for name, runs in results.items():
+        for minutes in sorted({minutes for rungs in runs.values() for minutes in rungs}):
+            there = [rungs.get(minutes) for rungs in runs.values()]
+            exact = " | ".join("" if one is None else f"{one['exact']:.1%}" for one in there)
+            steps = fmean(one["steps"] for one in there if one)
+            table.append(f"| {name} | {minutes:g} | {steps:,.0f} | {exact} |")
+    return table
+
+
+def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="those already in OUT are kept")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time, a thread each")
     args = parser.parse_args()
-    fresh: dict[str, dict[str, Figure]] = {loop: {} for loop in GIVEN}
-    for seed in args.seeds:
-        for loop, minutes in GIVEN.items():
-            fresh[loop][str(seed)] = run(loop, minutes, seed)
-            print(loop, seed, fresh[loop][str(seed)], flush=True)
+    torch.set_num_threads(1)
     file = args.out / "learning.json"
-    before = json.loads(file.read_text())["results"] if file.is_file() else {}
-    results = {loop: dict(sorted({**before.get(loop, {}), **runs}.items())) for loop, runs in fresh.items()}
-    heads = " | ".join(f"exact, seed {seed}" for seed in results["clew"])
-    table = [f"| loop | minutes | steps | {heads} |", "|---|---|---|" + "---|" * len(results["clew"])]
-    for loop, runs in results.items():
-        steps = sum(one["steps"] for one in runs.values()) / len(runs)
-        exact = " | ".join(f"{one['exact']:.1%}" for one in runs.values())
-        table.append(f"| {loop} | {GIVEN[loop]:g} | {steps:,.0f} | {exact} |")
-    keep("learning", args.out, results, table, f"{ASKED} held-out mazes each.")
+    kept = json.loads(file.read_text())["results"] if file.is_file() else {}
+    results = {name: {int(seed): {float(minutes): found for minutes, found in rungs.items()}
+                      for seed, rungs in kept.get(name, {}).items()} for name in LOOPS}  # fmt: skip
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as alone:
+        tasks = {alone.submit(climb, name, seed): (name, seed) for seed in args.seeds for name in LOOPS
+                 if seed not in results[name]}  # fmt: skip
+        for task in as_completed(tasks):
+            name, seed = tasks[task]
+            results[name][seed] = task.result()
+            print(name, seed, results[name][seed], flush=True)
+            write_json(file, {"results": results})
+    results = {name: dict(sorted(runs.items())) for name, runs in results.items()}
+    plots.learning(results, LEVELS, args.out / "learning.png")
+    keep("learning", args.out, results, summary(results), f"{ASKED} held-out mazes each.")
 
 
 if __name__ == "__main__":

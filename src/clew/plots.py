@@ -270,6 +270,24 @@ def scaling(costs: dict[str, dict[int, tuple[float, float]]], workers: dict[int,
         _save(figure, out)
 
 
+def learning(results: dict[str, dict[int, dict[float, dict[str, float]]]], levels: Sequence[float], out: Path) -> None:
+    """Exact held-out paths against minutes of training: by loop, seed and minutes; a line a seed, a colour a loop."""
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(6.4, 3.8))
+        for (name, runs), color in zip(results.items(), (BLUE, GOLD, RED, GREY), strict=False):
+            for i, rungs in enumerate(runs.values()):
+                exact = [found["exact"] for found in rungs.values()]
+                ax.plot(list(rungs), exact, color=color, marker="o", ms=4, lw=1.2, label="" if i else name)
+        for level in levels:
+            ax.axhline(level, color=INK, ls="--", lw=0.8)
+        minutes = sorted({at for runs in results.values() for rungs in runs.values() for at in rungs})
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(minutes, [f"{at:g}" for at in minutes])
+        ax.set(xlabel="minutes of training", ylabel="held-out 4x4 paths, exact", ylim=(0, 1.02))
+        ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
+        _save(figure, out)
+
+
 def _against(ax: Axes, found: dict[int, float], label: str, ideal: int) -> None:
     """One log-log line, and what it would be if it grew by the power `ideal` of the axis."""
     values = list(found)
