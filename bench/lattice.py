@@ -18,13 +18,14 @@ from clew.mazes import MazeStream, parse_question
 from measure import interleaved, keep, options
 
 OURS, THEIRS = 1000, 20  # mazes a worker and turn
+TOKENIZER = MazeTokenizerModular()
 
 
 def theirs(size: int) -> list[str]:
-    tokenizer, lines = MazeTokenizerModular(), []
+    lines = []
     for _ in range(THEIRS):
         maze = LatticeMazeGenerators.gen_dfs(np.array([size, size]))
-        lines.append(" ".join(SolvedMaze.from_lattice_maze(maze, maze.generate_random_path()).as_tokens(tokenizer)))
+        lines.append(" ".join(SolvedMaze.from_lattice_maze(maze, maze.generate_random_path()).as_tokens(TOKENIZER)))
     return lines
 
 

@@ -109,20 +109,18 @@ def maze_dataset_rows(seed: int) -> Iterator[Batch]:
 def plain(rows: Iterator[Batch], config: TrainConfig, muon: float) -> tuple[Policy, int]:
     """The usual loop at the config's rate and schedule; the policy, and how many steps it took."""
     policy = Policy.build(maze_tokenizer(4), config.layers, config.width, config.heads, config.seed)
-    optimizers = Learner(policy, config.lr, config.weight_decay, muon=muon).optimizers
+    learner = Learner(policy, config.lr, config.weight_decay, muon=muon)  # for its optimizers alone
     model, step, given = policy.model, 0, 60 * (config.minutes or 0)
     next(rows)  # the fixed dataset is made before the clock starts
     start = time.monotonic()
     while (progress := (time.monotonic() - start) / given) < 1:
         tokens, labels = next(rows)
-        for optimizer, scale in zip(optimizers, (1.0, muon), strict=False):
-            for group in optimizer.param_groups:
-                group["lr"] = scale * learning_rate(config.lr, step, config.warmup, progress)
+        learner.set_rate(learning_rate(config.lr, step, config.warmup, progress))
         loss = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=labels).loss
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        for optimizer in optimizers:
+        for optimizer in learner.optimizers:
             optimizer.step()
         step += 1
     return policy, step

@@ -1,6 +1,7 @@
 """What the benches share: sides that take turns, and results with the command that made them."""
 
 import argparse
+import re
 import statistics
 import sys
 import time
@@ -49,11 +50,7 @@ def options(about: str | None, repeats: int = 9) -> argparse.ArgumentParser:
 
 def keep(name: str, out: Path, results: object, table: list[str], about: str = "") -> None:
     """OUT/NAME.json and OUT/NAME.md, and the table on the screen."""
-    given = sys.argv[1:]
-    if "--out" in given:
-        del given[(at := given.index("--out")) : at + 2]
-    given = [arg for arg in given if "/" not in arg]
-    command = " ".join(["clew bench", name, *given])
+    command = re.sub(r" --(out|runs)[ =]\S+", "", " ".join(["clew bench", name, *sys.argv[1:]]))
     write_json(out / f"{name}.json", {"results": results, **provenance(), "command": command})
     text = f"Made by `{command}`, {torch.get_num_threads()} threads, torch {torch.__version__}. {about}".strip()
     write_atomically(out / f"{name}.md", "\n".join([text, "", *table]) + "\n")

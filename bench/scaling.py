@@ -55,8 +55,8 @@ def main() -> None:
         for axis, values in axes.items():
             points = {value: alone.submit(cost, **{axis: value}, repeats=args.repeats) for value in values}
             results[axis] = {value: point.result() for value, point in points.items()}
-            table += [f"| {axis} | {value} | {1e6 * seconds:,.0f} | {room:,.0f} |"
-                      for value, (seconds, room) in results[axis].items()]  # fmt: skip
+            table += [f"| {axis} | {value} | {1e6 * seconds:,.0f} | {kib:,.0f} |"
+                      for value, (seconds, kib) in results[axis].items()]  # fmt: skip
     workers = {n: questions(n, args.repeats) for n in range(1, (cpu_count() or 1) + 1)}
     table += ["", "| workers | tokenized 6x6 questions a second |", "|---|---|"]
     table += [f"| {n} | {1 / seconds:,.0f} |" for n, seconds in workers.items()]

@@ -76,9 +76,7 @@ class Learner:
         Returns the loss and the gradient's norm before clipping. Raises LossNotFinite, before anything is changed.
         """
         if lr is not None:
-            for optimizer, scale in zip(self.optimizers, self.scales, strict=False):
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * scale
+            self.set_rate(lr)
         with self.accelerator.autocast():
             loss = objective(self.model, batch.to(self.accelerator.device))
         self._zero_grad()
@@ -92,6 +90,12 @@ class Learner:
         for optimizer in self.optimizers:
             optimizer.step()
         return {"loss": total, "grad_norm": norm}
+
+    def set_rate(self, lr: float) -> None:
+        """The learning rate from now on; Muon's is `muon` times as much."""
+        for optimizer, scale in zip(self.optimizers, self.scales, strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * scale
 
     def _zero_grad(self) -> None:
         for parameter in self.parameters:
