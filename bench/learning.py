@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import count
-from math import exp, log
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -171,26 +170,40 @@ def minutes_to(level: float, rungs: Rungs) -> float | None:
     return None
 
 
+def averaged(runs: dict[int, Rungs]) -> Rungs:
+    """The mean over seeds; one that solved enough and went no further counts with what it reached."""
+    rungs_of = list(runs.values())
+    return {at: {"exact": fmean(rungs[min(at, max(rungs))]["exact"] for rungs in rungs_of)}
+            for at in sorted({at for rungs in rungs_of for at in rungs})}  # fmt: skip
+
+
 def summary(results: dict[str, dict[int, Rungs]]) -> list[str]:
-    """Minutes to each level by loop and seed, and how many times Clew's; then every rung."""
+    """Minutes to each level by loop, seed by seed and for the seeds' mean, and how many times Clew's; every rung."""
     seeds = list(results[CLEW])
-    told = [f"to {level:.0%}, seed {seed}" for level in LEVELS for seed in seeds]
-    table = [f"| minutes | {' | '.join(told)} | times Clew's to {LEVELS[0]:.0%} |", "|---" * (len(told) + 2) + "|"]
-    clew = [minutes_to(LEVELS[0], rungs) or max(rungs) for rungs in results[CLEW].values()]
+    heads = [f"to {level:.0%}, seeds {' / '.join(map(str, seeds))} | their mean" for level in LEVELS]
+    table = [f"| minutes | {' | '.join(heads)} | times Clew's to {LEVELS[0]:.0%}, by seed | their mean |"]
+    table.append("|---" * (2 * len(LEVELS) + 3) + "|")
+    ours: list[float] = []
+    times: list[str] = []
     for name, runs in results.items():
-        found = {level: [minutes_to(level, rungs) for rungs in runs.values()] for level in LEVELS}
-        longest = LOOPS[name].last
-        cells = [f"over {longest:g}" if at is None else f"{at:.1f}" for level in LEVELS for at in found[level]]
-        ratio = exp(fmean(log((at or longest) / ours) for at, ours in zip(found[LEVELS[0]], clew, strict=True)))
-        table.append(f"| {name} | {' | '.join(cells)} | {'over ' * (None in found[LEVELS[0]])}{ratio:.1f} |")
-    table += ["", f"| loop | minutes | steps | {' | '.join(f'exact, seed {seed}' for seed in seeds)} |"]
-    table.append("|---" * (len(seeds) + 3) + "|")
+        longest, cells = max(max(rungs) for rungs in runs.values()), []
+        for level in LEVELS:
+            found = [minutes_to(level, rungs) for rungs in (*runs.values(), averaged(runs))]
+            told = [f"over {longest:g}" if at is None else f"{at:.1f}" for at in found]
+            cells += [" / ".join(told[:-1]), told[-1]]
+            if level == LEVELS[0]:
+                ours = ours or [at or longest for at in found]
+                times = ["over " * (at is None) + f"{(at or longest) / own:.1f}"
+                         for at, own in zip(found, ours, strict=True)]  # fmt: skip
+        table.append(f"| {name} | {' | '.join(cells)} | {' / '.join(times[:-1])} | {times[-1]} |")
+    table += ["", f"| loop | minutes | steps | {' | '.join(f'exact, seed {seed}' for seed in seeds)} | mean |"]
+    table.append("|---" * (len(seeds) + 4) + "|")
     for name, runs in results.items():
         for minutes in sorted({minutes for rungs in runs.values() for minutes in rungs}):
             there = [rungs.get(minutes) for rungs in runs.values()]
             exact = " | ".join("" if one is None else f"{one['exact']:.1%}" for one in there)
-            steps = fmean(one["steps"] for one in there if one)
-            table.append(f"| {name} | {minutes:g} | {steps:,.0f} | {exact} |")
+            steps, mean = (fmean(one[figure] for one in there if one) for figure in ("steps", "exact"))
+            table.append(f"| {name} | {minutes:g} | {steps:,.0f} | {exact} | {mean:.1%} |")
     return table
 
 

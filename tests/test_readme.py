@@ -10,3 +10,9 @@ ROOT = Path(__file__).parents[1]
 def test_the_table_of_speeds_is_that_of_the_results() -> None:
     made = subprocess.run([sys.executable, ROOT / "bench" / "table.py"], capture_output=True, text=True, check=True)
     assert made.stdout in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_learning_is_that_of_the_results() -> None:
+    table = (ROOT / "bench" / "results" / "learning.md").read_text(encoding="utf-8").split("\n\n")[1]
+    assert table.startswith("| minutes |")
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -238,7 +238,7 @@ def provenance(command: Sequence[str] | None = None) -> dict[str, Any]:
             "clew": clew.__version__, "python": platform.python_version(),
             "torch": torch.__version__, "transformers": transformers.__version__,
         },
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
+        "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
         + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
     }  # fmt: skip
 
