@@ -1,26 +1,26 @@
-"""How soon are held-out 4x4 mazes solved? Clew's example against loops as they are usually written.
+"""How soon are held-out 4x4 mazes solved? Clew's trees against loops as they are usually written.
 
     clew bench learning --out runs/learning     # an hour and a half on two cores: three seeds, two runs at a time
 
-A loop is given more and more minutes, each time from nothing and with a schedule made for that time, until it writes
-the paths of 90% of held-out 4x4 mazes exactly, in greedy rollouts, or has had its longest run. Between two such rungs
-the minutes to 70 and 90% are read off the line through them, over the logarithm of the time. One thread a run; what OUT
+Each loop trains the same Llama from nothing at a constant rate, a thread a run, and is looked at again and again: the
+running average of its weights writes the paths of held-out 4x4 mazes in greedy rollouts, off the clock. A run ends when
+90% are exact, or when its longest time is over. The minutes to 70 and 90% are read off between two looks, over the
+logarithm of the time. The average makes every look a finished model: no schedule favours one length of run. What OUT
 holds already is not run again.
 
-All models are the same Llama, that of examples/demo.yaml, and all mazes 4x4. `Clew` is `clew train` with this example's
-options. The others train on plain padded rows through `model(labels=...)`: two of them on Clew's stream with the same
-optimizer and as many questions a step, one a maze; the last with AdamW on a fixed dataset of maze-dataset's own, whose
-mazes become strings and tokens as batches are put together, with the loss on the whole sequence.
+`Clew` trains on trees as `clew train` does. The others train on plain padded rows through `model(labels=...)`: two of
+them on Clew's stream with the same optimizer and as many questions a step, one a maze; the last with AdamW on a fixed
+dataset of maze-dataset's own, whose mazes become strings and tokens as batches are put together, with the loss on the
+whole sequence.
 """
 
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from itertools import count
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
@@ -28,48 +28,47 @@ import numpy as np
 import torch
 from maze_dataset import MazeDataset, MazeDatasetConfig
 from maze_dataset.tokenization import MazeTokenizerModular
+from torch.optim.swa_utils import AveragedModel
 
 from clew import evaluate as ev
 from clew import plots
-from clew.config import MazeConfig, TrainConfig, read_yaml, write_json
+from clew.config import write_json
 from clew.learner import Learner, learning_rate
 from clew.mazes import MazeStream, maze_tokenizer
 from clew.policy import Policy
-from clew.supervised import train
+from clew.supervised import maze_batch
 from measure import keep, options
 
-ROWS, MAZES, ASKED = 64, 10_000, 1000  # rows a step; mazes of the fixed dataset; held-out mazes asked at the end
+LAYERS, WIDTH, HEADS = 2, 192, 3  # 1.2 million parameters
+ROWS, BRANCHES = 64, 4  # questions a step; of a maze, where the maze is read once
+MAZES, ASKED = 10_000, 1000  # of the fixed dataset; held-out ones at each look
+WARMUP, MUON = 50, 2.0  # steps; times AdamW's rate
+FIRST, EVERY = 1.0, 2**0.25  # minutes to the first look; and from one to the next, as a ratio
 LEVELS = (0.7, 0.9)
 Batch = tuple[torch.Tensor, torch.Tensor]
-Rungs = dict[float, dict[str, float]]  # by minutes: exact, steps
+Looks = dict[float, dict[str, float]]  # by minutes: exact, steps
 
 
 class Loop(NamedTuple):
-    """A loop's shortest run and its longest, in minutes, and its learning rates, found by hand: of its first three
-    rungs, and of the longer ones."""
+    """How a loop is run: the minutes that it may take, and its learning rate, found by hand."""
 
-    first: float
-    last: float
-    rates: tuple[float, float]
+    minutes: float
+    rate: float
 
 
 CLEW, PATH = "Clew", "plain rows, path-only loss"
 FULL, THEIRS = "plain rows, whole-sequence loss", "maze-dataset, whole-sequence loss"
-LOOPS = {
-    CLEW: Loop(1.0, 5.7, (3e-3, 2e-3)),
-    PATH: Loop(2.0, 8.0, (4e-3, 3e-3)),
-    FULL: Loop(4.0, 4.0, (4e-3, 3e-3)),
-    THEIRS: Loop(8.0, 8.0, (2e-3, 2e-3)),
-}
+LOOPS = {CLEW: Loop(9.6, 1e-3), PATH: Loop(16.1, 1.4e-3), THEIRS: Loop(27.0, 1e-3), FULL: Loop(8.1, 1e-3)}
 
 
-def example(minutes: float, seed: int, out: str) -> TrainConfig:
-    """examples/demo.yaml on 4x4 mazes alone, for so long and without looks on the way."""
-    given = read_yaml(Path(__file__).parents[1] / "examples" / "demo.yaml")
-    mazes = MazeConfig(**{**given["mazes"], "sizes": [4]})
-    more = {"mazes": mazes, "minutes": minutes, "seed": seed, "out": out, "eval_mazes": 8, "probe_every": 0,
-            "checkpoint_every": 0}  # fmt: skip
-    return TrainConfig(**{**given, **more})
+def trees(learner: Learner, seed: int) -> Iterator[None]:
+    """Steps of Clew's: shared mazes, path-only loss."""
+    stream, mazes = MazeStream(((4, 4),), branches=BRANCHES, seed=seed), ROWS // BRANCHES
+    for step in count():
+        batch = maze_batch(stream.forest(np.arange(mazes) + mazes * step), "path")
+        batch.weights_S.div_(batch.weights_S.sum())
+        learner.update(batch)
+        yield
 
 
 def padded(rows: list[list[int]], paths: list[int] | None) -> Batch:
@@ -105,106 +104,112 @@ def maze_dataset_rows(seed: int) -> Iterator[Batch]:
             yield padded([ours(text)["input_ids"] for text in texts], None)  # type: ignore[list-item]
 
 
-def plain(rows: Iterator[Batch], config: TrainConfig, muon: float) -> tuple[Policy, int]:
-    """The usual loop at the config's rate and schedule; the policy, and how many steps it took."""
-    policy = Policy.build(maze_tokenizer(4), config.layers, config.width, config.heads, config.seed)
-    learner = Learner(policy, config.lr, config.weight_decay, muon=muon)  # for its optimizers alone
-    model, step, given = policy.model, 0, 60 * (config.minutes or 0)
-    next(rows)  # the fixed dataset is made before the clock starts
-    start = time.monotonic()
-    while (progress := (time.monotonic() - start) / given) < 1:
-        tokens, labels = next(rows)
-        learner.set_rate(learning_rate(config.lr, step, config.warmup, progress))
+def plain(learner: Learner, rows: Iterator[Batch]) -> Iterator[None]:
+    """Steps of the usual loop; of the learner it has the optimizers alone."""
+    model = learner.policy.model
+    for tokens, labels in rows:
         loss = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=labels).loss
         model.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), learner.clip)
         for optimizer in learner.optimizers:
             optimizer.step()
-        step += 1
-    return policy, step
+        yield
 
 
-def run(name: str, minutes: float, rate: float, seed: int) -> dict[str, float]:
-    """One loop from nothing for so many minutes; the share of held-out 4x4 mazes that it solves, and its steps."""
-    MazeStream().forest(range(1))  # kernels are there before anyone's clock starts
-    with tempfile.TemporaryDirectory() as folder:
-        config, steps = example(minutes, seed, f"{folder}/run"), []
-        config.lr = rate
-        if name == CLEW:
-            train(config, report=lambda values: steps.append(values["step"]))
-            policy, step = Policy.load(f"{folder}/run"), steps[-1]
-        else:
-            rows = maze_dataset_rows(seed) if name == THEIRS else clew_rows(name == PATH, seed)
-            policy, step = plain(rows, config, 0.0 if name == THEIRS else config.muon_scale)
-    items = ev.balanced_items(policy, ((4, 4),), ["dfs"], 0.1, ASKED, 0)
-    return {"exact": ev.evaluate(policy, items, keep=0)[0]["exact"]["value"], "steps": step}
+def polynomial(mean: torch.Tensor, now: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
+    """A running average of weights that forgets as it grows: nine tenths of it are the run's last quarter.
+
+    Source: Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization" (2013), section 4, with 7.
+    """
+    return torch.lerp(mean, now, 8 / (steps + 8))
 
 
-def climb(name: str, seed: int, rungs: Rungs) -> Rungs:
-    """Longer and longer runs of one loop, each half as long again and a little less, until one solves enough; those
-    in `rungs` are not run again."""
+def run(name: str, seed: int) -> Looks:
+    """One run of a loop: at each look the share of held-out 4x4 mazes that it solves, and its steps."""
     torch.set_num_threads(1)
     loop = LOOPS[name]
-    for rung in count():
-        minutes = round(loop.first * 2 ** (rung / 2), 1)
-        if minutes > loop.last:
-            break
-        if minutes not in rungs:
-            rungs[minutes] = run(name, minutes, loop.rates[rung >= 3], seed)
-        if rungs[minutes]["exact"] >= LEVELS[-1]:
-            break
-    return rungs
+    policy = Policy.build(maze_tokenizer(4), LAYERS, WIDTH, HEADS, seed)
+    learner = Learner(policy, loop.rate / WARMUP, muon=0.0 if name == THEIRS else MUON)
+    average = AveragedModel(policy.model, avg_fn=polynomial)
+    asked = replace(policy, model=average.module)
+    items = list(ev.balanced_items(policy, ((4, 4),), ["dfs"], 0.1, ASKED, 0))
+    if name == CLEW:
+        steps = trees(learner, seed)
+    else:
+        steps = plain(learner, maze_dataset_rows(seed) if name == THEIRS else clew_rows(name == PATH, seed))
+    next(steps)  # the fixed dataset is made, and kernels are there, before the clock starts
+    looks: Looks = {}
+    at, start = FIRST, time.monotonic()
+    for step in count(1):
+        learner.set_rate(learning_rate(loop.rate, step, WARMUP, 0.0, "constant"))
+        next(steps)
+        average.update_parameters(policy.model)
+        if (now := time.monotonic()) - start < 60 * at:
+            continue
+        exact = ev.evaluate(asked, items, keep=0)[0]["exact"]["value"]
+        looks[round(at, 1)] = {"exact": exact, "steps": step}
+        at *= EVERY
+        if exact >= LEVELS[-1] or at > loop.minutes:
+            return looks
+        start += time.monotonic() - now
+    raise AssertionError("steps do not end")
 
 
-def minutes_to(level: float, rungs: Rungs) -> float | None:
-    """When a loop solves the share `level`, read off between two rungs; None if its longest run does not."""
+def minutes_to(level: float, looks: Looks) -> float | None:
+    """When a loop solves the share `level`, read off between two looks; None if it does not."""
     before = None
-    for minutes, found in rungs.items():
+    for minutes, found in looks.items():
         if found["exact"] >= level:
             if before is None:
                 return minutes
-            part = (level - rungs[before]["exact"]) / (found["exact"] - rungs[before]["exact"])
+            part = (level - looks[before]["exact"]) / (found["exact"] - looks[before]["exact"])
             return before * (minutes / before) ** part
         before = minutes
     return None
 
 
-def averaged(runs: dict[int, Rungs]) -> Rungs:
+def averaged(runs: dict[int, Looks]) -> Looks:
     """The mean over seeds; one that solved enough and went no further counts with what it reached."""
-    rungs_of = list(runs.values())
-    return {at: {"exact": fmean(rungs[min(at, max(rungs))]["exact"] for rungs in rungs_of)}
-            for at in sorted({at for rungs in rungs_of for at in rungs})}  # fmt: skip
+    looks_of = list(runs.values())
+    return {at: {"exact": fmean(looks[min(at, max(looks))]["exact"] for looks in looks_of)}
+            for at in sorted({at for looks in looks_of for at in looks})}  # fmt: skip
 
 
-def summary(results: dict[str, dict[int, Rungs]]) -> list[str]:
-    """Minutes to each level by loop, seed by seed and for the seeds' mean, and how many times Clew's; every rung."""
+def summary(results: dict[str, dict[int, Looks]]) -> list[str]:
+    """Minutes to each level by loop, seed by seed and for the seeds' mean; how many times Clew's; every look."""
     seeds = list(results[CLEW])
-    heads = [f"to {level:.0%}, seeds {' / '.join(map(str, seeds))} | their mean" for level in LEVELS]
-    table = [f"| minutes | {' | '.join(heads)} | times Clew's to {LEVELS[0]:.0%}, by seed | their mean |"]
+    by = f"seeds {' / '.join(map(str, seeds))}"
+    heads = [f"to {level:.0%}, {by} | their mean" for level in LEVELS]
+    table = [f"| minutes | {' | '.join(heads)} | times Clew's to {LEVELS[0]:.0%}, {by} | their mean |"]
     table.append("|---" * (2 * len(LEVELS) + 3) + "|")
-    ours: list[float] = []
-    times: list[str] = []
+    ours = [at or LOOPS[CLEW].minutes for at in reached(LEVELS[0], results[CLEW])]
     for name, runs in results.items():
-        longest, cells = max(max(rungs) for rungs in runs.values()), []
+        longest, cells = max(max(looks) for looks in runs.values()), []
         for level in LEVELS:
-            found = [minutes_to(level, rungs) for rungs in (*runs.values(), averaged(runs))]
-            told = [f"over {longest:g}" if at is None else f"{at:.1f}" for at in found]
-            cells += [" / ".join(told[:-1]), told[-1]]
-            if level == LEVELS[0]:
-                ours = ours or [at or longest for at in found]
-                times = ["over " * (at is None) + f"{(at or longest) / own:.1f}"
-                         for at, own in zip(found, ours, strict=True)]  # fmt: skip
-        table.append(f"| {name} | {' | '.join(cells)} | {' / '.join(times[:-1])} | {times[-1]} |")
+            cells += pair([f"over {longest:g}" if at is None else f"{at:.1f}" for at in reached(level, runs)])
+        first = zip(reached(LEVELS[0], runs), ours, strict=True)
+        cells += pair([f"over {longest / own:.1f}" if at is None else f"{at / own:.1f}" for at, own in first])
+        table.append(f"| {name} | {' | '.join(cells)} |")
     table += ["", f"| loop | minutes | steps | {' | '.join(f'exact, seed {seed}' for seed in seeds)} | mean |"]
     table.append("|---" * (len(seeds) + 4) + "|")
     for name, runs in results.items():
-        for minutes in sorted({minutes for rungs in runs.values() for minutes in rungs}):
-            there = [rungs.get(minutes) for rungs in runs.values()]
+        for minutes in sorted({minutes for looks in runs.values() for minutes in looks}):
+            there = [looks.get(minutes) for looks in runs.values()]
             exact = " | ".join("" if one is None else f"{one['exact']:.1%}" for one in there)
             steps, mean = (fmean(one[figure] for one in there if one) for figure in ("steps", "exact"))
             table.append(f"| {name} | {minutes:g} | {steps:,.0f} | {exact} | {mean:.1%} |")
     return table
+
+
+def reached(level: float, runs: dict[int, Looks]) -> list[float | None]:
+    """Minutes to a level: each seed's, and last their mean's."""
+    return [minutes_to(level, looks) for looks in (*runs.values(), averaged(runs))]
+
+
+def pair(told: list[str]) -> list[str]:
+    """Two cells: the seeds', and their mean's."""
+    return [" / ".join(told[:-1]), told[-1]]
 
 
 def main() -> None:
@@ -215,17 +220,17 @@ def main() -> None:
     torch.set_num_threads(1)
     file = args.out / "learning.json"
     kept = json.loads(file.read_text())["results"] if file.is_file() else {}
-    results = {name: {int(seed): {float(minutes): found for minutes, found in rungs.items()}
-                      for seed, rungs in kept.get(name, {}).items()} for name in LOOPS}  # fmt: skip
+    results = {name: {int(seed): {float(minutes): found for minutes, found in looks.items()}
+                      for seed, looks in kept.get(name, {}).items()} for name in LOOPS}  # fmt: skip
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as alone:
-        tasks = {alone.submit(climb, name, seed, results[name].get(seed, {})): (name, seed)
-                 for seed in args.seeds for name in LOOPS}  # fmt: skip
+        tasks = {alone.submit(run, name, seed): (name, seed)
+                 for name in LOOPS for seed in args.seeds if seed not in results[name]}  # fmt: skip
         for task in as_completed(tasks):
             name, seed = tasks[task]
             results[name][seed] = task.result()
             print(name, seed, results[name][seed], flush=True)
             write_json(file, {"results": results})
-    results = {name: dict(sorted(runs.items())) for name, runs in results.items()}
+    results = {name: dict(sorted(runs.items())) for name, runs in results.items() if runs}
     plots.learning(results, LEVELS, args.out / "learning.png")
     keep("learning", args.out, results, summary(results), f"{ASKED} held-out mazes each.")
 

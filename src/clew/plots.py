@@ -274,15 +274,14 @@ def learning(results: dict[str, dict[int, dict[float, dict[str, float]]]], level
     """Exact held-out paths against minutes of training: by loop, seed and minutes; a line a seed, a colour a loop."""
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(6.4, 3.8))
-        for (name, runs), color in zip(results.items(), (BLUE, GOLD, RED, GREY), strict=False):
-            for i, rungs in enumerate(runs.values()):
-                exact = [found["exact"] for found in rungs.values()]
-                ax.plot(list(rungs), exact, color=color, marker="o", ms=4, lw=1.2, label="" if i else name)
+        for (name, runs), color in zip(results.items(), (BLUE, GOLD, GREY, RED), strict=False):
+            for i, looks in enumerate(runs.values()):
+                exact = [found["exact"] for found in looks.values()]
+                ax.plot(list(looks), exact, color=color, marker="o", ms=3, lw=1.2, label="" if i else name)
         for level in levels:
             ax.axhline(level, color=INK, ls="--", lw=0.8)
-        minutes = sorted({at for runs in results.values() for rungs in runs.values() for at in rungs})
         ax.set_xscale("log", base=2)
-        ax.set_xticks(minutes, [f"{at:g}" for at in minutes])
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.set(xlabel="minutes of training", ylabel="held-out 4x4 paths, exact", ylim=(0, 1.02))
         ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
         _save(figure, out)
