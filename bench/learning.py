@@ -1,6 +1,6 @@
 """How soon are held-out 4x4 mazes solved? Clew's trees against loops as they are usually written.
 
-    clew bench learning --out runs/learning     # an hour and a half on two cores: three seeds, two runs at a time
+    clew bench learning --out runs/learning     # an hour and three quarters on two cores: three seeds, two runs at a time
 
 Each loop trains the same Llama from nothing at a constant rate, a thread a run, and is looked at again and again: the
 running average of its weights writes the paths of held-out 4x4 mazes in greedy rollouts, off the clock. A run ends when
