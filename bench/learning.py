@@ -1,12 +1,12 @@
 """How soon are held-out 4x4 mazes solved? Clew's trees against loops as they are usually written.
 
-    clew bench learning --out runs/learning     # an hour and three quarters on two cores: three seeds, two runs at a time
+    clew bench learning --out runs/learning     # one and three quarter hours on two cores: two runs at a time
 
-Each loop trains the same Llama from nothing at a constant rate, a thread a run, and is looked at again and again: the
-running average of its weights writes the paths of held-out 4x4 mazes in greedy rollouts, off the clock. A run ends when
-90% are exact, or when its longest time is over. The minutes to 70 and 90% are read off between two looks, over the
-logarithm of the time. The average makes every look a finished model: no schedule favours one length of run. What OUT
-holds already is not run again.
+Each loop trains the same Llama from nothing at a constant rate, three seeds, a thread a run, and is looked at again and
+again: the running average of its weights writes the paths of held-out 4x4 mazes in greedy rollouts, off the clock. A
+run ends when 90% are exact, or when its longest time is over. The minutes to 70 and 90% are read off between two looks,
+over the logarithm of the time. The average makes every look a finished model: no schedule favours one length of run.
+What OUT holds already is not run again.
 
 `Clew` trains on trees as `clew train` does. The others train on plain padded rows through `model(labels=...)`: two of
 them on Clew's stream with the same optimizer and as many questions a step, one a maze; the last with AdamW on a fixed
