@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew import SpanTree, TreeBatch
+from clew.attention import _masks as level_masks
 from clew.errors import InputError
 
 EXAMPLE = SpanTree([5, 6], "prompt", 0.0, [
@@ -93,30 +94,108 @@ def test_positions_parents_and_sources_agree(forest: list[SpanTree]) -> None:
     assert torch.equal(batch.parents_BT[0][batch.supervised_S], batch.sources_S)
 
 
+def readable(batch: TreeBatch) -> dict[int, set[int]]:
+    """What each token may attend to by the layout: that of every place where it stands must be the same."""
+    layout = batch.layout
+    assert layout is not None
+    seen: dict[int, set[int]] = {}
+    keys = np.empty((0, 0), np.int64)
+    for level, mask in zip(layout.levels, level_masks(layout, torch.float32), strict=True):
+        grid = level.grid_CL.numpy()
+        keys = grid if level.parent_C is None else np.concatenate([keys[level.parent_C.numpy()], grid], axis=1)
+        for cell, place in zip(*np.nonzero(grid >= 0), strict=True):
+            if mask is None:
+                open_ = keys[cell][: place + 1]
+            else:
+                open_ = keys[cell][mask[min(cell, len(mask) - 1), 0, place].numpy() == 0]
+            assert seen.setdefault(int(grid[cell, place]), set(open_.tolist())) == set(open_.tolist())
+    outputs = np.concatenate([level.grid_CL.reshape(-1).numpy() for level in layout.levels])
+    assert outputs[layout.slots_T.numpy()].tolist() == list(range(batch.tokens_BT.shape[1]))
+    return seen
+
+
+def ancestors(batch: TreeBatch) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for token, parent in enumerate(batch.parents_BT[0].tolist()):  # a parent stands before its children
+        found[token] = {token} | found.get(parent, set())
+    return found
+
+
 @settings(deadline=None, max_examples=60)
 @given(forests())
 def test_layout_reaches_exactly_the_ancestors(forest: list[SpanTree]) -> None:
-    """What each token may attend to by the level grids, against a walk up its parents."""
     batch = TreeBatch.pack(forest, pad_token_id=0)
-    layout, parents = batch.layout, batch.parents_BT[0].tolist()
+    assert readable(batch) == ancestors(batch)
+
+
+def caterpillar(levels: int, line: int, leaf: int) -> SpanTree:
+    """A thought rewritten line by line: each level forks into the line as written, a leaf, and the way on."""
+    tree = SpanTree([3] * leaf, "answer", 1.0)
+    for _ in range(levels):
+        tree = SpanTree([4] * line, "prompt", 0.0, [SpanTree([5] * leaf, "thought", 1.0), tree])
+    return tree
+
+
+def staggered(depth: int, long: int) -> SpanTree:
+    """Branch j forks off after j tokens and is long: as many levels as branches, and all of them wide."""
+    tree = SpanTree([3] * long, "answer", 1.0)
+    for _ in range(depth):
+        tree = SpanTree([4], "prompt", 0.0, [SpanTree([5] * long, "answer", 1.0), tree])
+    return tree
+
+
+def bushy(thoughts: int, answers: int) -> SpanTree:
+    """Many thoughts, of which one alone has many answers."""
+    answered = SpanTree([4] * 2, "thought", 1.0, [SpanTree([5] * 3, "answer", 1.0) for _ in range(answers)])
+    return SpanTree([3], "prompt", 0.0, [answered, *(SpanTree([4] * 2, "thought", 1.0) for _ in range(thoughts - 1))])
+
+
+def numbers_held(batch: TreeBatch) -> int:
+    """How many numbers a layout holds, the masks that attention makes of it and the keys that its cells read."""
+    layout = batch.layout
     assert layout is not None
-    seen: dict[int, set[int]] = {}
-    above: list[np.ndarray] = []
-    for grid_CL, mask in zip(layout.grids, layout.masks, strict=True):
-        grid = grid_CL.numpy()
-        above = [np.repeat(part, len(grid) // len(part), axis=0) for part in above] + [grid]
-        keys = np.concatenate(above, axis=1)
-        for cell in range(len(grid)):
-            for i, token in enumerate(grid[cell]):
-                if token >= 0:
-                    open_ = keys[cell][: i + 1] if mask is None else keys[cell][mask[cell, 0, i].numpy() == 0]
-                    seen[int(token)] = set(open_.tolist())
-    for token in range(len(parents)):
-        ancestors, walk = set(), token
-        while walk >= 0:
-            ancestors.add(walk)
-            walk = parents[walk]
-        assert seen[token] == ancestors
+    masks = [0 if mask is None else mask.numel() for mask in level_masks(layout, torch.float32)]
+    keys, width = 0, 0
+    for level in layout.levels:
+        width += level.grid_CL.shape[1]
+        keys += len(level.grid_CL) * width
+    return sum(level.grid_CL.numel() for level in layout.levels) + sum(masks) // 32 + keys
+
+
+CROOKED = {
+    "caterpillar": caterpillar(22, 45, 45), "200 levels": caterpillar(200, 9, 3), "staggered": staggered(100, 60),
+    "bushy": bushy(300, 300), "10,000 leaves": bushy(100, 9901),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CROOKED)
+def test_a_layout_costs_no_more_than_a_constant_times_its_rows(name: str) -> None:
+    batch = TreeBatch.pack([CROOKED[name]], pad_token_id=0)
+    assert numbers_held(batch) <= 6 * batch.flatten().tokens_BT.numel()
+
+
+@st.composite
+def crooked(draw: st.DrawFn) -> SpanTree:
+    """Trees of any shape, up to 200 levels: a token or more a span, each hung below one of those before it."""
+    spans, bias = draw(st.integers(1, 220)), draw(st.sampled_from([0.0, 0.5, 0.95, 1.0]))
+    dice = draw(st.randoms(use_true_random=False))
+    longest = draw(st.sampled_from([1, 3, 40]))
+    below: list[list[int]] = [[] for _ in range(spans)]
+    for s in range(1, spans):
+        below[s - 1 if dice.random() < bias else dice.randrange(s)].append(s)
+    made: dict[int, SpanTree] = {}
+    for s in reversed(range(spans)):
+        tokens = [dice.randrange(2, 40) for _ in range(dice.randint(1, longest))]
+        made[s] = SpanTree(tokens, "answer", dice.choice([0.0, 1.0, -0.5]), [made[child] for child in below[s]])
+    return made[0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(crooked())
+def test_layouts_of_crooked_trees_are_exact_and_bounded(tree: SpanTree) -> None:
+    batch = TreeBatch.pack([tree], pad_token_id=0)
+    assert readable(batch) == ancestors(batch)
+    assert numbers_held(batch) <= 6 * batch.flatten().tokens_BT.numel()
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,31 @@ from transformers.masking_utils import sdpa_mask
 
 from clew.errors import InputError
 from clew.prefix import SharedPrefix
-from clew.tree import TreeBatch, TreeLayout
+from clew.tree import TreeBatch, TreeLayout, TreeLevel
 
 NAME = "clew"
 
 
-class _LastLayer:
-    """Passed in a tree's place to the last layer: first to record its keys and values, then to read them."""
+class _Reading:
+    """One pass of a model over a layout: travels in the model's keyword arguments, and holds what its layers share."""
 
     def __init__(self, layout: TreeLayout):
         self.layout = layout
+        self.learns = torch.is_grad_enabled()
+        self._masks: list[Tensor | None] | None = None
+
+    def masks(self, dtype: torch.dtype) -> list[Tensor | None]:
+        """For each level (C or 1, 1, L, K), added to the scores; None where plain causal attention is exact."""
+        if self._masks is None:
+            self._masks = _masks(self.layout, dtype)
+        return self._masks
+
+
+class _LastLayer:
+    """Passed in a reading's place to the last layer: first to record its keys and values, then to read them."""
+
+    def __init__(self, reading: _Reading):
+        self.reading = reading
         self.kv: tuple[Tensor, Tensor] | None = None
 
 
@@ -38,7 +53,7 @@ class _Recorded(Exception):
 
 def tree_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    clew_tree: TreeLayout | _LastLayer | SharedPrefix | None = None, **kwargs: Any,
+    clew_tree: _Reading | _LastLayer | SharedPrefix | None = None, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """query (1, H, T, D), key and value (1, H', T, D) of a packed row -> (1, T, H, D).
 
@@ -52,32 +67,36 @@ def tree_attention(
     if isinstance(clew_tree, SharedPrefix):
         _fits(kwargs.get("sliding_window"), clew_tree.reach())
         return clew_tree.attend(module, query, key, value, kwargs.get("scaling")), None
-    if isinstance(clew_tree, TreeLayout):
-        layout, slots, rows = clew_tree, clew_tree.slots_T, None
+    reading = clew_tree.reading if isinstance(clew_tree, _LastLayer) else clew_tree
+    layout = reading.layout
+    if reading.learns and not torch.is_grad_enabled():
+        raise InputError(
+            "model: reentrant gradient checkpointing gives wrong gradients over trees; use "
+            "gradient_checkpointing_enable(gradient_checkpointing_kwargs={'use_reentrant': False})"
+        )
+    if isinstance(clew_tree, _Reading):
+        slots, rows = layout.slots_T, None
     else:
         if clew_tree.kv is None:
             clew_tree.kv = (key, value)
             raise _Recorded
-        layout, slots = clew_tree.layout, clew_tree.layout.slots_U
+        slots = layout.slots_U
         key, value = clew_tree.kv
         # Queries exist for sources_U alone: number them, and let every other place of the grids ask the first one.
         rows = torch.zeros(key.shape[2], dtype=torch.int64, device=key.device)
         rows[layout.sources_U] = torch.arange(len(layout.sources_U), device=key.device)
-    _fits(kwargs.pop("sliding_window", None), sum(grid.shape[1] for grid in layout.grids))
+    _fits(kwargs.pop("sliding_window", None), layout.reach)
     kwargs.pop("is_causal", None)
     query_TD, key_TD, value_TD = (x[0].transpose(0, 1) for x in (query, key, value))
-    keys: list[Tensor] = []
-    values: list[Tensor] = []
+    keys: Tensor | None = None
+    values: Tensor | None = None
     outputs: list[Tensor] = []
-    for grid, mask in zip(layout.grids, layout.masks, strict=True):
-        at = grid.clamp(min=0)
-        keys.append(_take(key_TD, at))
-        values.append(_take(value_TD, at))
+    for level, mask in zip(layout.levels, reading.masks(query.dtype), strict=True):
+        at = level.grid_CL.clamp(min=0)
+        keys = _below(keys, _take(key_TD, at), level)
+        values = _below(values, _take(value_TD, at), level)
         asked = _take(query_TD, at if rows is None else rows[at])
-        out, _ = sdpa_attention_forward(
-            module, asked, _down(keys, len(grid)), _down(values, len(grid)),
-            None if mask is None else mask.to(query.dtype), is_causal=mask is None, **kwargs,
-        )  # fmt: skip
+        out, _ = sdpa_attention_forward(module, asked, keys, values, mask, is_causal=mask is None, **kwargs)
         outputs.append(out.reshape(-1, *out.shape[2:]))
     return torch.cat(outputs).index_select(0, slots)[None], None
 
@@ -93,10 +112,35 @@ def _take(x_THD: Tensor, at_CL: Tensor) -> Tensor:
     return x_THD.index_select(0, at_CL.reshape(-1)).view(*at_CL.shape, *x_THD.shape[1:]).transpose(1, 2)
 
 
-def _down(levels: list[Tensor], cells: int) -> Tensor:
-    """Each level's (C, H, L, D), repeated for the cells that continue it, side by side along L."""
-    spread = [x[:, None].expand(-1, cells // len(x), -1, -1, -1).reshape(cells, *x.shape[1:]) for x in levels]
-    return spread[0] if len(spread) == 1 else torch.cat(spread, dim=2)
+def _below(above_CHKD: Tensor | None, own_CHLD: Tensor, level: TreeLevel) -> Tensor:
+    """What a level's cells read: all that the cells above them read, then their own."""
+    if above_CHKD is None or level.parent_C is None:
+        return own_CHLD
+    return torch.cat([level.below(above_CHKD), own_CHLD], dim=2)
+
+
+def _masks(layout: TreeLayout, dtype: torch.dtype) -> list[Tensor | None]:
+    """What the cells of each level may read: all real tokens of the cells above, and their own up to themselves.
+
+    A cell's own tokens need no check for padding: it stands to their right, where causality hides it.
+    """
+    masks: list[Tensor | None] = []
+    valid_CK = layout.levels[0].grid_CL >= 0
+    for level in layout.levels:
+        if level.parent_C is None:
+            masks.append(None)
+            continue
+        above_CK = level.below(valid_CK)
+        valid_CK = torch.cat([above_CK, level.grid_CL >= 0], dim=1)
+        if not level.padded:
+            above_CK = above_CK[:1]
+        cells, width = len(above_CK), level.grid_CL.shape[1]
+        causal_LL = torch.ones(width, width, dtype=torch.bool, device=above_CK.device).tril()
+        parts = (above_CK[:, None].expand(-1, width, -1), causal_LL.expand(cells, -1, -1))
+        visible_CLK = torch.cat(parts, dim=2)
+        mask = torch.zeros(visible_CLK.shape, dtype=dtype, device=above_CK.device)
+        masks.append(mask.masked_fill_(~visible_CLK, -torch.inf)[:, None])
+    return masks
 
 
 def _is_row(value: object, length: int) -> bool:
@@ -105,10 +149,10 @@ def _is_row(value: object, length: int) -> bool:
 
 def _narrow(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Before the last layer: record its keys and values at all tokens, then let it run on the sources alone."""
-    layout = kwargs.get("clew_tree")
-    if not isinstance(layout, TreeLayout):
+    reading = kwargs.get("clew_tree")
+    if not isinstance(reading, _Reading):
         return args, kwargs
-    last = _LastLayer(layout)
+    last, layout = _LastLayer(reading), reading.layout
     with suppress(_Recorded):
         layer.forward(*args, **{**kwargs, "clew_tree": last})
     length = len(layout.slots_T)
@@ -127,7 +171,8 @@ def _widen(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     if not isinstance(last, _LastLayer):
         return output
     hidden = output[0] if isinstance(output, tuple) else output
-    wide = hidden.new_zeros(1, len(last.layout.slots_T), hidden.shape[-1]).index_copy(1, last.layout.sources_U, hidden)
+    layout = last.reading.layout
+    wide = hidden.new_zeros(1, len(layout.slots_T), hidden.shape[-1]).index_copy(1, layout.sources_U, hidden)
     return (wide, *output[1:]) if isinstance(output, tuple) else wide
 
 
@@ -171,7 +216,8 @@ def tree_logits(model: nn.Module, batch: TreeBatch) -> Tensor:
 def reading(tree: TreeLayout | SharedPrefix, device: torch.device) -> dict[str, Any]:
     """The model's arguments that make it read by `tree`."""
     # A ready 4-d mask keeps transformers from building a dense one; tree_attention has its own.
-    return {"attention_mask": torch.zeros(1, 1, 1, 1, device=device), "use_cache": False, "clew_tree": tree}
+    carried = _Reading(tree) if isinstance(tree, TreeLayout) else tree
+    return {"attention_mask": torch.zeros(1, 1, 1, 1, device=device), "use_cache": False, "clew_tree": carried}
 
 
 AttentionInterface.register(NAME, tree_attention)

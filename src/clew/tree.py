@@ -66,17 +66,39 @@ def spans_of(tree: SpanTree, role: Role) -> list[SpanTree]:
 
 
 @dataclass(frozen=True)
-class TreeLayout:
-    """How attention reads a packed row: its segments (runs without a fork) level by level, as index grids.
+class TreeLevel:
+    """Runs of tokens at one depth of the trees, all read at once: C cells of L places."""
 
-    Level l has C[l] cells of L[l] tokens; cell c of level l continues cell c // (C[l] / C[l-1]) of level l-1. Cells
-    that a tree with fewer branches leaves empty, and the ends of short segments, hold -1.
+    grid_CL: Tensor
+    """int64: flat token indices; -1 at the end of a run shorter than L"""
+    parent_C: Tensor | None
+    """int64: the cell of the level above that each cell continues, in their order; None at the top"""
+    each: int | None
+    """how many cells continue each cell above, where that is the same for all"""
+    padded: bool
+    """whether some cell has a -1 among the levels above it"""
+
+    def below(self, above: Tensor) -> Tensor:
+        """What belongs to the cells above, (C', …), for each cell that continues them: (C, …)."""
+        return above.repeat_interleave(self.each, 0) if self.each else above[self.parent_C]
+
+    def to(self, device: torch.device | str) -> "TreeLevel":
+        parent_C = None if self.parent_C is None else self.parent_C.to(device)
+        return replace(self, grid_CL=self.grid_CL.to(device), parent_C=parent_C)
+
+
+@dataclass(frozen=True)
+class TreeLayout:
+    """How attention reads a packed row, level by level.
+
+    On most trees a cell is a segment (a run without a fork) and reads the cells above it and itself. Where that would
+    cost more than plain rows do, as in a deep and lopsided tree, there is one level whose cells are those rows: tokens
+    that several rows share stand in each of them, and the layout costs what the rows cost, whatever the tree's shape.
     """
 
-    grids: tuple[Tensor, ...]
-    """int64 (C[l], L[l]): flat token indices."""
-    masks: tuple[Tensor | None, ...]
-    """float32 (C[l], 1, L[l], L[0] + … + L[l]) added to the scores; None where plain causal attention is exact."""
+    levels: tuple[TreeLevel, ...]
+    reach: int
+    """tokens of the longest way from a root to a leaf"""
     slots_T: Tensor
     """int64: where each token's output stands when the levels' outputs are laid end to end."""
     sources_U: Tensor
@@ -85,11 +107,8 @@ class TreeLayout:
     """int64: `slots_T` at those tokens."""
 
     def to(self, device: torch.device | str) -> "TreeLayout":
-        return TreeLayout(
-            tuple(grid.to(device) for grid in self.grids),
-            tuple(None if mask is None else mask.to(device) for mask in self.masks),
-            self.slots_T.to(device), self.sources_U.to(device), self.slots_U.to(device),
-        )  # fmt: skip
+        moved = [x.to(device) for x in (self.slots_T, self.sources_U, self.slots_U)]
+        return TreeLayout(tuple(level.to(device) for level in self.levels), self.reach, *moved)
 
 
 @dataclass(frozen=True)
@@ -205,6 +224,10 @@ class TreeBatch:
         return replace(self, **moved)
 
 
+ROWS_WORTH = 4  # a level's place costs less than a row's, which needs a query too: so much more of them may there be
+MASK_WORTH = 1 / 32  # a number of a mask against a place with its key and value
+
+
 class _Segments:
     """The runs without a fork of a forest in depth-first order, found from its parents alone."""
 
@@ -216,65 +239,77 @@ class _Segments:
         starts = (parents_T < 0) | (parents_T != index - 1) | (fanout[parents_T] > 1)
         self.first = np.flatnonzero(starts)
         self.length = np.diff(self.first, append=len(parents_T))
-        self.of_token = np.cumsum(starts) - 1
+        of_token = np.cumsum(starts) - 1
         before = parents_T[self.first]
-        self.parent = np.where(before >= 0, self.of_token[before], -1)
-        # Parents come first, so each pass settles one more level.
-        self.level = np.zeros(len(self.first), np.int64)
-        offset = np.zeros(len(self.first), np.int64)
-        here = np.flatnonzero(self.parent < 0)
-        self.by_level = [here]
-        while True:
-            here = np.flatnonzero(np.isin(self.parent, here))
-            if len(here) == 0:
-                break
-            self.by_level.append(here)
-            offset[here] = offset[self.parent[here]] + self.length[self.parent[here]]
-            self.level[here] = len(self.by_level) - 1
-        self.positions_T = offset[self.of_token] + index - self.first[self.of_token]
+        self.parent = np.where(before >= 0, of_token[before], -1)
+        # Parents come first, so one pass settles all depths.
+        level, offset = [0] * len(self.first), [0] * len(self.first)
+        for s, (above, length) in enumerate(zip(self.parent.tolist(), self.length.tolist(), strict=True)):
+            if above >= 0:
+                level[s] = level[above] + 1
+                offset[s] = offset[above]
+            offset[s] += length
+        self.level, self.end = np.array(level), np.array(offset)
+        self.leaves = np.flatnonzero(np.bincount(self.parent[self.parent >= 0], minlength=len(self.first)) == 0)
+        self.positions_T = (self.end - self.length)[of_token] + index - self.first[of_token]
 
     def layout(self, sources_U: np.ndarray) -> TreeLayout:
+        reach = int(self.end.max())
+        by_level = np.split(np.argsort(self.level, kind="stable"), np.bincount(self.level).cumsum()[:-1])
+        levels = by_level if self._cost(by_level) <= ROWS_WORTH * len(self.leaves) * reach else None
+        laid, slots_T = self._rows(reach) if levels is None else self._levels(levels)
+        slots = torch.from_numpy(slots_T)
+        sources = torch.from_numpy(sources_U)
+        return TreeLayout(laid, reach, slots, sources, slots[sources])
+
+    def _cost(self, by_level: list[np.ndarray]) -> float:
+        """Keys that the levels' cells read, and the masks that they need, in places of a row."""
+        cost, above = 0.0, 0
+        for here in by_level:
+            width = int(self.length[here].max())
+            cost += len(here) * (above + width) * (1 + MASK_WORTH * width * (above > 0))
+            above += width
+        return cost
+
+    def _levels(self, by_level: list[np.ndarray]) -> tuple[tuple[TreeLevel, ...], np.ndarray]:
+        """One level for each depth of the trees, a cell for each segment."""
         cell_of = np.zeros(len(self.first), np.int64)
         slots_T = np.empty(len(self.positions_T), np.int64)
-        grids: list[np.ndarray] = []
-        masks: list[Tensor | None] = []
-        cells, base = 0, 0
-        for level, here in enumerate(self.by_level):
-            if level == 0:
-                cell_of[here] = np.arange(len(here))
-                cells = len(here)
-            else:
-                parent_cell = cell_of[self.parent[here]]
-                order = np.argsort(parent_cell, kind="stable")
-                first_of = np.searchsorted(parent_cell[order], parent_cell[order])
-                rank = np.empty(len(here), np.int64)
-                rank[order] = np.arange(len(here)) - first_of
-                cell_of[here] = parent_cell * (rank.max() + 1) + rank
-                cells *= int(rank.max()) + 1
+        full = np.ones(len(self.first), np.bool_)  # no -1 in the segment's cell, nor above it
+        levels, base = [], 0
+        for depth, here in enumerate(by_level):
+            cell_of[here] = np.arange(len(here))
             width = int(self.length[here].max())
-            along = np.arange(width)
-            filled = along < self.length[here][:, None]
-            grid = np.full((cells, width), -1, np.int64)
-            tokens = self.first[here][:, None] + along
-            grid[cell_of[here]] = np.where(filled, tokens, -1)
-            slots_T[tokens[filled]] = (base + cell_of[here][:, None] * width + along)[filled]
+            grid, above = self._grid(self.first[here], self.length[here], width), self.parent[here]
+            slots_T[grid[grid >= 0]] = base + np.flatnonzero(grid >= 0)
+            full[here] = (self.length[here] == width) & (full[above] if depth else True)
+            parent_C, each = None, None
+            if depth:
+                parent_C = torch.from_numpy(cell_of[above])
+                count = np.bincount(cell_of[above], minlength=len(by_level[depth - 1]))
+                each = int(count[0]) if (count == count[0]).all() else None
+            padded = depth > 0 and not full[above].all()
+            levels.append(TreeLevel(torch.from_numpy(grid), parent_C, each, padded))
             base += grid.size
-            grids.append(grid)
-            masks.append(None if level == 0 else _mask(grids))
-        as_tensor = torch.from_numpy
-        return TreeLayout(tuple(map(as_tensor, grids)), tuple(masks), as_tensor(slots_T),
-                          as_tensor(sources_U), as_tensor(slots_T[sources_U]))  # fmt: skip
+        return tuple(levels), slots_T
 
+    def _rows(self, reach: int) -> tuple[tuple[TreeLevel, ...], np.ndarray]:
+        """One level, a cell for each way from a root to a leaf."""
+        grid = np.full((len(self.leaves), reach), -1, np.int64)
+        segment = self.leaves.copy()
+        for _ in range(int(self.level.max()) + 1):  # all rows climb together, until they are past their roots
+            rows = np.flatnonzero(segment >= 0)
+            here = segment[rows]
+            places = self._grid(self.first[here], self.length[here], int(self.length[here].max()))
+            row, along = np.nonzero(places >= 0)
+            grid[rows[row], (self.end - self.length)[here[row]] + along] = places[row, along]
+            segment[rows] = self.parent[here]
+        slots_T = np.empty(len(self.positions_T), np.int64)
+        at = np.flatnonzero(grid >= 0)[::-1]  # of the rows that hold a token the first one's output counts
+        slots_T[grid.reshape(-1)[at]] = at
+        return (TreeLevel(torch.from_numpy(grid), None, None, False),), slots_T
 
-def _mask(grids: list[np.ndarray]) -> Tensor:
-    """What the last level's cells may read: all real tokens of the levels above, and their own up to themselves.
-
-    A cell's own tokens need no check for padding: it stands to their right, where causality hides it.
-    """
-    cells, width = grids[-1].shape
-    above = [np.repeat(grid >= 0, cells // len(grid), axis=0) for grid in grids[:-1]]
-    visible = np.concatenate([
-        np.broadcast_to(np.concatenate(above, axis=1)[:, None], (cells, width, sum(part.shape[1] for part in above))),
-        np.broadcast_to(np.tri(width, dtype=np.bool_), (cells, width, width)),
-    ], axis=2)  # fmt: skip
-    return torch.from_numpy(np.where(visible, np.float32(0), np.float32(-np.inf)))[:, None]
+    @staticmethod
+    def _grid(first: np.ndarray, length: np.ndarray, width: int) -> np.ndarray:
+        along = np.arange(width)
+        return np.where(along < length[:, None], first[:, None] + along, -1)
