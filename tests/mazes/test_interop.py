@@ -4,7 +4,6 @@ import builtins
 import random
 import sys
 import warnings
-import zipfile
 from itertools import islice
 
 import numpy as np
@@ -29,7 +28,7 @@ from clew.mazes import (
     to_maze_dataset,
     to_solved_maze,
 )
-from clew.mazes.interop import read_maze_dataset, read_token_lines
+from clew.mazes.interop import read_token_lines
 
 SIZES = ((2, 2), (3, 5), (6, 4), (5, 5), (12, 12))
 DRAWN = """\
@@ -295,18 +294,6 @@ def test_datasets_are_saved_and_read(tmp_path, count):
     assert [from_solved_maze(maze) for maze in theirs] == asked
 
 
-def test_datasets_they_made_are_read(tmp_path):
-    maze_dataset = pytest.importorskip("maze_dataset")
-    for count in (4, 120):
-        config = maze_dataset.MazeDatasetConfig(name="t", grid_n=4, n_mazes=count)
-        dataset = maze_dataset.MazeDataset.generate(config, gen_parallel=False)
-        file = tmp_path / f"{count}.zanj"
-        dataset.save(file)
-        found = read_maze_dataset(file)
-        assert [question for question, _ in found] == [from_solved_maze(maze) for maze in dataset]
-        assert len(found) == count
-
-
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [
@@ -317,46 +304,6 @@ def test_datasets_they_made_are_read(tmp_path):
 )
 def test_only_what_fits_goes_into_a_dataset(sizes, said):
     refused(to_maze_dataset, questions(20, sizes) if sizes else [], said=said)
-
-
-def test_files_that_only_look_like_datasets(tmp_path):
-    pytest.importorskip("maze_dataset")
-    file = tmp_path / "mazes.zanj"
-    for name, content in {
-        "text": "hello",
-        "no zanj": {"other.json": "{}"},
-        "other zanj": {"__zanj_meta__.json": "{}", "__zanj__.json": '{"a": 1}'},
-        "no mazes": {"__zanj_meta__.json": "{}", "__zanj__.json": '{"__muutils_format__": "MazeDataset"}'},
-    }.items():
-        if isinstance(content, str):
-            file.write_text(content)
-        else:
-            with zipfile.ZipFile(file, "w") as archive:
-                for member, text in content.items():
-                    archive.writestr(member, text)
-        refused(read_questions, file, said="mazes.zanj: not a saved maze-dataset"), name
-
-
-def test_a_torn_dataset_and_an_empty_one(tmp_path):
-    maze_dataset = pytest.importorskip("maze_dataset")
-    file = tmp_path / "mazes.zanj"
-    to_maze_dataset(questions(3, sizes=((4, 4),))).save(file)
-    whole = file.read_bytes()
-    for size in (0, 10, len(whole) // 2, len(whole) - 5):
-        file.write_bytes(whole[:size])
-        refused(read_questions, file, said="mazes.zanj: not a saved maze-dataset")
-    maze_dataset.MazeDataset(maze_dataset.MazeDatasetConfig(name="t", grid_n=4, n_mazes=0), []).save(file)
-    refused(read_questions, file, said="mazes.zanj: holds no mazes")
-
-
-def test_a_dataset_with_a_broken_maze_names_it(tmp_path):
-    maze_dataset = pytest.importorskip("maze_dataset")
-    dataset = to_maze_dataset(questions(3, sizes=((4, 4),)))
-    cut = maze_dataset.SolvedMaze(connection_list=np.zeros((2, 4, 4), bool), solution=np.array([(0, 0), (0, 1)]))
-    dataset.mazes[1] = cut
-    dataset.save(tmp_path / "mazes.zanj")
-    said = r"mazes.zanj, maze 2: start_pos \(0,0\) and end_pos \(0,1\) are not connected"
-    refused(read_questions, tmp_path / "mazes.zanj", said=said)
 
 
 def test_the_callers_random_states_and_ears_are_spared(tmp_path):
@@ -380,7 +327,7 @@ def test_the_callers_random_states_and_ears_are_spared(tmp_path):
     assert (random.random(), np.random.random()) == expected
 
 
-def test_without_maze_dataset_the_way_to_install_it_is_told(tmp_path, monkeypatch):
+def test_without_maze_dataset_the_way_to_install_it_is_told(monkeypatch):
     real = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -390,12 +337,9 @@ def test_without_maze_dataset_the_way_to_install_it_is_told(tmp_path, monkeypatc
 
     monkeypatch.setattr(builtins, "__import__", without)
     monkeypatch.delitem(sys.modules, "maze_dataset", raising=False)
-    file = tmp_path / "mazes.zanj"
-    file.write_bytes(b"anything")
     question = parse_ascii(DRAWN)
     square = questions(1, sizes=((3, 3),))
     said = r"No module named 'maze_dataset'; to install it: pip install \"clew\[maze-dataset\]\""
-    refused(read_questions, file, said=said)
     refused(to_solved_maze, question, said=said)
     refused(to_maze_dataset, square, said=said)
     assert parse_ascii(ascii_maze(question)) == question

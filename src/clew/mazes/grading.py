@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from clew.errors import InputError
 from clew.mazes.lattice import Cell, Question, as_cell
+from clew.mazes.vocab import cell_text
 
 BROKEN_AT_MOST = 0.5 - 1e-6  # still under every complete path after a trip through float32
 
@@ -57,6 +59,18 @@ def valid_start(question: Question, walk: Sequence[Cell | None]) -> int:
     while n < len(walk) and walk[n] is not None and question.lattice.connected(walk[n - 1], walk[n]):  # type: ignore[arg-type]
         n += 1
     return n
+
+
+def whole_path(question: Question) -> tuple[Cell, ...]:
+    """The question's path; InputError unless it leads from its origin to its target through open passages."""
+    path, good = question.path, valid_start(question, question.path or ())
+    if not path or not good:
+        raise InputError(f"path: it does not start at the origin {cell_text(question.origin)}")
+    if good < len(path):
+        raise InputError(f"path: no open passage leads from {cell_text(path[good - 1])} to {cell_text(path[good])}")
+    if path[-1] != question.target:
+        raise InputError(f"path: it ends at {cell_text(path[-1])}, not at the target {cell_text(question.target)}")
+    return path
 
 
 def path_metrics(question: Question, cells: Sequence[object], solution: Sequence[Cell]) -> dict[str, float]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clew.errors import InputError
-from clew.mazes.grading import valid_start
+from clew.mazes.grading import whole_path
 from clew.mazes.lattice import MAX_SIZE, Cell, Lattice, Question, as_cell
-from clew.mazes.vocab import cell_text, parse_question
+from clew.mazes.vocab import parse_question
+from clew.mazes.zanj import ends_of, read_zanj, unreadable
 
 if TYPE_CHECKING:
     from maze_dataset import MazeDataset, SolvedMaze
@@ -28,10 +29,11 @@ WALL, OPEN, ORIGIN, TARGET, PATH = "#", " ", "S", "E", "X"
 def read_questions(path: str | Path) -> list[tuple[Question, str | None]]:
     """The mazes of a file, each with the prompt to ask it with: its own token text, None where the file has none.
 
-    A name in .zanj is a saved maze-dataset; text whose first mark is a wall is ASCII mazes; all else is token lines.
+    A name in .zanj is a saved maze-dataset, which holds no token text; text whose first mark is a wall is ASCII mazes;
+    all else is token lines.
     """
-    if Path(path).suffix == ".zanj":
-        return read_maze_dataset(path)
+    if Path(path).suffix.lower() == ".zanj":
+        return [(question, None) for question in read_zanj(path)]
     is_ascii = _read_text(path).lstrip().startswith(WALL)
     return list(read_ascii(path)) if is_ascii else list(read_token_lines(path))
 
@@ -81,7 +83,7 @@ def ascii_maze(question: Question) -> str:
     grid[1::2, 1::2] = OPEN
     grid[2::2, 1::2][question.lattice.passages[0]] = OPEN
     grid[1::2, 2::2][question.lattice.passages[1]] = OPEN
-    path = () if question.path is None else _whole_path(question)
+    path = () if question.path is None else whole_path(question)
     for here, after in pairwise(path):
         grid[2 * here[0] + 1, 2 * here[1] + 1] = PATH
         grid[here[0] + after[0] + 1, here[1] + after[1] + 1] = PATH
@@ -170,7 +172,7 @@ def to_solved_maze(question: Question) -> "SolvedMaze":
     """
     path = question.lattice.shortest_path(question.origin, question.target)
     if question.path is not None:
-        path = _whole_path(question)
+        path = whole_path(question)
     with _maze_dataset() as library:
         return library.SolvedMaze(connection_list=question.lattice.passages.copy(), solution=np.array(path))
 
@@ -181,51 +183,18 @@ def from_solved_maze(maze: "SolvedMaze") -> Question:
     InputError for a maze without ends, with ends off the grid or cut off from each other, or with odd passages.
     """
     lattice = Lattice(maze.connection_list)
-    ends = []
-    for name in ("start_pos", "end_pos"):
-        cell = as_cell(getattr(maze, name, None))
-        if cell is None or cell not in lattice:
-            raise InputError(f"{name}: {cell} is no cell of the {lattice.rows}x{lattice.cols} grid")
-        ends.append(cell)
-    if lattice.distances(ends[1])[ends[0]] < 0:
-        raise InputError(f"start_pos {cell_text(ends[0])} and end_pos {cell_text(ends[1])} are not connected")
+    origin, target = ends_of(lattice, getattr(maze, "start_pos", None), getattr(maze, "end_pos", None))
     solution = getattr(maze, "solution", None)
     if solution is None:
-        return Question(lattice, ends[0], ends[1])
+        return Question(lattice, origin, target)
     path = [as_cell(cell) for cell in solution]
     if None in path:
         raise InputError(f"solution: entry {path.index(None) + 1} is not a (row, column) pair")
-    return Question(lattice, ends[0], ends[1], tuple(cell for cell in path if cell is not None))
-
-
-def read_maze_dataset(path: str | Path) -> list[tuple[Question, str | None]]:
-    """A dataset (or collection) that maze-dataset saved -> (question, None); such a file holds no token text.
-
-    The file is a zip of JSON and plain arrays; nothing in it is unpickled.
-    """
-    try:
-        open(path, "rb").close()
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-    found = []
-    with _maze_dataset() as library:
-        try:
-            mazes = list(library.MazeDataset.read(path).mazes)
-        except Exception as error:  # whatever its loaders stumble over, the file is to blame
-            said = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-            raise InputError(f"{path}: not a saved maze-dataset ({said})") from error
-        for number, maze in enumerate(mazes, 1):
-            try:
-                found.append((from_solved_maze(maze), None))
-            except (AttributeError, TypeError, ValueError) as error:
-                raise InputError(f"{path}, maze {number}: {error}") from None
-    if not found:
-        raise InputError(f"{path}: holds no mazes")
-    return found
+    return Question(lattice, origin, target, tuple(cell for cell in path if cell is not None))
 
 
 def to_maze_dataset(questions: Iterable[Question], name: str = "clew") -> "MazeDataset":
-    """The questions as a maze-dataset `MazeDataset`; its own `save` writes the file that `read_maze_dataset` reads.
+    """The questions as a maze-dataset `MazeDataset`; its own `save` writes the file that `read_questions` reads.
 
     InputError for no questions at all, or for mazes that are not squares of one size, all that such a dataset can hold.
     """
@@ -260,29 +229,11 @@ def _maze_dataset() -> Iterator[ModuleType]:
         np.random.set_state(numpy_state)
 
 
-def _whole_path(question: Question) -> tuple[Cell, ...]:
-    """The question's path; InputError unless it leads from its origin to its target through open passages."""
-    path, good = question.path, valid_start(question, question.path or ())
-    if not path or not good:
-        raise InputError(f"path: it does not start at the origin {cell_text(question.origin)}")
-    if good < len(path):
-        raise InputError(f"path: no open passage leads from {cell_text(path[good - 1])} to {cell_text(path[good])}")
-    if path[-1] != question.target:
-        raise InputError(f"path: it ends at {cell_text(path[-1])}, not at the target {cell_text(question.target)}")
-    return path
-
-
 def _read_text(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: str | Path, error: OSError | ValueError) -> InputError:
-    if isinstance(error, UnicodeDecodeError):
-        return InputError(f"{path}: byte {error.start} is not UTF-8 text")
-    return InputError(f"{path}: cannot be read ({error.strerror if isinstance(error, OSError) else error})")
+        raise unreadable(path, error) from None
 
 
 def _place(first: int, r: int, c: int) -> str:
