@@ -3,19 +3,19 @@
 Only the standard library and yaml are imported here, so that `clew --help` is quick.
 """
 
-import json
+import math
 import os
-import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 
 from clew.errors import InputError
+from clew.files import folder_written_whole as folder_written_whole
+from clew.files import write_atomically
+from clew.files import write_json as write_json
+from clew.text import one_line, show
 
 Loss = Literal["path", "full", "weighted", "graded"]
 Generator = Literal["dfs", "wilson", "dfs_percolation", "percolation"]
@@ -278,48 +278,49 @@ def check_positive(config: Any, *names: str, zero: bool = False) -> None:
             raise InputError(f"{name}: {value} is not {'at least 0' if zero else 'more than 0'}")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
+def check_values(config: Any, inside: str = "") -> None:
+    """InputError for a value that no option can have: null where something is needed, NaN, infinity, a whole number
+    beyond 64 bits, a seed below 0, text that no file's name can hold."""
+    hints = get_type_hints(type(config))
+    for name, hint in hints.items():
+        value = getattr(config, name)
+        if is_dataclass(value):
+            check_values(value, f"{inside}{name}.")
+        elif value is None:
+            if hint is not Any and type(None) not in get_args(hint):
+                raise InputError(f"{inside}{name}: null is no value of it; leave the option out for its default")
+        else:
+            _check_value(inside + name, value)
+    seed = getattr(config, "seed", 0) if "seed" in hints else 0
+    if seed < 0:
+        raise InputError(f"{inside}seed: {seed} is not between 0 and 2^63 - 1")
+
+
+def _check_value(name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_value(name, key)
+            _check_value(name, item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_value(name, item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{name}: {value} is not a finite number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InputError(f"{name}: a number of {value.bit_length()} bits is out of range; expected less than 2^63")
+    elif isinstance(value, str):
+        check_text(name, value)
+
+
+def check_text(name: str, value: str) -> None:
+    """InputError for text that no path, and so no option, can hold: NUL, or half of a surrogate pair."""
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def folder_written_whole(path: Path) -> Iterator[Path]:
-    """Gives a folder to fill beside `path`, and puts it in `path`'s place when all of it is on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
-    for leftover in (beside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    beside.mkdir()
-    try:
-        yield beside
-        for file in beside.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        if path.exists():
-            os.replace(path, old)
-        os.replace(beside, path)
-    except Exception as error:  # safetensors and tokenizers have exceptions of their own for a full disk
-        if number := re.search(r"\(os error (\d+)\)", str(error)):
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
-        raise
-    finally:
-        for leftover in (beside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=2) + "\n")
+        if b"\0" not in os.fsencode(value):
+            return
+        what = "holds a NUL character"
+    except UnicodeEncodeError:
+        what = "is no text that can be written down (half of a surrogate pair)"
+    raise InputError(f"{name}: {show(value)} {what}; expected ordinary text")
 
 
 def write_config(path: Path, config: Any) -> None:
@@ -328,20 +329,55 @@ def write_config(path: Path, config: Any) -> None:
     write_atomically(path, yaml.safe_dump(_plain(values), sort_keys=False))
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML; a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if (key.tag, str(key.value)) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+            seen.add((key.tag, str(key.value)))
+        return super().construct_mapping(node, deep)
+
+
+YAML_BYTES, YAML_VALUES = 2**20, 10_000  # far beyond any options; what is larger is something else
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping; InputError if it cannot be read as one."""
+    """A YAML mapping with keys of text; InputError if it cannot be read as one."""
+    check_text("config", str(path))
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is not a file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        if path.stat().st_size > YAML_BYTES:
+            raise InputError(f"{path}: holds {path.stat().st_size:,} bytes; options take less than {YAML_BYTES:,}")
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        holds = _count(values, {})
+    except InputError:
+        raise
+    except RecursionError:
+        raise InputError(f"{path}: cannot be read as YAML: it is nested too deeply, or holds itself") from None
+    except (OSError, ValueError, OverflowError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: holds no options (a YAML mapping was expected)")
+    if holds > YAML_VALUES:
+        raise InputError(f"{path}: its aliases stand for more than {YAML_VALUES:,} values, which no options need")
     return values
 
 
-def one_line(error: object) -> str:
-    """An error's message without line breaks, for people."""
-    return " ".join(str(error).split())
+def _count(value: Any, known: dict[int, int]) -> int:
+    """Plain values in nested ones, each as often as it is referred to. RecursionError if one holds itself."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = -1
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count(part, known) for part in parts)
+    if known[id(value)] < 0:
+        raise RecursionError
+    return known[id(value)]
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,6 @@ import asyncio
 import importlib
 import inspect
 import math
-import reprlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,14 +19,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clew.errors import InputError
+from clew.text import show
 
 Array: TypeAlias = NDArray[np.float64]
 Columns: TypeAlias = Mapping[str, Sequence[Any]]
 Route = Literal["both", "answer"]
 
 _Outcome: TypeAlias = tuple[Any, BaseException | None]
-_SHORT = reprlib.Repr()
-_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlist, _SHORT.maxdict = 60, 120, 2, 2
 
 
 class GraderError(RuntimeError):
@@ -56,7 +54,7 @@ class Grader:
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise InputError(f"function: {_show(self.function)} cannot be called; see load_grader for import paths")
+            raise InputError(f"function: {show(self.function)} cannot be called; see load_grader for import paths")
         if not math.isfinite(self.weight):
             raise InputError(f"weight: {self.weight!r} is not finite; expected a number")
         if self.route not in get_args(Route):
@@ -92,13 +90,13 @@ def load_function(path: str, field: str) -> Callable[..., Any]:
     module, _, function = path.partition(":")
     form = "expected package.module:function, installed or in a folder on PYTHONPATH"
     if not all(part.isidentifier() for part in (*module.split("."), function)):
-        raise InputError(f"{field}: {_show(path)} is no import path; {form}")
+        raise InputError(f"{field}: {show(path)} is no import path; {form}")
     try:
         found = getattr(importlib.import_module(module), function)
     except Exception as error:
-        raise InputError(f"{field}: {_show(path)} cannot be imported: {_show(error)}; {form}") from error
+        raise InputError(f"{field}: {show(path)} cannot be imported: {show(error)}; {form}") from error
     if not callable(found):
-        raise InputError(f"{field}: {_show(path)} is {_show(found)}, which cannot be called; {form}")
+        raise InputError(f"{field}: {show(path)} is {show(found)}, which cannot be called; {form}")
     return found
 
 
@@ -146,15 +144,15 @@ def _check(graders: Sequence[Grader], prompts: Sequence[Any], completions: Seque
     for index, text in enumerate(completions):
         # A subclass of str, or anything richer, could carry the thought along.
         if type(text) is not str:
-            raise InputError(f"completions: {_show(text)} at sample {index}; expected the face's text, a plain str")
+            raise InputError(f"completions: {show(text)} at sample {index}; expected the face's text, a plain str")
     for field in columns:
         if "thought" in field.casefold():
-            raise InputError(f"columns: {_show(field)} names a thought, which no grader may see; expected it left out")
+            raise InputError(f"columns: {show(field)} names a thought, which no grader may see; expected it left out")
         if field in ("prompts", "completions"):
             raise InputError(f"columns: {field!r} is an argument of every grader; expected another name")
     for field, values in {"prompts": prompts, **columns}.items():
         if len(values) != len(completions):
-            raise InputError(f"{_show(field)}: {len(values)} values; expected {len(completions)}, one a completion")
+            raise InputError(f"{show(field)}: {len(values)} values; expected {len(completions)}, one a completion")
 
 
 def _score(grader: Grader, samples: Columns, count: int) -> Array:
@@ -162,23 +160,23 @@ def _score(grader: Grader, samples: Columns, count: int) -> Array:
         return _call(grader.function, {name: list(values[rows]) for name, values in samples.items()}, seconds)
 
     def fail(reason: str, index: int, cause: BaseException | None = None) -> NoReturn:
-        prompt, completion = _show(samples["prompts"][index]), _show(samples["completions"][index])
+        prompt, completion = show(samples["prompts"][index]), show(samples["completions"][index])
         sample = f"sample {index} of {count}, prompt {prompt}, completion {completion}"
-        raise GraderError(f"grader {_show(grader.name)} {reason}; {sample}") from cause
+        raise GraderError(f"grader {show(grader.name)} {reason}; {sample}") from cause
 
     result, error = call(slice(None), grader.time_limit)
     if error is not None:
         late = isinstance(error, _LateError)
-        reason = f"gave no scores within {grader.time_limit:g} s" if late else f"raised {_show(error)}"
+        reason = f"gave no scores within {grader.time_limit:g} s" if late else f"raised {show(error)}"
         fail(reason, _culprit(call, count, grader.time_limit, error), error)
     result = result.tolist() if hasattr(result, "tolist") else result
     if not isinstance(result, list | tuple):
-        fail(f"returned {_show(result)} where a list of {count} numbers belongs", 0)
+        fail(f"returned {show(result)} where a list of {count} numbers belongs", 0)
     if len(result) != count:
         fail(f"returned {len(result)} scores for {count} samples", min(len(result), count - 1))
     scores_B = np.array([_number(score) for score in result])
     for index in np.flatnonzero(~np.isfinite(scores_B))[:1]:
-        fail(f"returned {_show(result[index])} where a finite number belongs", int(index))
+        fail(f"returned {show(result[index])} where a finite number belongs", int(index))
     return scores_B
 
 
@@ -224,12 +222,3 @@ def _number(score: Any) -> float:
         return float(score) if hasattr(score, "__float__") else math.nan
     except Exception:
         return math.nan
-
-
-def _show(value: object) -> str:
-    """A short repr, safe to print whatever a model wrote: every character that is not printable is escaped."""
-    try:
-        text = _SHORT.repr(value)
-    except Exception:
-        text = f"<{type(value).__name__}>"
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -11,6 +11,7 @@ from rich.text import Text
 from clew.evaluate import Attempt
 from clew.mazes.grading import valid_start
 from clew.mazes.lattice import Cell, Lattice
+from clew.text import printable
 
 if TYPE_CHECKING:
     from clew.study.report import Verdict
@@ -114,12 +115,6 @@ def _percent(figure: dict[str, float]) -> str:
 
 def _number(figure: dict[str, float]) -> str:
     return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
-
-
-def printable(text: str, most: int = 2000) -> str:
-    """Text that a terminal shows and does not obey."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:most])
-    return shown + (" …" if len(text) > most else "")
 
 
 class _Bar:

@@ -1,0 +1,58 @@
+"""Text that is safe to show: whatever a file, a folder's name or a model says, a terminal displays it and never obeys.
+
+Only the standard library is imported here: `clew --help` needs it too.
+"""
+
+import logging
+import reprlib
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlist, _SHORT.maxdict = 60, 120, 2, 2
+
+
+def one_line(error: object) -> str:
+    """An error's message without line breaks, for people."""
+    return " ".join(str(error).split())
+
+
+def printable(text: str, most: int = 2000) -> str:
+    """Text with every character escaped that a terminal could obey or that has no look of its own: control characters,
+    those that turn the direction of writing, halves of surrogate pairs. Cut after `most` characters."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:most])
+    return shown + (" …" if len(text) > most else "")
+
+
+def show(value: object) -> str:
+    """A short repr of anything, safe to print."""
+    try:
+        text = _SHORT.repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return printable(text)
+
+
+@contextmanager
+def safe_libraries() -> Iterator[None]:
+    """While entered, warnings and log records of every library are one printable line each."""
+    shown, made = warnings.showwarning, logging.getLogRecordFactory()
+
+    def warn(message: object, *_: Any, **__: Any) -> None:
+        print(printable(one_line(f"warning: {message}")), file=sys.stderr)
+
+    def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        one = made(*args, **kwargs)
+        one.msg, one.args = printable(one_line(one.getMessage())), ()
+        return one
+
+    warnings.showwarning = warn
+    logging.setLogRecordFactory(record)
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+        logging.setLogRecordFactory(made)
