@@ -72,6 +72,21 @@ def held_out_items(policy: Policy, stream: MazeStream) -> Iterator[Item]:
             yield Item(stream.questions(start + i)[0], prompt, stream.generators[0])
 
 
+def held_out_streams(
+    sizes: Sequence[tuple[int, int]], generators: Sequence[str], p: float, seed: int, stream: int = 2
+) -> tuple[list[MazeStream], str]:
+    """One stream of held-out mazes for each size and generator that has any, and a line about those that have none.
+
+    There are four mazes of 2x2, for one, and the hash put none aside.
+    """
+    kinds = [MazeStream((size,), (generator,), p, held_out=True, seed=seed, stream=stream)
+             for size in sizes for generator in generators]  # fmt: skip
+    without = dict.fromkeys(f"{kind.sizes[0][0]}x{kind.sizes[0][1]} by {kind.generators[0]}"
+                            for kind in kinds if kind.missing())  # fmt: skip
+    line = f"there is no held-out maze of {', '.join(without)} (too few differ to put some aside)" if without else ""
+    return [kind for kind in kinds if not kind.missing()], line
+
+
 def balanced_items(
     policy: Policy,
     sizes: Sequence[tuple[int, int]],
@@ -83,21 +98,14 @@ def balanced_items(
 ) -> Iterator[Item]:
     """Held-out mazes, as many of each size and generator, `mazes` in all (rounded up to a whole number of each).
 
-    A size of which no held-out maze exists (there are four mazes of 2x2, and the hash put none aside) is left out;
-    InputError if that leaves nothing.
+    What has no held-out maze is left out (see `held_out_streams`); InputError, at once, if that leaves nothing.
     """
-    parts = []
-    for size in sizes:
-        for generator in generators:
-            one = MazeStream((size,), (generator,), p, held_out=True, seed=seed, stream=stream)
-            if one.exists():
-                parts.append(one)
+    parts, missing = held_out_streams(sizes, generators, p, seed, stream)
     if not parts:
-        shapes = ", ".join(f"{rows}x{cols}" for rows, cols in sizes)
-        raise InputError(f"sizes: there is no held-out maze of {shapes} to evaluate on; choose a larger size")
+        raise InputError(f"sizes: {missing}; choose a larger size, such as 3 by dfs, to evaluate on")
     streams = [islice(held_out_items(policy, one), math.ceil(mazes / len(parts))) for one in parts]
-    for in_turn in zip(*streams, strict=True):  # so that the first few show every kind
-        yield from in_turn
+    # In turn, so that the first few show every kind.
+    return (item for in_turn in zip(*streams, strict=True) for item in in_turn)
 
 
 def items_of(questions: Iterable[tuple[Question, str | None]], policy: Policy, source: str) -> Iterator[Item]:

@@ -1,4 +1,7 @@
-"""Sampling with prefixes read once: a prompt goes through the model a single time, however often it is continued."""
+"""Sampling with prefixes read once: a prompt goes through the model a single time, however often it is continued.
+
+A model that cannot read so is sampled row by row, each read anew for each token: slow, and exact for any causal model.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,8 +12,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from clew.attention import reading, reads_trees
+from clew.attention import Attention, reading, row_logits
 from clew.prefix import SharedPrefix
+from clew.selfcheck import reads_rows, reads_trees
+
+Tails = Sequence[Sequence[Sequence[int]]]
 
 LEAVE_AT = 0.8  # rows that have stopped leave the batch when no more than this share of it goes on
 
@@ -35,11 +41,12 @@ def continue_prompts(
     stop: Callable[[list[int]], bool],
     max_new: int,
     pad_token_id: int,
-    tails: Sequence[Sequence[Sequence[int]]] | None = None,
+    tails: Tails | None = None,
     copies: int = 1,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seeds: Sequence[int] = (),
+    attention: Attention = "trees",
 ) -> list[Continuation]:
     """`copies` continuations of each prompt, those of one prompt side by side.
 
@@ -47,35 +54,101 @@ def continue_prompts(
     its `copies` then. stop: told a continuation's tokens so far, says whether it is over. temperature 0 is greedy;
     otherwise `seeds` holds one number a prompt (or tail), and copy j of it draws from the stream (seeds[i], j),
     whatever else is in the batch. Rows that have stopped leave the batch.
+    attention: "trees" reads shared prefixes once; "rows" is for models that do not read them exactly.
+    InputError, before anything is sampled, for a model that does not read so, or not as far as a row may go.
     """
-    reads_trees(model)
+    reach = max_new + max(len(prompt) + max(map(len, ways), default=0)
+                          for prompt, ways in zip(prompts, tails or [()] * len(prompts), strict=True))  # fmt: skip
+    if attention == "trees":
+        reads_trees(model, reach)
+    else:
+        reads_rows(model)
     was_training = model.training
     model.eval()
-    device, prefix = model.device, SharedPrefix()
+    try:
+        rows = (_SharedRows if attention == "trees" else _PlainRows)(model, prompts, tails, copies, pad_token_id)
+        return _continued(rows, stop, max_new, copies, temperature, top_p, seeds)
+    finally:
+        model.train(was_training)
 
-    def logits(step: dict[str, Any]) -> Tensor:
-        return model(**step, **reading(prefix, device), logits_to_keep=1).logits[:, -1]
 
-    logits_CV = logits(prefix.add(*_padded(prompts, pad_token_id, device), None))
-    if tails is not None:
-        flat = [tail for ways in tails for tail in ways]
-        parent_C = torch.arange(len(prompts)).repeat_interleave(torch.tensor([len(ways) for ways in tails]))
-        logits_CV = logits(prefix.add(*_padded(flat, pad_token_id, device), parent_C.to(device)))
-    cells_R = torch.arange(len(logits_CV), device=device).repeat_interleave(copies)
-    logits_RV = logits_CV[cells_R]
-    prefix.fork(cells_R)
+class _SharedRows:
+    """Rows that continue shared prefixes."""
 
-    rows = len(cells_R)
+    def __init__(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], tails: Tails | None, copies: int, pad: int
+    ):
+        self.model, self.device, self.prefix = model, model.device, SharedPrefix()
+        logits_CV = self._logits(self.prefix.add(*_padded(prompts, pad, self.device), None))
+        if tails is not None:
+            flat = [tail for ways in tails for tail in ways]
+            parent_C = torch.arange(len(prompts)).repeat_interleave(torch.tensor([len(ways) for ways in tails]))
+            logits_CV = self._logits(self.prefix.add(*_padded(flat, pad, self.device), parent_C.to(self.device)))
+        cells_R = torch.arange(len(logits_CV), device=self.device).repeat_interleave(copies)
+        self.logits_RV = logits_CV[cells_R]
+        self.prefix.fork(cells_R)
+
+    def _logits(self, step: dict[str, Any]) -> Tensor:
+        return self.model(**step, **reading(self.prefix, self.device), logits_to_keep=1).logits[:, -1]
+
+    def select(self, kept: Tensor) -> None:
+        self.prefix.select(kept)
+
+    def step(self, choice_R: Tensor) -> None:
+        """Reads one more token of each row."""
+        self.logits_RV = self._logits(self.prefix.step(choice_R))
+        self.prefix.written += 1
+
+
+class _PlainRows:
+    """The same for rows that are read from their first token on, each time anew."""
+
+    def __init__(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], tails: Tails | None, copies: int, pad: int
+    ):
+        self.model, self.pad = model, pad
+        begun = prompts if tails is None else [
+            [*prompt, *tail] for prompt, ways in zip(prompts, tails, strict=True) for tail in ways
+        ]  # fmt: skip
+        self.rows = [list(row) for row in begun]
+        self._read()
+        self.logits_RV = self.logits_RV.repeat_interleave(copies, 0)
+        self.rows = [list(row) for row in begun for _ in range(copies)]
+
+    def _read(self) -> None:
+        width, device = max(map(len, self.rows)), self.model.device
+        tokens = torch.tensor([row + [self.pad] * (width - len(row)) for row in self.rows], device=device)
+        ends = torch.tensor([i * width + len(row) - 1 for i, row in enumerate(self.rows)], device=device)
+        self.logits_RV = row_logits(self.model, tokens, ends)
+
+    def select(self, kept: Tensor) -> None:
+        self.rows = [self.rows[i] for i in kept.tolist()]
+
+    def step(self, choice_R: Tensor) -> None:
+        for row, token in zip(self.rows, choice_R.tolist(), strict=True):
+            row.append(token)
+        self._read()
+
+
+def _continued(
+    reader: _SharedRows | _PlainRows, stop: Callable[[list[int]], bool], max_new: int, copies: int, temperature: float,
+    top_p: float, seeds: Sequence[int],
+) -> list[Continuation]:  # fmt: skip
+    """Samples token by token until each row has stopped."""
+    rows, device = len(reader.logits_RV), reader.logits_RV.device
     written: list[list[int]] = [[] for _ in range(rows)]
     logps: list[list[float]] = [[] for _ in range(rows)]
     stopped = [False] * rows
     dice = [np.random.default_rng([seed, copy]) for seed in seeds for copy in range(copies)] if temperature > 0 else []
     batch = list(range(rows))  # the rows that the model still reads; some of them may have stopped
     for step in range(max_new):
+        logits_RV = reader.logits_RV
         logp_RV = logits_RV.float().log_softmax(-1)
         if temperature > 0:
             draws_R = torch.tensor([dice[row].random() for row in batch], dtype=torch.float64, device=device)
-            choice_R = _sample(logits_RV.double() / temperature, top_p, draws_R)
+            # Less their largest they are 0 and below: however low the temperature, none becomes NaN.
+            lead_RV = logits_RV.double() - logits_RV.double().amax(-1, keepdim=True)
+            choice_R = _sample(lead_RV / max(temperature, 1e-200), top_p, draws_R)
         else:
             choice_R = logits_RV.argmax(-1)
         sampled_logps = logp_RV.gather(1, choice_R[:, None])[:, 0].tolist()
@@ -90,10 +163,8 @@ def continue_prompts(
         if len(alive) <= LEAVE_AT * len(batch):
             kept = torch.tensor(alive, device=device)
             batch, choice_R = [batch[i] for i in alive], choice_R[kept]
-            prefix.select(kept)
-        logits_RV = logits(prefix.step(choice_R))
-        prefix.written += 1
-    model.train(was_training)
+            reader.select(kept)
+        reader.step(choice_R)
     return [Continuation(*row) for row in zip(written, logps, stopped, strict=True)]
 
 

@@ -282,6 +282,9 @@ class Lattice:
         passages.setflags(write=False)
         object.__setattr__(self, "passages", passages)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Lattice":
+        return Lattice(self.passages)  # numpy's own copy could be written to
+
     @property
     def rows(self) -> int:
         return self.passages.shape[1]

@@ -4,9 +4,10 @@ One maze carries several questions ("branches"), so a batch is a forest: each ad
 with their paths. The kernel writes it as flat arrays; no Python object is made per maze.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count as count_from
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -19,15 +20,19 @@ from clew.mazes.lattice import (
     Lattice,
     Question,
     below,
+    carve_into,
     check_size,
     distances_into,
     draw_into,
     generator_number,
+    is_held_out,
     neighbours_into,
     path_into,
     seeded,
 )
+from clew.text import show
 
+TRIED, RARE = 16, 480  # mazes that are looked for, and draws that each may take: ATTEMPTS then fail once in 10^9
 CHOICES = 5  # a cell has at most four open passages, and at the target the path may also end
 _PICK, _SHUFFLE = ATTEMPTS + 1, ATTEMPTS + 2  # counters beside the attempts: one for a maze's size, one for its text
 _ADJLIST_START, _ADJLIST_END, _CONNECTOR, _ENDLINE = (
@@ -45,6 +50,19 @@ def _draw_maze(shapes, p, held_out, seed, stream, index, buffer):
     passages = buffer[: 2 * shape[0] * shape[1]].reshape((2, shape[0], shape[1]))
     found, state = draw_into(passages, shape[2], p, held_out, seed, stream, index)
     return passages, found, state
+
+
+@njit(cache=True)
+def _draws(passages, generator, p, held_out, seed, stream, mazes, most):
+    """Draws, out of `most`, that it takes until so many mazes are found on the wanted side of the held-out split."""
+    found = 0
+    for draw in range(most):
+        if found == mazes:
+            return draw
+        carve_into(passages, generator, p, seeded(seed, stream, draw, 0))
+        if passages.any() and (held_out < 0 or is_held_out(passages) == (held_out == 1)):
+            found += 1
+    return most
 
 
 @njit(cache=True)
@@ -193,6 +211,9 @@ class MazeStream:
             raise InputError(f"{'generators' if self.sizes else 'sizes'}: the list is empty")
         if self.branches < 1:
             raise InputError(f"branches: {self.branches} is not at least 1")
+        for name, value in (("seed", self.seed), ("stream", self.stream)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**63:
+                raise InputError(f"{name}: {show(value)} is not a whole number between 0 and 2^63 - 1")
         for size in self.sizes:
             check_size(size, "sizes")
         self._shapes()
@@ -210,10 +231,33 @@ class MazeStream:
         return held_out, self.seed, self.stream
 
     def _no_maze(self) -> InputError:
-        side = "held-out" if self.held_out else "training"
-        shapes = ", ".join(f"{rows}x{cols}" for rows, cols in self.sizes)
-        return InputError(f"sizes: no {side} maze in {ATTEMPTS} draws of {'/'.join(self.generators)} at {shapes}; "
-                          "there are too few mazes of that size to split")  # fmt: skip
+        return InputError(f"sizes: there is no {self._side()} maze of {self._kinds(product(self.sizes, self.generators))} "
+                          "(too few differ to be split); choose larger sizes")  # fmt: skip
+
+    def _side(self) -> str:
+        return "held-out" if self.held_out else "training"
+
+    def _kinds(self, kinds: Iterable[tuple[tuple[int, int], str]]) -> str:
+        return ", ".join(f"{rows}x{cols} by {name}" + f" with p {self.p:g}" * name.endswith("percolation")
+                         for (rows, cols), name in kinds)  # fmt: skip
+
+    def missing(self) -> list[tuple[tuple[int, int], str]]:
+        """The sizes and generators of which no maze is on the wanted side of the held-out split, or one so seldom that
+        drawing it could fail. There are four mazes of 2x2, for one, and the hash put none aside."""
+        held_out, seed, stream = self._counters()
+        most = TRIED * RARE
+        return [
+            (size, name) for size, name in dict.fromkeys(product(self.sizes, self.generators))
+            if _draws(np.empty((2, *size), np.bool_), generator_number(name, self.p), self.p, held_out, seed, stream,
+                      TRIED, most) == most
+        ]  # fmt: skip
+
+    def require(self) -> "MazeStream":
+        """Itself; InputError if there is no maze of one of its sizes and generators on the wanted side of the split."""
+        if missing := self.missing():
+            raise InputError(f"sizes: there is no {self._side()} maze of {self._kinds(missing)} (too few differ to be "
+                             "split); choose a larger size or another generator, such as size 3 by dfs")  # fmt: skip
+        return self
 
     def forest(self, indices: Sequence[int] | np.ndarray, choices: bool = False) -> Forest:
         """The trees of the mazes with these indices, as flat arrays; with the moves open at each step on request."""
@@ -230,14 +274,6 @@ class MazeStream:
         if n < 0:
             raise self._no_maze()
         return Forest(tokens_T[:n], parents_T[:n], answers_T[:n], choices_TC[:n], optimal_TC[:n], starts_M)
-
-    def exists(self) -> bool:
-        """Whether there is a maze on the wanted side of the held-out split at all."""
-        try:
-            self.questions(0)
-        except InputError:
-            return False
-        return True
 
     def questions(self, index: int) -> list[Question]:
         """The questions of maze `index`, one a branch; the same that `forest` writes."""
