@@ -32,7 +32,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from clew import evaluate as ev
 from clew import plots
-from clew.config import write_json
+from clew.files import write_json
 from clew.learner import Learner, learning_rate
 from clew.mazes import MazeStream, maze_tokenizer
 from clew.policy import Policy

@@ -17,6 +17,7 @@ from clew.files import write_atomically
 from clew.files import write_json as write_json
 from clew.text import one_line, show
 
+Attention = Literal["trees", "rows"]
 Loss = Literal["path", "full", "weighted", "graded"]
 Generator = Literal["dfs", "wilson", "dfs_percolation", "percolation"]
 Size = int | tuple[int, int]
@@ -81,6 +82,8 @@ class TrainConfig:
     """largest gradient norm"""
     seed: int = 0
     """of the model's first weights and of the stream of mazes"""
+    attention: Attention = "trees"
+    """trees: shared prefixes are read once; rows: plain rows, exact for any causal model, slower and without sharing"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to train"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -119,6 +122,8 @@ class EvalConfig:
     """of the stream of mazes"""
     batch: int = 256
     """mazes solved at once"""
+    attention: Attention | None = None
+    """trees: shared prefixes are read once; rows: plain rows, for models that need it; by default as in training"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to run"""
     out: str | None = None
@@ -139,6 +144,8 @@ class SolveConfig:
     """chance of each extra passage where the generator percolates"""
     seed: int = 0
     """which maze"""
+    attention: Attention | None = None
+    """trees: shared prefixes are read once; rows: plain rows, for models that need it; by default as in training"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to run"""
 
@@ -225,6 +232,8 @@ class SplitConfig:
     """largest gradient norm"""
     seed: int = 0
     """of first weights, questions and samples"""
+    attention: Attention = "trees"
+    """trees: shared prefixes are read once; rows: plain rows, exact for any causal model, slower and without sharing"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to train"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -326,7 +335,7 @@ def check_text(name: str, value: str) -> None:
 def write_config(path: Path, config: Any) -> None:
     """The config as YAML, without `out`: running it again makes a new run."""
     values = {name: value for name, value in asdict(config).items() if name != "out"}
-    write_atomically(path, yaml.safe_dump(_plain(values), sort_keys=False))
+    write_atomically(path, yaml.safe_dump(plain(values), sort_keys=False))
 
 
 class _Loader(yaml.SafeLoader):
@@ -380,7 +389,7 @@ def _count(value: Any, known: dict[int, int]) -> int:
     return known[id(value)]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -4,19 +4,23 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from clew.attention import reads_trees
 from clew.errors import InputError
 from clew.losses import weighted_nll
 from clew.policy import Policy
+from clew.runs import read_state
+from clew.text import one_line, show
 from clew.tree import TreeBatch
 
 Objective = Callable[[nn.Module, TreeBatch], Tensor]
+SLOTS = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))  # what AdamW and Muon keep for a parameter
 
 
 class LossNotFinite(RuntimeError):
@@ -42,7 +46,7 @@ class Learner:
     ):
         self.policy, self.clip = policy, clip
         self.accelerator = accelerator or Accelerator(cpu=policy.model.device.type == "cpu")
-        reads_trees(policy.model)
+        policy.check()
         policy.activate()  # an adapter is the part of its model that learns
         policy.model.train()
         trained = [p for p in policy.model.parameters() if p.requires_grad]
@@ -73,12 +77,14 @@ class Learner:
     ) -> dict[str, float]:
         """One step on `objective(model, batch)`, the gradient added up over all processes.
 
+        A policy that reads plain rows is given those that the batch stands for.
+
         Returns the loss and the gradient's norm before clipping. Raises LossNotFinite, before anything is changed.
         """
         if lr is not None:
             self.set_rate(lr)
         with self.accelerator.autocast():
-            loss = objective(self.model, batch.to(self.accelerator.device))
+            loss = objective(self.model, self.policy.readable(batch).to(self.accelerator.device))
         self._zero_grad()
         # Data-parallel training averages gradients; the sum is wanted, since weights are already shares of the whole.
         self.accelerator.backward(loss * self.accelerator.num_processes)
@@ -118,12 +124,13 @@ class Learner:
             self.policy.save_into(folder / "model")
         tensors, scalars = {}, {}
         for number, optimizer in enumerate(self.optimizers):
+            names = self._names(optimizer)
             for i, values in optimizer.state_dict()["state"].items():
-                for name, value in values.items():
+                for slot, value in values.items():
                     if isinstance(value, Tensor):
-                        tensors[f"{number}.{i}.{name}"] = value.contiguous()
+                        tensors[f"{number}.{names[i]}.{slot}"] = value.contiguous()
                     else:
-                        scalars[f"{number}.{i}.{name}"] = value
+                        scalars[f"{number}.{names[i]}.{slot}"] = value
         tensors["rng"] = torch.get_rng_state()
         save_file(tensors, folder / "optimizer.safetensors")
         (folder / "state.json").write_text(json.dumps({**state, "optimizer": scalars}))
@@ -132,25 +139,84 @@ class Learner:
         self.policy.activate()
         return {name: p.data for name, p in self.policy.model.named_parameters() if p.requires_grad}
 
+    def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        """The names of an optimizer's parameters, in its own order."""
+        name_of = {id(p): name for name, p in self.policy.model.named_parameters()}
+        return [name_of[id(p)] for group in optimizer.param_groups for p in group["params"]]
+
     def load(self, folder: Path) -> dict:
-        """Takes up where `save` left off, and returns the caller's state."""
-        saved = json.loads((folder / "state.json").read_text())
-        if self.policy.adapter:
-            with torch.no_grad():
-                kept = load_file(folder / "adapter.safetensors")
-                for name, value in self._trained().items():
-                    value.copy_(kept[name])
-        else:
-            self.policy.model.load_state_dict(Policy.load(folder / "model").model.state_dict())
-        tensors = load_file(folder / "optimizer.safetensors")
-        torch.set_rng_state(tensors.pop("rng"))
-        states: list[dict[int, dict]] = [{} for _ in self.optimizers]
-        for key, value in [*tensors.items(), *saved.pop("optimizer").items()]:
-            number, i, name = key.split(".", 2)
-            states[int(number)].setdefault(int(i), {})[name] = value
+        """Takes up where `save` left off, and returns the caller's state.
+
+        InputError, before anything is changed, for a folder that is torn or holds another model or optimizer.
+        """
+        saved = read_state(folder, step=False)
+        scalars = saved.pop("optimizer", None)
+        if not isinstance(scalars, dict):
+            raise InputError("its state.json says nothing of the optimizer")
+        weights, kept = self._weights(), self._kept_weights(folder)
+        for name in {**weights, **kept}:
+            if name not in weights or name not in kept or weights[name].shape != kept[name].shape:
+                raise InputError(f"it holds another model: {name} {_differs(kept.get(name), weights.get(name))}")
+        tensors = read_tensors(folder / "optimizer.safetensors")
+        dice = tensors.pop("rng", torch.empty(0))
+        try:
+            torch.Generator().set_state(dice)
+        except (RuntimeError, TypeError):
+            raise InputError("its optimizer.safetensors holds no random state") from None
+        states = self._states_of(tensors | scalars)
+        with torch.no_grad():
+            for name, value in weights.items():
+                value.copy_(kept[name])
         for optimizer, state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        torch.set_rng_state(dice)
         return saved
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self._trained() if self.policy.adapter else dict(self.policy.model.state_dict())
+
+    def _kept_weights(self, folder: Path) -> dict[str, Tensor]:
+        if self.policy.adapter:
+            return read_tensors(folder / "adapter.safetensors")
+        return dict(Policy.load(folder / "model").model.state_dict())
+
+    def _states_of(self, saved: dict[str, Any]) -> list[dict[int, dict]]:
+        """Each optimizer's state out of all that was saved: each parameter's by its name, and of its shape.
+
+        Folders from before states were named have a parameter's place in its optimizer for its name.
+        """
+        places: dict[str, tuple[int, int, torch.Size]] = {}
+        for number, optimizer in enumerate(self.optimizers):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for i, (name, p) in enumerate(zip(self._names(optimizer), parameters, strict=True)):
+                places |= dict.fromkeys((f"{number}.{name}", f"{number}.{i}"), (number, i, p.shape))
+        states: list[dict[int, dict]] = [{} for _ in self.optimizers]
+        for key, value in saved.items():
+            owner, _, slot = key.rpartition(".")
+            number, i, shape = places.get(owner, (0, 0, None))
+            if shape is None or slot not in SLOTS[number] or (isinstance(value, Tensor) and value.ndim
+                                                              and value.shape != shape):  # fmt: skip
+                raise InputError(f"its optimizer.safetensors is of another optimizer or model ({show(key)})")
+            states[number].setdefault(i, {})[slot] = value
+        if any(set(slots) != set(SLOTS[n]) for n, state in enumerate(states) for slots in state.values()):
+            raise InputError("its optimizer.safetensors lacks a part of the optimizer's state")
+        return states
+
+
+def _differs(kept: Tensor | None, own: Tensor | None) -> str:
+    if kept is None or own is None:
+        return "is missing" if kept is None else "is not part of this run's"
+    return f"has the shape {tuple(kept.shape)} and not {tuple(own.shape)}"
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file. InputError if it is not there, torn or none."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"it has no {path.name}") from None
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(f"its {path.name} cannot be read: {one_line(error)[:200]}") from None
 
 
 def learning_rate(peak: float, step: int, warmup: int, progress: float, schedule: str = "cosine") -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, 
 
 from clew.config import EvalConfig, SolveConfig, check_text, check_values, read_yaml
 from clew.errors import InputError
+from clew.runs import options_of
 from clew.text import one_line
 
 if TYPE_CHECKING:
@@ -89,12 +90,14 @@ def _in_words(hint: Any) -> str:
 
 def run_config(command: str, config: type, about: str, args: list[str]) -> tuple[Any, bool]:
     """The config of a command that makes a run folder, its `out` settled, and whether it goes on with a run."""
-    resume = _resumed(args)
+    resume = _resumed(args, config)
     parser = parser_of(command, config, about)
     parser.add_argument("--resume", type=str | None, help="a run folder to go on with, from its last checkpoint")
     parsed = parser.parse_args(["--config", str(resume / "config.yaml"), *args] if resume else args)
     parsed.pop("resume")
     made = instance(parser, config, parsed)
+    if resume and made.out and Path(made.out) != resume:
+        raise InputError(f"out: {made.out} is not {resume}; a run that goes on stays in its folder")
     made.out = str(resume) if resume else made.out or time.strftime(f"runs/{command}-%Y%m%d-%H%M%S")
     return made, resume is not None
 
@@ -142,12 +145,10 @@ def values_of(option: str, args: list[str]) -> list[str]:
     return split + [value for arg, value in pairwise(args) if arg == option]
 
 
-def _resumed(args: list[str]) -> Path | None:
-    """The folder that --resume names; its config is read before the other options."""
+def _resumed(args: list[str], config: type) -> Path | None:
+    """The folder that --resume names, whose run is one of this command; its config is read before the other options."""
     for given in values_of("--resume", args):
         check_text("resume", given)
-        folder = Path(given)
-        if not (folder / "config.yaml").is_file():
-            raise InputError(f"resume: {folder} holds no run (no config.yaml)")
-        return folder
+        options_of(Path(given), config)
+        return Path(given)
     return None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from clew.evaluate import Attempt
+from clew.files import write_atomically
 from clew.mazes.grading import valid_start
 from clew.mazes.lattice import Question
 
@@ -125,12 +127,11 @@ def _trail(ax: Axes, cells: Sequence[tuple[int, int]], color: str, width: float,
 
 
 def _save(figure: Any, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.part")
     figure.tight_layout()
-    figure.savefig(beside, format="png")
+    picture = BytesIO()
+    figure.savefig(picture, format="png")
     plt.close(figure)
-    beside.replace(out)
+    write_atomically(out, picture.getvalue())
 
 
 def split_curves(metrics: Path, out: Path) -> None:

@@ -17,8 +17,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from clew.config import folder_written_whole, one_line, write_atomically
+from clew.attention import Attention
+from clew.config import one_line
 from clew.errors import InputError
+from clew.files import folder_written_whole, write_atomically
+from clew.selfcheck import reads_rows, reads_trees
+from clew.tree import TreeBatch
 
 
 @dataclass
@@ -29,6 +33,19 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     adapter: str | None = None
     """which of the model's LoRA adapters is this policy; None for a model of its own"""
+    attention: Attention = "trees"
+    """trees: prefixes that are shared are read once; rows: exact for models that cannot read so, and slower"""
+
+    def check(self) -> None:
+        """InputError if the model does not read trees (or plain rows) exactly; the line says by how much."""
+        if self.attention == "trees":
+            reads_trees(self.model)
+        else:
+            reads_rows(self.model)
+
+    def readable(self, batch: TreeBatch) -> TreeBatch:
+        """The batch as this policy reads it: trees, or the plain rows that they stand for."""
+        return batch.flatten() if self.attention == "rows" and batch.layout is not None else batch
 
     def activate(self) -> None:
         """Makes the model act, and learn, as this policy."""
@@ -82,11 +99,14 @@ class Policy:
         try:
             config = AutoConfig.from_pretrained(path, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(
-                path, config=config, local_files_only=True, use_safetensors=True, dtype="auto"
+            model, told = AutoModelForCausalLM.from_pretrained(
+                path, config=config, local_files_only=True, use_safetensors=True, dtype="auto", output_loading_info=True
             )
         except Exception as error:  # transformers raises many kinds for a damaged folder
             raise InputError(f"model: {path} cannot be loaded: {one_line(error)[:300]}") from None
+        if told["missing_keys"]:  # transformers would draw them at random
+            raise InputError(f"model: {path} lacks weights of the model that its config.json describes: "
+                             f"{', '.join(sorted(told['missing_keys'])[:3])}")  # fmt: skip
         if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # type: ignore[operator]
             raise InputError(f"model: {path} has a tokenizer of {len(tokenizer)} tokens, more than its embeddings")
         return cls(model, tokenizer)
@@ -122,7 +142,7 @@ def with_adapters(base: Policy, names: tuple[str, ...], rank: int, seed: int = 0
         model = get_peft_model(base.model, config, adapter_name=names[0])
         for name in names[1:]:
             model.add_adapter(name, config)
-    return [Policy(model, base.tokenizer, name) for name in names]  # type: ignore[arg-type]
+    return [Policy(model, base.tokenizer, name, base.attention) for name in names]  # type: ignore[arg-type]
 
 
 def write_card(folder: Path, what: str, figures: dict[str, dict[str, float]], origin: dict) -> None:

@@ -1,7 +1,6 @@
 """Loop 2: sample, grade, credit, update, for a shoggoth that writes thoughts and a face that writes answers."""
 
 import json
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,40 +15,39 @@ from transformers import PreTrainedTokenizerBase
 
 from clew import plots
 from clew import samples as sm
+from clew.checks import check_splitting
 from clew.config import (
     SplitConfig,
     check_positive,
-    folder_written_whole,
+    check_values,
     sizes_of,
-    write_atomically,
     write_config,
-    write_json,
 )
 from clew.errors import InputError
 from clew.evaluate import Tally, provenance
+from clew.files import folder_written_whole, write_atomically, write_json
 from clew.learner import Learner, Objective, learning_rate
 from clew.losses import clipped, kl_to, paired, token_nll
 from clew.plan import Components, best_allocation
 from clew.policy import Policy, write_card
-from clew.supervised import (
-    Report,
-    accelerator_for,
-    drop_old_checkpoints,
+from clew.runs import (
+    append_metrics,
+    check_options,
+    is_count,
     keep_metrics,
-    latest_checkpoint,
+    new_checkpoint,
+    read_state,
+    resumed,
     run_folder,
 )
+from clew.supervised import Report, accelerator_for
+from clew.text import show
 from clew.tree import SpanTree, TreeBatch
 from clew.warm import FACE, SHOGGOTH, first_policies, policies_of, role_folder, warm_start
 from clew.world import World
 
 PLAN_EVERY = 5
 BETAS = (0.9, 0.99)  # a round's gradient is noisy: its size is averaged over many rounds
-
-
-def roots_S(batch: TreeBatch) -> Tensor:
-    """Which tree each supervised token belongs to: int64 (S,)."""
-    return ((batch.parents_BT[0] < 0).cumsum(0) - 1)[batch.supervised_S]
 
 
 def objective_for(
@@ -64,7 +62,7 @@ def objective_for(
         if config.objective == "clipped" and before_S is not None:
             loss = clipped(nll_S, before_S, weights_S, config.clip_ratio)
         elif config.objective == "pair" and reference_S is not None:
-            trees_S = roots_S(batch)
+            trees_S = batch.roots_S
             # Weights are shares of the round; a pair wants each of its two sides whole.
             share_S = nll_S.new_zeros(int(trees_S.max()) + 1).index_reduce(0, trees_S, weights_S.abs(), "amax")[trees_S]
             loss = paired(nll_S, reference_S, weights_S / share_S, trees_S, config.beta) / config.questions
@@ -90,7 +88,7 @@ def learn(
         idle = TreeBatch.pack([SpanTree([0, 0], "prompt")], 0)
         idled = [learner.update(idle, _nothing, lr) for _ in range(config.updates)]
         return {**idled[-1], "tokens_read": 0.0}
-    batch = batch.to(learner.accelerator.device)
+    batch = learner.policy.readable(batch).to(learner.accelerator.device)
     notes: dict[str, float] = {}
     with torch.no_grad():
         before_S = token_nll(learner.policy.model, batch) if config.objective == "clipped" else None
@@ -121,18 +119,40 @@ class Team:
             return {"shoggoth": (self.shoggoth, SHOGGOTH + FACE)}
         return {"shoggoth": (self.shoggoth, SHOGGOTH), "face": (self.face, FACE)}
 
+    def load(self, checkpoint: Path) -> dict[str, Any]:
+        """Takes up a checkpoint and returns the loop's state. InputError if it is torn, or another team's."""
+        state = read_state(checkpoint)
+        shape, recent = state.get("shape"), state.get("recent")
+        if not (isinstance(shape, list) and len(shape) == 2 and all(is_count(n, 1) for n in shape)):
+            raise InputError(f"its state.json has the shape {show(shape)}")
+        try:
+            whole = isinstance(recent, list) and np.isfinite(np.reshape(recent, (-1, 3)).astype(float)).all()
+        except (ValueError, TypeError):
+            whole = False
+        if not whole:
+            raise InputError(f"its state.json has the recent variances {show(recent)}")
+        held = sorted(path.name for path in checkpoint.iterdir() if path.is_dir())
+        if held != sorted(self.members()):
+            raise InputError(f"it holds {' and '.join(held) or 'no policy'}, not {' and '.join(self.members())}")
+        for name, (learner, _) in self.members().items():
+            learner.load(checkpoint / name)
+        return state
+
 
 def split(config: SplitConfig, resume: bool = False, report: Report = lambda values: None) -> dict[str, Any]:
     """Runs `config` in its folder `config.out`, and returns the final evaluation beside that of the warm start.
 
     In several processes each samples and grades its own questions; the first one writes, and the others return {}.
 
-    resume: go on from the folder's last checkpoint. InputError for a config that cannot be used; GraderError for a
-    grader that fails, with all finished rounds kept.
+    resume: go on from the folder's last whole checkpoint; options that may change (`runs.MAY_CHANGE`) hold from there
+    on. InputError for a config that cannot be used, or a folder that has checkpoints and none is whole; GraderError for
+    a grader that fails, with all finished rounds kept.
     """
     if config.out is None:
         raise InputError("out: a run needs a folder")
     out = Path(config.out)
+    if resume:
+        check_options(out, config)
     _check(config)
     world = world_of(config)
     graders, rule = sm.graders_of(config, world), sm.rule_of(config)
@@ -152,13 +172,12 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
             Learner(p, config.lr, config.weight_decay, config.clip, BETAS, accelerator=accelerator) for p in policies
         ]
         team = Team(learners[0], learners[-1])
-        state: dict[str, Any] = {"step": 0, "seconds": 0.0, "shape": [config.thoughts, config.answers], "recent": []}
-        if resume and (checkpoint := latest_checkpoint(out)):
-            for name, (learner, _) in team.members().items():
-                learner.load(checkpoint / name)
-            state = json.loads((checkpoint / "state.json").read_text())
-        if accelerator.is_main_process:
-            keep_metrics(out / "metrics.jsonl", state["step"])
+        torch.manual_seed(config.seed)  # a model's dropout: the same dice whether or not the warm start was just run
+        main = accelerator.is_main_process
+        state = resumed(out, team.load, accelerator.wait_for_everyone, main) if resume else None
+        if main:
+            keep_metrics(out / "metrics.jsonl", state["step"] if state else -1)
+        state = state or {"step": 0, "seconds": 0.0, "shape": [config.thoughts, config.answers], "recent": []}
         if config.track:
             accelerator.init_trackers(out.name)
         loop = _Loop(config, world, graders, rule, team, references, out, accelerator, report)
@@ -192,15 +211,18 @@ def world_of(config: SplitConfig, tokenizer: PreTrainedTokenizerBase | None = No
 
 
 def _check(config: SplitConfig) -> None:
+    check_values(config)
     check_positive(config, "questions", "thoughts", "answers", "lr", "warmup_lr", "clip", "updates", "beta", "top_p",
                    "temperature", "rank", "eval_questions", "final_questions", "time_limit", "max_thought",
-                   "max_answer", "clip_ratio", "mazes.per_step")  # fmt: skip
+                   "max_answer", "clip_ratio", "mazes.per_step", "mazes.branches", "layers", "width",
+                   "heads")  # fmt: skip
     check_positive(config, "rounds", "warmup_steps", "kl", "length_cost", "weight_decay", "eval_every",
                    "checkpoint_every", zero=True)  # fmt: skip
     if config.top_p > 1:
         raise InputError(f"top_p: {config.top_p} is more than 1")
     if config.thoughts * config.answers < 2:
         raise InputError("thoughts, answers: one sample a question has nothing to be compared with")
+    check_splitting(config)
 
 
 @dataclass
@@ -231,6 +253,8 @@ class _Loop:
                 figures |= self.look(config.eval_questions)
             self.log({"step": state["step"], "seconds": round(state["seconds"], 3), **figures},
                      state["step"] / config.rounds)  # fmt: skip
+            if done:
+                self.write_samples()  # before the checkpoint: a run resumed there samples nothing more
             if done or (config.checkpoint_every and state["step"] % config.checkpoint_every == 0):
                 self.checkpoint(state)
 
@@ -317,9 +341,7 @@ class _Loop:
 
     def log(self, values: dict[str, Any], progress: float) -> None:
         if self.accelerator.is_main_process:
-            clean = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
-            with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(clean) + "\n")
+            append_metrics(self.out / "metrics.jsonl", values)
             self.report({"phase": "rounds", **values, "progress": progress})
         self.accelerator.log(values, step=values["step"])
 
@@ -329,11 +351,17 @@ class _Loop:
         self.accelerator.wait_for_everyone()
 
     def write_checkpoint(self, state: dict[str, Any]) -> None:
-        with folder_written_whole(self.out / "checkpoints" / f"step-{state['step']:06d}") as part:
+        with new_checkpoint(self.out, state["step"]) as part:
             for name, (learner, _) in self.team.members().items():
                 learner.save(part / name, {})
             (part / "state.json").write_text(json.dumps(state))
-        drop_old_checkpoints(self.out)
+
+    def write_samples(self) -> None:
+        """The last round's trees, and the first of them as a picture."""
+        if self.accelerator.is_main_process and self.last:
+            lines = sm.sample_lines(self.world, *self.last)
+            write_atomically(self.out / "samples.jsonl", "".join(lines))
+            plots.tree_of_samples(json.loads(lines[0]), self.out / "plots" / "tree.png")
 
     def finish(self) -> dict[str, Any]:
         """Policies, final evaluation beside the warm start's, samples and pictures into the run folder."""
@@ -353,9 +381,5 @@ class _Loop:
             figures = {key: value for key, value in after.items() if isinstance(value, dict)}
             what = f"The {name} of a reasoner split in two, trained by the credit rule {config.rule}."
             write_card(out / name, what, figures, result)
-        if self.last:
-            lines = sm.sample_lines(self.world, *self.last)
-            write_atomically(out / "samples.jsonl", "".join(lines))
-            plots.tree_of_samples(json.loads(lines[0]), out / "plots" / "tree.png")
         plots.split_curves(out / "metrics.jsonl", out / "plots" / "training.png")
         return result

@@ -1,42 +1,50 @@
 """Loop 1: train one policy on given spans, for mazes the path alone."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from filelock import FileLock, Timeout
 
 from clew import evaluate as ev
+from clew.checks import check_training
 from clew.config import (
     SplitConfig,
     TrainConfig,
     check_positive,
-    folder_written_whole,
+    check_values,
     one_line,
     sizes_of,
-    write_atomically,
     write_config,
-    write_json,
 )
 from clew.errors import InputError
+from clew.files import write_atomically, write_json
 from clew.learner import Learner, LossNotFinite, Objective, learning_rate
 from clew.losses import graded_nll, weighted_nll
 from clew.mazes.questions import Forest, MazeStream
 from clew.mazes.vocab import PADDING, maze_tokenizer, token_map
 from clew.policy import Policy, pick_device, write_card
+from clew.runs import (
+    append_metrics,
+    check_options,
+    keep_metrics,
+    latest_checkpoint,
+    new_checkpoint,
+    number_of,
+    read_state,
+    resumed,
+    run_folder,
+)
 from clew.tree import TreeBatch
 
 TRAIN_STREAM, PROBE_STREAM, EVAL_STREAM = 0, 1, 2
 DEFAULT_STEPS = 2000
-CHECKPOINTS_KEPT = 2
 
 Report = Callable[[dict[str, Any]], None]
 """Is told of each logged step: step, seconds, loss, and what else there is."""
@@ -45,13 +53,16 @@ Report = Callable[[dict[str, Any]], None]
 def train(config: TrainConfig, resume: bool = False, report: Report = lambda values: None) -> dict[str, Any]:
     """Trains as `config` says in its run folder `config.out`, and returns the final evaluation.
 
-    resume: go on from the folder's last checkpoint; on CPU the weights end bit for bit as if it had never stopped.
-    InputError for a config that cannot be used, a folder that is in use or holds another run; LossNotFinite if the
-    loss ceases to be a number, with the last checkpoint kept.
+    resume: go on from the folder's last whole checkpoint; on CPU the weights end bit for bit as if it had never
+    stopped. Options that may change (`runs.MAY_CHANGE`) hold from there on.
+    InputError for a config that cannot be used, a folder that is in use or holds another run, or one that has
+    checkpoints and none is whole; LossNotFinite if the loss ceases to be a number, with the last checkpoint kept.
     """
     if config.out is None:
         raise InputError("out: a run needs a folder")
     out = Path(config.out)
+    if resume:
+        check_options(out, config)
     stream = checked_stream(config)
     accelerator = accelerator_for(config, out)
     if config.mazes.per_step < accelerator.num_processes:
@@ -62,11 +73,12 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
     with run_folder(out, resume, accelerator.is_main_process):
         learner = Learner(policy, config.lr, config.weight_decay, config.clip, accelerator=accelerator,
                           muon=config.muon_scale if config.optimizer == "muon" else 0.0)  # fmt: skip
-        checkpoint = latest_checkpoint(out) if resume else None
-        state = learner.load(checkpoint) if checkpoint else {"step": 0, "seconds": 0.0}
+        main = accelerator.is_main_process
+        state = resumed(out, partial(_load, learner), accelerator.wait_for_everyone, main) if resume else None
         if accelerator.is_main_process:
             write_config(out / "config.yaml", config)
-            keep_metrics(out / "metrics.jsonl", state["step"])
+            keep_metrics(out / "metrics.jsonl", state["step"] if state else -1)
+        state = state or {"step": 0, "seconds": 0.0}
         if config.track:
             accelerator.init_trackers(out.name, config=_flat(asdict(config)))
         try:
@@ -79,7 +91,9 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
 
 
 def checked_stream(config: TrainConfig) -> MazeStream:
-    """The training stream that a config means; InputError for any of its fields that cannot be used."""
+    """The training stream that a config means; InputError for any of its fields that cannot be used, for mazes that
+    there are none of, and for a step that would not fit into memory."""
+    check_values(config)
     check_positive(config, "mazes.per_step", "steps", "minutes", "lr", "clip", "log_every", "probe_mazes",
                    "eval_mazes", "layers", "width", "heads", "muon_scale")  # fmt: skip
     check_positive(config, "warmup", "weight_decay", "adjacency_weight", "detour_cost", "wall_cost", "probe_every",
@@ -87,8 +101,7 @@ def checked_stream(config: TrainConfig) -> MazeStream:
     mazes = config.mazes
     stream = MazeStream(sizes_of(mazes.sizes), tuple(mazes.generators), mazes.p, mazes.branches, held_out=False,
                         seed=config.seed, stream=TRAIN_STREAM)  # fmt: skip
-    if config.max_size is not None and config.max_size < stream.max_size:
-        raise InputError(f"max_size: {config.max_size} is less than the largest of mazes.sizes, {stream.max_size}")
+    check_training(config, stream)
     return stream
 
 
@@ -159,19 +172,20 @@ def _loop(config: TrainConfig, out: Path, stream: MazeStream, learner: Learner, 
                 values |= probe(config, learner.policy)
             paths, busy = 0, 0.0
             if accelerator.is_main_process:
-                with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(values) + "\n")
+                append_metrics(out / "metrics.jsonl", values)
                 report(values | {"progress": max(progress, step / limit if limit else 0.0)})
             accelerator.log(values, step=step)
         if config.checkpoint_every and step % config.checkpoint_every == 0:
             _checkpoint(out, learner, {"step": step, "seconds": seconds})
-    if not (last := latest_checkpoint(out)) or last.name != f"step-{step:06d}":
+    if not (last := latest_checkpoint(out)) or number_of(last) != step:
         _checkpoint(out, learner, {"step": step, "seconds": before + time.monotonic() - start})
 
 
 def probe(config: TrainConfig, policy: Policy) -> dict[str, float]:
     """A quick look at held-out mazes during training."""
     mazes = config.mazes
+    if not ev.held_out_streams(sizes_of(mazes.sizes), mazes.generators, mazes.p, 0, PROBE_STREAM)[0]:
+        return {}
     items = ev.balanced_items(policy, sizes_of(mazes.sizes), mazes.generators, mazes.p, config.probe_mazes, 0,
                               PROBE_STREAM)  # fmt: skip
     figures, _ = ev.evaluate(policy, items, keep=0)
@@ -183,13 +197,17 @@ def finish(config: TrainConfig, out: Path, policy: Policy) -> dict[str, Any]:
     from clew import plots
 
     policy.save(out / "model")
-    mazes = config.mazes
-    items = ev.balanced_items(policy, sizes_of(mazes.sizes), mazes.generators, mazes.p, config.eval_mazes, 0,
-                              EVAL_STREAM)  # fmt: skip
-    figures, kept = ev.evaluate(policy, items)
-    result = write_evaluation(out, figures, kept)
+    kinds = (sizes_of(config.mazes.sizes), config.mazes.generators, config.mazes.p)
+    streams, missing = ev.held_out_streams(*kinds, 0, EVAL_STREAM)
+    not_evaluated = {"not_evaluated": missing} if missing else {}
+    if streams:
+        figures, kept = ev.evaluate(policy, ev.balanced_items(policy, *kinds, config.eval_mazes, 0, EVAL_STREAM))
+        result = write_evaluation(out, figures | not_evaluated, kept)
+    else:
+        result = {"mazes": 0, **not_evaluated, **ev.provenance()}
+        write_json(out / "eval.json", result)
     what = f"A maze solver: a {type(policy.model).__name__}, trained on the loss called {config.loss}."
-    write_card(out / "model", what, {name: result[name] for name in ev.RATES}, result)
+    write_card(out / "model", what, {name: result[name] for name in ev.RATES if name in result}, result)
     plots.training_curves(out / "metrics.jsonl", out / "plots" / "training.png")
     return result
 
@@ -214,6 +232,8 @@ def _first_policy(config: TrainConfig, device: torch.device) -> Policy:
         policy.teach(maze_tokenizer(side).convert_ids_to_tokens(list(range(len(maze_tokenizer(side))))))
     else:
         policy = Policy.build(maze_tokenizer(side), config.layers, config.width, config.heads, config.seed)
+    policy.attention = config.attention
+    policy.check()
     policy.model.to(device)  # type: ignore[arg-type]
     return policy
 
@@ -228,59 +248,17 @@ def accelerator_for(config: TrainConfig | SplitConfig, out: Path) -> Accelerator
         raise InputError(f"track: {config.track!r} cannot be used: {one_line(error)}") from None
 
 
-@contextmanager
-def run_folder(out: Path, resume: bool, main: bool = True):
-    """Holds a run folder for one run at a time. InputError if it is in use, or holds a run that is not resumed."""
-    if not main:
-        yield
-        return
-    if resume and not (out / "config.yaml").is_file():
-        raise InputError(f"resume: {out} holds no run (no config.yaml)")
-    if not resume and (out / "config.yaml").exists():
-        raise InputError(f"out: {out} already holds a run; go on with --resume {out}, or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"out: {out} is in use by another run") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def latest_checkpoint(out: Path) -> Path | None:
-    """The newest whole checkpoint of a run folder."""
-    whole = [path for path in sorted((out / "checkpoints").glob("step-*")) if (path / "state.json").is_file()]
-    return whole[-1] if whole else None
-
-
-def drop_old_checkpoints(out: Path) -> None:
-    """Keeps the newest few."""
-    for old in sorted((out / "checkpoints").glob("step-*"))[:-CHECKPOINTS_KEPT]:
-        (old / "state.json").unlink(missing_ok=True)  # no longer whole, should the removal be cut short
-        shutil.rmtree(old, ignore_errors=True)
+def _load(learner: Learner, checkpoint: Path) -> dict[str, Any]:
+    state = read_state(checkpoint)
+    learner.load(checkpoint)
+    return state
 
 
 def _checkpoint(out: Path, learner: Learner, state: dict[str, Any]) -> None:
     if learner.accelerator.is_main_process:
-        with folder_written_whole(out / "checkpoints" / f"step-{state['step']:06d}") as part:
+        with new_checkpoint(out, state["step"]) as part:
             learner.save(part, state)
-        drop_old_checkpoints(out)
     learner.accelerator.wait_for_everyone()
-
-
-def keep_metrics(path: Path, step: int) -> None:
-    """Drops the lines that a killed run wrote after its last checkpoint, a torn one included."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):
-            continue
-    write_atomically(path, "".join(kept))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

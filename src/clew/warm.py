@@ -7,12 +7,15 @@ import torch
 from accelerate import Accelerator
 
 from clew import samples as sm
-from clew.config import SplitConfig, folder_written_whole
+from clew.config import SplitConfig
 from clew.errors import InputError
+from clew.files import folder_written_whole
 from clew.learner import Learner, learning_rate
 from clew.losses import weighted_nll
 from clew.policy import Policy, with_adapters
+from clew.runs import is_count
 from clew.supervised import Report
+from clew.text import show
 from clew.world import World
 
 WARM_MUON = 2.0  # times AdamW's rate
@@ -38,10 +41,12 @@ def first_policies(config: SplitConfig, world: World) -> dict[str, Policy]:
     for number, name in enumerate(names):
         if not config.model:
             made[name] = Policy.build(world.tokenizer, config.layers, config.width, config.heads, config.seed + number)
-            continue
-        made[name] = Policy.load(role_folder(config.model, name))
-        if not world.tokenizer.get_vocab().items() <= made[name].tokenizer.get_vocab().items():
-            raise InputError(f"model: {config.model} does not number this world's tokens as the world does")
+        else:
+            made[name] = Policy.load(role_folder(config.model, name))
+            if not world.tokenizer.get_vocab().items() <= made[name].tokenizer.get_vocab().items():
+                raise InputError(f"model: {config.model} does not number this world's tokens as the world does")
+        made[name].attention = config.attention
+        made[name].check()
     return made
 
 
@@ -60,7 +65,7 @@ def warm_start(
         learner = Learner(policy, config.warmup_lr, 0.01, config.clip, accelerator=accelerator,
                           muon=WARM_MUON if config.warmup_optimizer == "muon" else 0.0)  # fmt: skip
         kept = out / "checkpoints" / f"warm-{name}"
-        for step in range(learner.load(kept)["step"] if kept.is_dir() else 0, config.warmup_steps):
+        for step in range(_steps_done(learner, kept, config.warmup_steps), config.warmup_steps):
             trees = world.demonstrate(range(step * per_step + rank, (step + 1) * per_step, processes))
             if not trees:
                 break
@@ -86,15 +91,33 @@ def warm_start(
     accelerator.wait_for_everyone()
 
 
+def _steps_done(learner: Learner, kept: Path, steps: int) -> int:
+    """Takes up what an interrupted imitation left in `kept`, if anything, and returns how many steps that was."""
+    if not kept.is_dir():
+        return 0
+    try:
+        done = learner.load(kept).get("step", -1)
+        if not is_count(done) or done > steps:
+            raise InputError(f"its state.json has the step {show(done)}")
+    except InputError as error:
+        raise InputError(f"resume: {kept} is torn ({error}), and no other checkpoint of the warm start is kept; "
+                         "move it away to begin that anew") from None  # fmt: skip
+    return done
+
+
 def policies_of(config: SplitConfig, warm: Path, device: torch.device) -> list[Policy]:
     """The team's policies as the warm start left them: one, or two."""
-    first = Policy.load(warm / "shoggoth")
+    try:
+        first, *others = (Policy.load(warm / name) for name in ("shoggoth", "face")[: 1 + (config.policies == "two")])
+    except InputError as error:
+        raise InputError(f"resume: {warm} is torn ({error}); move it away to begin the warm start anew") from None
     if config.policies == "one":
         policies = [first]
     elif config.policies == "adapters":
         policies = with_adapters(first, ("shoggoth", "face"), config.rank, config.seed)
     else:
-        policies = [first, Policy.load(warm / "face")]
+        policies = [first, *others]
     for policy in policies:
+        policy.attention = config.attention
         policy.model.to(device)  # type: ignore[arg-type]
     return policies

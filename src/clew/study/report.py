@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student_t
 
-from clew.config import write_atomically
 from clew.errors import InputError
+from clew.files import write_atomically
 from clew.plan import best_allocation
 from clew.study import tabular
 from clew.study.cells import Result, read_results

@@ -1,0 +1,74 @@
+"""Files and folders that are written whole or not at all, whatever ends the process and however full the disk is."""
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with naming(path), beside.open("wb") as file:
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives a full disk's error the path that was being written, and its number where a library kept that as text."""
+    try:
+        yield
+    except Exception as error:
+        found = re.search(r"\((?:os error|errno:?) (\d+)\)|[Ee]rrno (\d+)\b", str(error))
+        number = getattr(error, "errno", None) or (int(found[1] or found[2]) if found else None)
+        if number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from None
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Gives a folder to fill beside `path`, and puts it in `path`'s place when all of it is on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
+    put_back(path)
+    shutil.rmtree(beside, ignore_errors=True)
+    with naming(path):
+        beside.mkdir()
+    try:
+        with naming(path):
+            yield beside
+            for file in beside.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as handle:
+                        os.fsync(handle.fileno())
+        if path.exists():
+            os.replace(path, old)
+        os.replace(beside, path)
+    finally:
+        put_back(path)
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def put_back(path: Path) -> None:
+    """Puts a folder back that was set aside for a new one and is still missing it; else drops what was set aside."""
+    old = path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=2) + "\n")
