@@ -1,11 +1,15 @@
 """A user's own prompts: another tokenizer, chat template, grader and delimiters, end to end on a tiny random model."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from clew import split as loop
@@ -81,21 +85,108 @@ def test_chat_messages_as_prompts() -> None:
     assert "[user] hello" in world.text(world.ask([0])[0].tokens)
 
 
+def refused(says: str, call: Any, *args: Any) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        call(*args)
+    assert "\n" not in str(caught.value)
+
+
+def lines(file: Path, *rows: Any) -> Path:
+    file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return file
+
+
+GOOD = {"prompt": "what is one", "n": 1}
+
+
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("bad", "says"),
     [
-        ("", "holds no rows"), ("{nope}\n", "line 1 is not JSON"), ('{"question": "x"}\n', "row 1 has no prompt"),
-        ('{"prompt": ""}\n', "row 1 has no prompt"), ("[1]\n", "row 1"),
-        ('{"prompt": "a", "x": 1}\n{"prompt": "b"}\n', "row 2 has columns"),
+        ("{nope}", "line 3 is not JSON: Expecting property name"), ("[1]", r"line 3 is no object .* but \[1\]"),
+        ("7", "line 3 is no object"), ("null", "line 3 is no object"), ('"text"', "line 3 is no object"),
+        ({"question": "x"}, "line 3 has no prompt"), ({"prompt": ""}, "line 3 has no prompt"),
+        ({"prompt": None}, "line 3 has no prompt"), ({"prompt": 7}, "line 3 has no prompt"),
+        ({"prompt": []}, "line 3 has no prompt"), ({"prompt": {"role": "user", "content": "x"}}, "line 3 has no"),
+        ({"prompt": ["hi"]}, "line 3 has a prompt whose message 1 is 'hi', not an object with role and content"),
+        ({"prompt": [None]}, "line 3 has a prompt whose message 1 is None, not an object"),
+        ({"prompt": [{"role": "user", "content": "x"}, {"role": "user"}]}, "line 3 .* message 2 has no content"),
+        ({"prompt": [{"content": "x"}]}, "line 3 has a prompt whose message 1 has no role"),
+        ({"prompt": [{}]}, "line 3 has a prompt whose message 1 has no role"),
+        ({"prompt": [{"role": 1, "content": "x"}]}, "line 3 .* message 1 has the role 1, which is not text"),
+        ({"prompt": [{"role": "user", "content": None}]}, "line 3 .* has the content None, which is not text"),
+        ({"prompt": [{"role": "user", "content": [{"type": "text"}]}]}, "line 3 .* the content .*, which is not text"),
+        ({"prompt": [{"role": "user", "content": 10**400}]}, "line 3 .* has the content 1000.*, which is not text"),
+        ({"prompt": "a"}, r"line 3 has columns \['prompt'\], the first row \['n', 'prompt'\]"),
+        ({"prompt": "a", "m": 1}, "line 3 has columns"),
+        ({"prompt": "a", "thoughts": 1}, "line 3 has a column 'thoughts', which names a thought"),
+        ({"prompt": "a", "MyThought": 1}, "line 3 has a column 'MyThought', which names a thought"),
+        ({"prompt": "a", "prompts": 1}, "line 3 has a column 'prompts', which is an argument of every grader"),
+        ({"prompt": "a", "completions": 1}, "line 3 has a column 'completions'"),
+        ({"prompt": "a", "completion_ids": 1}, "line 3 has a column 'completion_ids'"),
+        ('{"prompt": "a\\ud800"}', r"line 3 holds half a character \('\\ud800', a lone surrogate\)"),
+        ('{"prompt": "a", "n": {"\\udfff": 1}}', "line 3 holds half a character"),
+        ('{"prompt": "a", "n": NaN}', "line 3 is not JSON that can be read: NaN is"),
+        ('{"prompt": "a", "n": -Infinity}', "line 3 is not JSON that can be read: -Infinity is"),
+        ('{"prompt": "a", "prompt": "b"}', "line 3 is not JSON that can be read: it names 'prompt' twice"),
+        ('{"prompt": "a", "n": ' + "9" * 5000 + "}", "line 3 is not JSON that can be read: Exceeds the limit"),
+        ('{"prompt": ' + "[" * 100_000, "line 3 is nested deeper than 32 levels"),
+        ('{"prompt": "a", "n": ' + "[" * 40 + "]" * 40 + "}", "line 3 is nested deeper than 32 levels"),
+        ('{"prompt": "a\x00"}', "line 3 is not JSON: Invalid control character"),
     ],
 )  # fmt: skip
-def test_bad_files(tmp_path: Path, text: str, says: str) -> None:
-    file = tmp_path / "prompts.jsonl"
-    file.write_text(text)
-    with pytest.raises(InputError, match=says):
-        read_rows(file)
-    with pytest.raises(InputError, match="cannot be read"):
-        read_rows(tmp_path / "missing.jsonl")
+def test_a_bad_line_is_named(tmp_path: Path, bad: Any, says: str) -> None:
+    refused(rf"prompts: .*prompts\.jsonl {says}", read_rows, lines(tmp_path / "prompts.jsonl", GOOD, "  ", bad, GOOD))
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    refused("holds no rows", read_rows, lines(tmp_path / "prompts.jsonl", "", " \t"))
+    refused("cannot be read", read_rows, tmp_path / "missing.jsonl")
+    refused("cannot be read", read_rows, "nul\0.jsonl")
+    (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "a"}\n{"prompt": "\xe9"}\n')
+    refused("line 2 is not UTF-8 text", read_rows, tmp_path / "latin.jsonl")
+    (tmp_path / "utf16.jsonl").write_text('{"prompt": "a"}\n', encoding="utf-16")
+    refused("line 1 is not UTF-8 text", read_rows, tmp_path / "utf16.jsonl")
+
+
+def test_what_is_json_lines_is_read(tmp_path: Path) -> None:
+    """A byte order mark, line separators inside strings, NUL, pairs of surrogates, numbers of many digits."""
+    odd = [f"a{mark}b" for mark in ("\u2028", "\u2029", "\x85", "\x1c", "\x0b", "\x0c", "\x7f", "\U0001f600")]
+    plain = [text for text in odd if text[1] >= " "]  # the others must be escaped in JSON
+    content = "\ufeff" + "".join(json.dumps({"prompt": text}, ensure_ascii=False) + "\r\n" for text in plain)
+    content += "".join(json.dumps({"prompt": text}) + "\n\n" for text in (*odd, "a\0b"))
+    (tmp_path / "odd.jsonl").write_bytes(content.encode())
+    found = [row["prompt"] for row in read_rows(tmp_path / "odd.jsonl")]
+    assert found == [*plain, *odd, "a\0b"] and len(plain) == 5
+    world = PromptWorld(read_rows(tmp_path / "odd.jsonl"), bpe_tokenizer(TEMPLATE))
+    assert {one.prompt for side in (False, True) for one in world.ask(range(20), side)} == set(found)
+    many = lines(tmp_path / "many.jsonl", {"prompt": "a", "n": 10**400}, {"prompt": "b", "n": 0.5})
+    assert read_rows(many) == [{"prompt": "a", "n": 10**400}, {"prompt": "b", "n": 0.5}]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["role", "content", "prompt", "n"]) | st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(JSON, JSON), min_size=1, max_size=4), st.booleans(), st.binary(max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_file_holds_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, values: list[tuple[Any, Any]], ascii_only: bool, torn: bytes
+) -> None:
+    rows = [json.dumps({"prompt": prompt, "n": n}, ensure_ascii=ascii_only) for prompt, n in values]
+    file = tmp_path_factory.getbasetemp() / "any.jsonl"
+    file.write_bytes(torn + "\n".join([json.dumps(GOOD), *rows]).encode("utf-8", "surrogatepass"))
+    for template in (None, TEMPLATE):
+        try:
+            world = PromptWorld(read_rows(file), bpe_tokenizer(template))
+        except InputError as error:
+            assert str(error).isprintable()
+        else:
+            train, held_out = ({tuple(one.tokens) for one in world.ask(range(9), side)} for side in (False, True))
+            assert train and held_out and not train & held_out
 
 
 def test_datasets_folder(tmp_path: Path) -> None:
@@ -107,8 +198,126 @@ def test_datasets_folder(tmp_path: Path) -> None:
         read_rows(tmp_path / "empty")
 
 
-def test_too_few_rows_and_empty_delimiters() -> None:
-    with pytest.raises(InputError, match="too few"):
-        PromptWorld(rows(1), bpe_tokenizer())
-    with pytest.raises(InputError, match="delimiters"):
-        PromptWorld(rows(), bpe_tokenizer(), ("", "x"))
+def test_rows_of_a_datasets_folder_are_named_by_number(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_list([*rows(2), {"prompt": "", "want": ""}]).save_to_disk(str(tmp_path / "data"))
+    refused("data row 3 has no prompt", read_rows, tmp_path / "data")
+    datasets.Dataset.from_list([row | {"thoughts": "x"} for row in rows(2)]).save_to_disk(str(tmp_path / "more"))
+    refused("more row 1 has a column 'thoughts'", read_rows, tmp_path / "more")
+
+
+STRICT = (
+    "{% for m in messages %}{% if m.role != 'user' %}{{ raise_exception('no ' + m.role) }}{% endif %}"
+    "{{ m.content }}{% endfor %}"
+)
+
+
+def test_a_row_that_the_chat_template_refuses_is_named(tmp_path: Path) -> None:
+    chat = [{"prompt": [{"role": role, "content": "hello"}]} for role in ("user", "wizard")]
+    read = read_rows(lines(tmp_path / "prompts.jsonl", *chat))
+    refused("prompts.jsonl line 2: the chat template refuses it: TemplateError: no wizard", PromptWorld, read,
+            bpe_tokenizer(STRICT))  # fmt: skip
+    refused("row 1: the chat template refuses it", PromptWorld, rows(), bpe_tokenizer("{{ messages[0].content + 1 }}"))
+    refused("row 1: the chat template refuses it", PromptWorld, rows(), bpe_tokenizer("{% for %}"))
+
+
+def test_a_row_that_the_tokenizer_cannot_take_is_named(tmp_path: Path) -> None:
+    words = {word: i for i, word in enumerate(["<eos>", "<think>", "</think>", "yes", "no"])}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))  # which is not among its words
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+    delimiters = (" <think>", "</think>")
+    good = read_rows(lines(tmp_path / "prompts.jsonl", {"prompt": "yes"}, {"prompt": "no"}, {"prompt": "yes no"}))
+    assert len(PromptWorld(good, tokenizer, delimiters).ask(range(2))) == 2
+    bad = read_rows(lines(tmp_path / "prompts.jsonl", {"prompt": "yes"}, {"prompt": "maybe"}))
+    refused("prompts.jsonl line 2: the tokenizer cannot take it", PromptWorld, bad, tokenizer, delimiters)
+
+
+@pytest.mark.parametrize(
+    ("delimiters", "says"),
+    [
+        (("", "x"), "are not two texts"), (("x", " \n"), "are not two texts"), (("x",), "are not two"),
+        (("x", 3), "are not two texts"), (("x", "\ud800"), "are not two texts"),
+        (("<t>", "<t>"), "'<t>' and '<t>' are the same"),
+    ],
+)  # fmt: skip
+def test_delimiters_that_cannot_work(delimiters: Any, says: str) -> None:
+    refused(f"delimiters: .*{says}", PromptWorld, rows(), bpe_tokenizer(), delimiters)
+
+
+def test_delimiters_that_this_tokenizer_cannot_write() -> None:
+    words = {word: i for i, word in enumerate(["<eos>", "<unk>", "[open]", "what"])}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.normalizer = normalizers.Replace("~", "")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>", unk_token="<unk>")
+    refused("'<think>' and '</think>' are the same to", PromptWorld, rows(), tokenizer)
+    refused("'~~' is no token at all", PromptWorld, rows(), tokenizer, ("[open]", "~~"))
+    refused("'</think>' comes back .* as '<unk>'", PromptWorld, rows(), tokenizer, ("[open]", "</think>"))
+
+
+def test_a_long_closing_delimiter_is_seen() -> None:
+    end = "=" * 5 + "the end of all that was thought" + "=" * 5
+    world = PromptWorld(rows(), bpe_tokenizer(), ("begin", end))
+    assert len(world.close_thought) > 16
+    assert world.thought_ends(world._ids("so it is" + end)) and not world.thought_ends(
+        world._ids("so it is" + end)[:-1]
+    )
+
+
+def sides(world: PromptWorld, n: int = 60) -> tuple[set[tuple[int, ...]], set[tuple[int, ...]]]:
+    train, held_out = ({tuple(one.tokens) for one in world.ask(range(n), side)} for side in (False, True))
+    return train, held_out
+
+
+def test_equal_prompts_stand_on_one_side() -> None:
+    """Text, the same as one user's message, and the same again with another reference."""
+    same = [
+        row
+        for i in range(30)
+        for row in ({"prompt": f"q {i}", "n": 0}, {"prompt": [{"role": "user", "content": f"q {i}"}], "n": 1},
+                    {"prompt": f"q {i}", "n": 2})
+    ]  # fmt: skip
+    for template in (None, TEMPLATE):
+        train, held_out = sides(PromptWorld(same, bpe_tokenizer(template)), 90)
+        assert not train & held_out and len(train | held_out) == 30 and 1 <= len(held_out) < 15
+    # alike only once the tokens are joined by lines, or the template has left something out
+    joined = [{"prompt": f"a {i}\nb"} for i in range(30)]
+    split = [{"prompt": [{"role": "user", "content": f"a {i}"}, {"role": "user", "content": "b"}]} for i in range(30)]
+    train, held_out = sides(PromptWorld(joined + split, bpe_tokenizer()))
+    assert not train & held_out and len(train | held_out) == 30
+    shouted = [{"prompt": f"{text} {i}"} for i in range(30) for text in ("hello", "HELLO")]
+    train, held_out = sides(PromptWorld(shouted, bpe_tokenizer("{{ messages[0].content | lower }}")))
+    assert not train & held_out and len(train | held_out) == 30
+
+
+def test_where_the_hash_puts_all_on_one_side_a_whole_prompt_moves() -> None:
+    """None of these four is held out by its hash, and each comes thrice."""
+    few = [{"prompt": f"p{i}", "n": n} for n in range(3) for i in range(4)]
+    world = PromptWorld(few, bpe_tokenizer())
+    train, held_out = sides(world)
+    assert len(train) == 3 and len(held_out) == 1 and not train & held_out
+    assert len({one.columns["n"] for one in world.ask(range(12), held_out=True)}) == 3
+
+
+def test_the_split_is_the_same_at_every_resume() -> None:
+    """Whatever the order of the rows, and for text whatever the model; text goes where it always went."""
+    many = rows(200)
+    first = PromptWorld(many, bpe_tokenizer())
+    held_out = {one.prompt for one in first.ask(range(200), held_out=True)}
+    for other in (PromptWorld(many, bpe_tokenizer()), PromptWorld(many[::-1], bpe_tokenizer(TEMPLATE))):
+        assert {one.prompt for one in other.ask(range(200), held_out=True)} == held_out
+    assert [one.prompt for one in PromptWorld(many, bpe_tokenizer()).ask(range(9))] == [
+        one.prompt for one in first.ask(range(9))
+    ]
+    hashed = [int(hashlib.sha256(json.dumps(row["prompt"]).encode()).hexdigest()[:16], 16) % 10 == 0 for row in many]
+    assert held_out == {row["prompt"] for row, out in zip(many, hashed, strict=True) if out}
+
+
+def test_too_few_prompts() -> None:
+    refused("1 rows are too few", PromptWorld, rows(1), bpe_tokenizer())
+    refused("0 rows are too few", PromptWorld, [], bpe_tokenizer())
+    refused("9 rows are too few .* two prompts", PromptWorld, rows(1) * 9, bpe_tokenizer())
+    same = [{"prompt": "hi"}, {"prompt": [{"role": "user", "content": "hi"}]}]
+    refused("2 rows are too few", PromptWorld, same, bpe_tokenizer(TEMPLATE))
+    assert len(PromptWorld(rows(2), bpe_tokenizer()).ask([0], held_out=True)) == 1

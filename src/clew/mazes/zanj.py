@@ -21,6 +21,7 @@ from clew.errors import InputError
 from clew.mazes.grading import whole_path
 from clew.mazes.lattice import Cell, Lattice, Question, as_cell
 from clew.mazes.vocab import cell_text
+from clew.text import one_line, printable, show
 
 MAIN = "__zanj__.json"
 MAX_MAZES = 1_000_000
@@ -85,7 +86,7 @@ class _Archive:
         try:
             self._zip = zipfile.ZipFile(file)
         except Exception as error:  # whatever zipfile stumbles over, the file is to blame
-            raise _FileError(f"not a whole zip file: {_short(error)}") from None
+            raise _FileError(f"not a whole zip file: {_said(error)}") from None
         self._left = MAX_BYTES
 
     def json(self, name: str) -> Any:
@@ -101,7 +102,7 @@ class _Archive:
                 number += 1
                 yield _parsed(line, f"{name} line {number}")
             if len(rest) > MAX_LINE_BYTES:
-                raise _FileError(f"{_short(name)} line {number + 1} is longer than {MAX_LINE_BYTES:,} bytes")
+                raise _FileError(f"{show(name)} line {number + 1} is longer than {MAX_LINE_BYTES:,} bytes")
         if rest.strip():
             yield _parsed(rest, f"{name} line {number + 1}")
 
@@ -113,22 +114,22 @@ class _Archive:
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             shape, fortran, dtype = read[np.lib.format.read_magic(stream)](stream)
         except Exception as error:  # a torn header raises many kinds
-            raise _FileError(f"{_short(name)} is no plain array: {_short(error)}") from None
+            raise _FileError(f"{show(name)} is no plain array: {_said(error)}") from None
         if dtype.kind not in "biu":  # above all no objects, which only pickle could make
-            raise _FileError(f"{_short(name)} holds {_short(dtype)} where whole numbers belong")
+            raise _FileError(f"{show(name)} holds {show(dtype)} where whole numbers belong")
         start, size = stream.tell(), math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or size != len(content) - start:
-            raise _FileError(f"{_short(name)} says that its shape is {_short(shape)}, and its length does not fit that")
+            raise _FileError(f"{show(name)} says that its shape is {show(shape)}, and its length does not fit that")
         return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
 
     def _chunks(self, name: str, most: int) -> Iterator[bytes]:
         if not isinstance(name, str) or name not in self._zip.NameToInfo:
-            raise _FileError(f"it has no member {_short(name)}")
+            raise _FileError(f"it has no member {show(name)}")
         info = self._zip.getinfo(name)
         if info.flag_bits & 1:
-            raise _FileError(f"{_short(name)} is encrypted")
+            raise _FileError(f"{show(name)} is encrypted")
         if info.file_size > min(most, self._left):  # zipfile unpacks no more than a member says of itself
-            raise _FileError(f"{_short(name)} is {info.file_size:,} bytes unpacked, more than the "
+            raise _FileError(f"{show(name)} is {info.file_size:,} bytes unpacked, more than the "
                              f"{min(most, self._left):,} that are read")  # fmt: skip
         self._left -= info.file_size
         try:
@@ -136,7 +137,7 @@ class _Archive:
                 while chunk := member.read(1 << 20):
                     yield chunk
         except Exception as error:  # as above: wrong checksums, unknown compressions, torn streams
-            raise _FileError(f"{_short(name)} is damaged: {_short(error)}") from None
+            raise _FileError(f"{show(name)} is damaged: {_said(error)}") from None
 
 
 def _questions(archive: _Archive) -> Iterator[Question]:
@@ -168,7 +169,7 @@ def _dataset(archive: _Archive, node: Any) -> Iterator[Question]:
         except _ArrayError as error:
             raise _FileError(error) from None
     else:
-        raise _FileError(f"its layout is {_short(layout)}; MazeDataset or MazeDatasetCollection was expected")
+        raise _FileError(f"its layout is {show(layout)}; MazeDataset or MazeDatasetCollection was expected")
 
 
 def _items(archive: _Archive, node: Any) -> Iterator[Any]:
@@ -183,7 +184,7 @@ def _items(archive: _Archive, node: Any) -> Iterator[Any]:
 
 def _one_by_one(archive: _Archive, maze: Any) -> Question:
     if not isinstance(maze, dict):
-        raise InputError(f"{_short(maze)} is no maze")
+        raise InputError(f"{show(maze)} is no maze")
     passages = _truths(_array(archive, maze, "connection_list"), "connection_list")
     given = [None if maze.get(name) is None else _array(archive, maze, name) for name in ("start_pos", "end_pos")]
     solution = None if maze.get("solution") is None else _array(archive, maze, "solution")
@@ -224,7 +225,7 @@ def _question(
     path: tuple[Cell, ...] = tuple((row, col) for row, col in solution.tolist())
     for name, given, cell in (("start_pos", start, path[0]), ("end_pos", end, path[-1])):
         if given is not None and as_cell(given) != cell:
-            raise InputError(f"{name}: {_short(given.tolist())}, where the solution has {cell_text(cell)}")
+            raise InputError(f"{name}: {printable(str(given.tolist()), 60)}, where the solution has {cell_text(cell)}")
     question = Question(lattice, *ends_of(lattice, path[0], path[-1]), path)
     whole_path(question)
     return question
@@ -249,17 +250,17 @@ def _array(archive: _Archive, node: dict[str, Any], name: str) -> np.ndarray:
     try:
         if isinstance(value, str):
             if dtype not in DTYPES:
-                raise _ArrayError(f"{name}: its dtype {_short(dtype)} is no whole number")
+                raise _ArrayError(f"{name}: its dtype {show(dtype)} is no whole number")
             raw = bytes.fromhex(value) if "hex" in str(_layout(node[name])) else base64.b64decode(value, validate=True)
             found = np.frombuffer(raw, dtype).reshape(shape)
         else:
             found = np.array(value) if isinstance(value, list) else value
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise _ArrayError(f"{name}: {_short(error)}") from None
+        raise _ArrayError(f"{name}: {_said(error)}") from None
     if not isinstance(found, np.ndarray):
-        raise _ArrayError(f"{name}: {_short(value)} is no array")
+        raise _ArrayError(f"{name}: {show(value)} is no array")
     if shape is not None and shape != list(found.shape):
-        raise _ArrayError(f"{name}: its shape is {list(found.shape)}, said to be {_short(shape)}")
+        raise _ArrayError(f"{name}: its shape is {list(found.shape)}, said to be {show(shape)}")
     if found.dtype.kind not in "biu":
         raise _ArrayError(f"{name}: holds {found.dtype} where whole numbers belong")
     return found
@@ -277,12 +278,10 @@ def _parsed(content: bytes, name: str) -> Any:
     try:
         return json.loads(content)
     except json.JSONDecodeError as error:
-        raise _FileError(f"{_short(name)} is not JSON: {error.msg} at character {error.pos + 1}") from None
+        raise _FileError(f"{show(name)} is not JSON: {error.msg} at character {error.pos + 1}") from None
     except (ValueError, RecursionError) as error:  # no UTF-8, a number too long, or nested too deeply
-        raise _FileError(f"{_short(name)} is not JSON that can be read: {_short(error)}") from None
+        raise _FileError(f"{show(name)} is not JSON that can be read: {_said(error)}") from None
 
 
-def _short(value: object) -> str:
-    """A few printable characters of a value or an error."""
-    text = " ".join(str(value).split()) if isinstance(value, Exception) else ascii(value)
-    return "".join(c if c.isprintable() else "?" for c in text)[:100]
+def _said(error: Exception) -> str:
+    return printable(one_line(error), 100)
