@@ -15,9 +15,13 @@ was not sampled, and returns a `Credit`. These hold for all of them:
   have not three axes, and for the first infinite score, by question, thought and answer.
 """
 
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -128,6 +132,61 @@ def advantage(scores_QNK: ArrayLike, normalise: bool = True) -> Credit:
 
 RULES = {"basic": basic, "denoised": denoised, "contrastive": contrastive, "advantage": advantage}
 """The rules by the names that configurations call them."""
+
+
+LARGEST = float(np.finfo(np.float32).max)  # weights become float32
+
+
+class RuleError(RuntimeError):
+    """A credit rule of somebody's own failed, or gave what is no credit; the message says what is wrong with it."""
+
+
+def apply(rule: Callable[..., Credit], scores_QNK: Array, options: Mapping[str, Any]) -> Credit:
+    """What any rule gives for scores_QNK: checked, and in arrays of its own. The rule gets copies.
+
+    Raises RuleError where it raises, changes what it was given, or returns anything but a Credit of finite weights in
+    the shapes of the scores. KeyboardInterrupt goes through.
+    """
+    given_QNK = scores_QNK.copy()
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # of NaN and the like, which is said below in one line
+            made = rule(given_QNK, **copy.deepcopy(dict(options)))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: a rule does not end a run without a word
+        raise RuleError(f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+    if inspect.iscoroutine(made):
+        made.close()
+        raise RuleError("is async; expected a plain function that returns a Credit")
+    if not isinstance(made, Credit):
+        raise RuleError(f"returned {_kind(made)}; expected clew.credit.Credit(thought_QN, answer_QNK)")
+    if not np.array_equal(given_QNK, scores_QNK, equal_nan=True):
+        raise RuleError("changed the scores that it was given; expected them left alone")
+    shape = scores_QNK.shape
+    return Credit(_weights("thought_QN", made.thought_QN, shape[:2]), _weights("answer_QNK", made.answer_QNK, shape))
+
+
+def _weights(name: str, given: object, shape: tuple[int, ...]) -> Array:
+    """A rule's weights as an array of their own; RuleError for what is none of the shape, or not finite."""
+    try:
+        weights = np.asarray(given)
+    except Exception:  # a ragged list, a tensor that no array can be made of
+        weights = np.array(None)
+    if weights.dtype.kind not in "fiub":
+        raise RuleError(f"returned {name} as {_kind(given)}; expected an array of numbers of shape {shape}")
+    if weights.shape != shape:
+        raise RuleError(f"returned {name} of shape {weights.shape}; expected {shape} for scores of shape "
+                        "(questions, thoughts, answers)")  # fmt: skip
+    weights = weights.astype(np.float64)
+    for place in np.argwhere(~(np.abs(weights) <= LARGEST))[:1]:
+        where = ", ".join(f"{axis} {i}" for axis, i in zip(("question", "thought", "answer"), place, strict=False))
+        raise RuleError(f"returned {name} with {weights[tuple(place)]} at {where}; expected finite float32 numbers")
+    return weights
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"an object of type {type(value).__name__}"
 
 
 def _grouped(scores_QNK: ArrayLike, scope: Scope = "question") -> tuple[Array, Array]:

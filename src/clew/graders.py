@@ -6,6 +6,7 @@ is charged by its length, in `length_discount`, outside of every grader.
 """
 
 import asyncio
+import copy
 import importlib
 import inspect
 import math
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clew.errors import InputError
-from clew.text import show
+from clew.text import one_line, printable, show
 
 Array: TypeAlias = NDArray[np.float64]
 Columns: TypeAlias = Mapping[str, Sequence[Any]]
@@ -93,11 +94,31 @@ def load_function(path: str, field: str) -> Callable[..., Any]:
         raise InputError(f"{field}: {show(path)} is no import path; {form}")
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: a module that ends the program when it is imported
         raise InputError(f"{field}: {show(path)} cannot be imported: {show(error)}; {form}") from error
     if not callable(found):
         raise InputError(f"{field}: {show(path)} is {show(found)}, which cannot be called; {form}")
     return found
+
+
+def check_call(grader: Grader, columns: Mapping[str, Any]) -> None:
+    """InputError for a grader that cannot be called with these columns, or is a generator."""
+    function = grader.function
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InputError(f"grader: {show(grader.name)} is a generator; expected a function that returns a list of "
+                         "numbers, without yield")  # fmt: skip
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a compiled function has none to look at
+        return
+    try:
+        signature.bind(prompts=[], completions=[], **columns)
+    except TypeError as error:
+        names = ", ".join(("prompts", "completions", *columns))
+        raise InputError(f"grader: {show(grader.name)} cannot be called with {printable(names)}: "
+                         f"{one_line(error)}; **columns takes those that it has no use for") from None  # fmt: skip
 
 
 def grade(graders: Sequence[Grader], prompts: Sequence[Any], completions: Sequence[str], columns: Columns) -> Scores:
@@ -157,7 +178,7 @@ def _check(graders: Sequence[Grader], prompts: Sequence[Any], completions: Seque
 
 def _score(grader: Grader, samples: Columns, count: int) -> Array:
     def call(rows: slice, seconds: float) -> _Outcome:
-        return _call(grader.function, {name: list(values[rows]) for name, values in samples.items()}, seconds)
+        return _call(grader.function, _copied({name: list(values[rows]) for name, values in samples.items()}), seconds)
 
     def fail(reason: str, index: int, cause: BaseException | None = None) -> NoReturn:
         prompt, completion = show(samples["prompts"][index]), show(samples["completions"][index])
@@ -178,6 +199,24 @@ def _score(grader: Grader, samples: Columns, count: int) -> Array:
     for index in np.flatnonzero(~np.isfinite(scores_B))[:1]:
         fail(f"returned {show(result[index])} where a finite number belongs", int(index))
     return scores_B
+
+
+_PLAIN = (str, int, float, bool, type(None))  # nobody can change one of these
+
+
+def _copied(samples: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Samples of which a grader may change what it likes. What many samples share is copied once a call."""
+    memo: dict[int, Any] = {}
+    for name, values in samples.items():
+        if all(type(value) in _PLAIN for value in values):
+            continue
+        try:
+            samples[name] = copy.deepcopy(values, memo)
+        except Exception as error:
+            raise InputError(
+                f"columns: {show(name)} holds what cannot be copied for a grader: {show(error)}"
+            ) from error
+    return samples
 
 
 def _culprit(call: Callable[[slice, float], _Outcome], count: int, seconds: float, error: BaseException) -> int:

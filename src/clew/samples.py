@@ -1,5 +1,7 @@
 """One round of two policies: n thoughts a question, k answers a thought, their grades, their credit, their trees."""
 
+import copy
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,10 +11,11 @@ import numpy as np
 from clew import credit
 from clew.config import SplitConfig
 from clew.errors import InputError
-from clew.graders import Grader, Scores, grade, length_discount, load_function, load_grader
+from clew.graders import Grader, Scores, check_call, grade, length_discount, load_function, load_grader
 from clew.plan import variance_components
 from clew.policy import Policy
 from clew.rollout import Continuation, continue_prompts
+from clew.text import one_line, printable, show
 from clew.tree import SpanTree, TreeBatch, only, pruned, spans_of
 from clew.world import Asked, World
 
@@ -81,7 +84,7 @@ def _sampled(
         for continuation in continue_prompts(
             policy.model, prompts[i : i + step], tails=tails[i : i + step] if tails else None, stop=stop,
             max_new=max_new, pad_token_id=policy.pad_token_id, copies=copies, temperature=temperature, top_p=top_p,
-            seeds=seeds[each * i : each * (i + step)],
+            seeds=seeds[each * i : each * (i + step)], attention=policy.attention,
         )
     ]  # fmt: skip
 
@@ -96,7 +99,14 @@ def graded(world: World, graders: Sequence[Grader], samples: Samples) -> Scores:
 
 
 def graders_of(config: SplitConfig, world: World) -> list[Grader]:
-    """The config's graders, routed; the world's own where it names none. InputError if there is none at all."""
+    """The config's graders, routed; the world's own where it names none. InputError if there is none at all, if one is
+    named twice, and for one that cannot be called with the world's columns."""
+    named = [*config.grader, *config.answer_grader]
+    for path in named:
+        if named.count(path) > 1:
+            where = "grader, answer_grader" if path in config.grader else "answer_grader"
+            where = "grader" if config.grader.count(path) > 1 else where
+            raise InputError(f"{where}: {show(path)} is named more than once; expected each grader in one place")
     heard = [load_grader(path, time_limit=config.time_limit) for path in config.grader]
     if not heard:
         own = world.default_grader()
@@ -104,20 +114,59 @@ def graders_of(config: SplitConfig, world: World) -> list[Grader]:
             raise InputError("grader: this world has none of its own; give --grader \"['package.module:function']\"")
         heard = [Grader(own, time_limit=config.time_limit)]
     targeted = [load_grader(path, time_limit=config.time_limit, route="answer") for path in config.answer_grader]
+    columns = world.ask([0])[0].columns
+    for grader in (*heard, *targeted):
+        check_call(grader, columns)
     return heard + targeted
 
 
 def rule_of(config: SplitConfig) -> Rule:
-    """The config's credit rule with its options. InputError if it cannot be found or does not take them."""
-    rule = credit.RULES.get(config.rule) or (load_function(config.rule, "rule") if ":" in config.rule else None)
+    """The config's credit rule with its options, for scores_QNK alone; all that it gives is checked (`credit.apply`).
+
+    InputError if it cannot be found, does not take the options, or fails on a small example: of its two questions one
+    has equal scores, which is where a division by their spread comes to light. RuleError if it fails later.
+    """
+    own = ":" in config.rule
+    rule = load_function(config.rule, "rule") if own else credit.RULES.get(config.rule)
     if rule is None:
-        raise InputError(f"rule: {config.rule!r} is not one of {', '.join(credit.RULES)} or package.module:function")
-    options = config.rule_options
+        raise InputError(f"rule: {show(config.rule)} is not one of {', '.join(credit.RULES)} or "
+                         "package.module:function")  # fmt: skip
+    options = copy.deepcopy(config.rule_options)
+    named = f"rule: {show(config.rule)}" if own else f"rule_options: {options} do not suit {config.rule}: it"
+    if own:
+        _check_signature(config, rule)
+
+    def applied(scores_QNK: np.ndarray) -> credit.Credit:
+        try:
+            return credit.apply(rule, scores_QNK, options)
+        except credit.RuleError as error:
+            raise credit.RuleError(printable(f"{named} {error}")) from error
+
+    for shape in ((2, config.thoughts, config.answers), (2, 3, 4)):
+        scores_QNK = (np.arange(np.prod(shape)) * 7 % 12 / 11.0).reshape(shape)
+        scores_QNK[0] = 0.5
+        try:
+            applied(scores_QNK)
+        except credit.RuleError as error:
+            # A rule may suit this run's numbers alone. Unequal ones show what is transposed, wherever it can be shown.
+            if shape == (2, 3, 4) and str(error).startswith(printable(f"{named} raised")):
+                continue
+            raise InputError(str(error)) from error.__cause__
+    return applied
+
+
+def _check_signature(config: SplitConfig, rule: Rule) -> None:
+    """InputError for a function that cannot be called as a rule with the config's options."""
     try:
-        rule(np.array([[[0.0, 1.0], [0.5, 0.25]]]), **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"rule_options: {options} do not suit {config.rule}: {error}") from None
-    return lambda scores: rule(scores, **options)
+        signature = inspect.signature(rule)
+    except (TypeError, ValueError):  # a compiled function has none to look at
+        return
+    try:
+        signature.bind(np.zeros((2, 3, 4)), **config.rule_options)
+    except TypeError as error:
+        field = f"rule_options: {show(config.rule_options)} do not suit" if config.rule_options else "rule:"
+        raise InputError(f"{field} {show(config.rule)}, which is called as rule(scores_QNK, **rule_options): "
+                         f"{one_line(error)}") from None  # fmt: skip
 
 
 @dataclass

@@ -231,8 +231,8 @@ class MazeStream:
         return held_out, self.seed, self.stream
 
     def _no_maze(self) -> InputError:
-        return InputError(f"sizes: there is no {self._side()} maze of {self._kinds(product(self.sizes, self.generators))} "
-                          "(too few differ to be split); choose larger sizes")  # fmt: skip
+        kinds = self._kinds(product(self.sizes, self.generators))
+        return InputError(f"sizes: there is no {self._side()} maze of {kinds} (too few differ to be split)")
 
     def _side(self) -> str:
         return "held-out" if self.held_out else "training"
@@ -256,7 +256,7 @@ class MazeStream:
         """Itself; InputError if there is no maze of one of its sizes and generators on the wanted side of the split."""
         if missing := self.missing():
             raise InputError(f"sizes: there is no {self._side()} maze of {self._kinds(missing)} (too few differ to be "
-                             "split); choose a larger size or another generator, such as size 3 by dfs")  # fmt: skip
+                             "split); 3 by dfs, and any larger size, has some")  # fmt: skip
         return self
 
     def forest(self, indices: Sequence[int] | np.ndarray, choices: bool = False) -> Forest:
