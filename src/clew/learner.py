@@ -194,8 +194,11 @@ class Learner:
         for key, value in saved.items():
             owner, _, slot = key.rpartition(".")
             number, i, shape = places.get(owner, (0, 0, None))
-            if shape is None or slot not in SLOTS[number] or (isinstance(value, Tensor) and value.ndim
-                                                              and value.shape != shape):  # fmt: skip
+            if (
+                shape is None
+                or slot not in SLOTS[number]
+                or (isinstance(value, Tensor) and value.ndim and value.shape != shape)
+            ):
                 raise InputError(f"its optimizer.safetensors is of another optimizer or model ({show(key)})")
             states[number].setdefault(i, {})[slot] = value
         if any(set(slots) != set(SLOTS[n]) for n, state in enumerate(states) for slots in state.values()):

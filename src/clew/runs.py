@@ -27,16 +27,11 @@ COMMANDS: dict[str, type] = {"train": TrainConfig, "split": SplitConfig}
 
 # What is learned, from what and by what stays as it was when the run began. How long, how fast, where, and how often
 # it is looked at may change: from the resumed step on the new value holds, as if the run had been at that step with it.
+BOTH = "lr schedule weight_decay clip device precision attention track checkpoint_every out"
 MAY_CHANGE = {
-    "train": {
-        "steps", "minutes", "lr", "warmup", "schedule", "weight_decay", "clip", "device", "precision", "attention",
-        "track", "log_every", "probe_every", "probe_mazes", "checkpoint_every", "eval_mazes", "out",
-    },
-    "split": {
-        "rounds", "lr", "schedule", "weight_decay", "clip", "time_limit", "device", "precision", "attention", "track",
-        "eval_every", "eval_questions", "final_questions", "checkpoint_every", "out",
-    },
-}  # fmt: skip
+    "train": f"steps minutes warmup log_every probe_every probe_mazes eval_mazes {BOTH}".split(),
+    "split": f"rounds time_limit eval_every eval_questions final_questions {BOTH}".split(),
+}
 
 
 @contextmanager
@@ -102,8 +97,10 @@ def check_options(out: Path, config: TrainConfig | SplitConfig) -> None:
     command = _command_of(type(config))
     for name, value in new.items():
         if name.split(".")[0] not in MAY_CHANGE[command] and not _same(old[name], value):
-            raise InputError(f"{name}: this run began with {show(old[name])}, and going on with {show(value)} would "
-                             "be another run; leave the option out, or start anew with another --out")  # fmt: skip
+            raise InputError(
+                f"{name}: this run began with {show(old[name])}, and going on with {show(value)} would "
+                "be another run; leave the option out, or start anew with another --out"
+            )
     last, limit = latest_checkpoint(out), "rounds" if isinstance(config, SplitConfig) else "steps"
     wanted = getattr(config, limit)
     if last and wanted is not None and wanted < number_of(last):
@@ -194,8 +191,9 @@ def is_count(value: Any, least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def resumed(out: Path, load: Callable[[Path], dict[str, Any]], together: Callable[[], None], main: bool = True
-            ) -> dict[str, Any] | None:  # fmt: skip
+def resumed(
+    out: Path, load: Callable[[Path], dict[str, Any]], together: Callable[[], None], main: bool = True
+) -> dict[str, Any] | None:
     """The state of the newest checkpoint that `load` can take up; None where a run was stopped before its first one.
 
     load: takes up all of a checkpoint, or raises InputError and leaves a state that a later load overwrites. A newer
@@ -213,8 +211,10 @@ def resumed(out: Path, load: Callable[[Path], dict[str, Any]], together: Callabl
         if main:
             for path, why in torn.items():
                 aside = _set_aside(path)
-                warnings.warn(f"{path} is torn ({why}): it is now {aside.name}, and the run goes on from "
-                              f"{checkpoint.name}", stacklevel=2)  # fmt: skip
+                warnings.warn(
+                    f"{path} is torn ({why}): it is now {aside.name}, and the run goes on from {checkpoint.name}",
+                    stacklevel=2,
+                )
         return state
     if torn:
         path, why = next(iter(torn.items()))

@@ -100,8 +100,10 @@ def _steps_done(learner: Learner, kept: Path, steps: int) -> int:
         if not is_count(done) or done > steps:
             raise InputError(f"its state.json has the step {show(done)}")
     except InputError as error:
-        raise InputError(f"resume: {kept} is torn ({error}), and no other checkpoint of the warm start is kept; "
-                         "move it away to begin that anew") from None  # fmt: skip
+        raise InputError(
+            f"resume: {kept} is torn ({error}), and no other checkpoint of the warm start is kept; "
+            "move it away to begin that anew"
+        ) from None
     return done
 
 

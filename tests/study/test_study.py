@@ -1,8 +1,11 @@
 """Cells that are run once, engines that agree, verdicts that say no more than the numbers do, and the command line."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 
 from clew.config import read_yaml
 from clew.errors import InputError
-from clew.study import grid, tabular
+from clew.study import cells, grid, tabular
 from clew.study.cells import Job, Kept, Result, key, path_of, read, run_cells
 from clew.study.grid import TabularConfig
 from clew.study.report import effect_of, paired, report, tally
@@ -52,6 +55,50 @@ def test_a_cell_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path.write_bytes(b"no parquet")
     with pytest.raises(InputError, match="is no file of a study"):
         read(path)
+
+
+ENDLESS = """
+import multiprocessing, sys, threading, time
+from pathlib import Path
+from clew.study.cells import run_cells
+
+def tell():
+    while not multiprocessing.active_children():
+        time.sleep(0.01)
+    print("a worker is up", flush=True)
+
+if __name__ == "__main__":
+    threading.Thread(target=tell, daemon=True).start()
+    run_cells([("tabular", CELL)], Path(sys.argv[1]), workers=1)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent(tmp_path: Path, number: int) -> None:
+    """In the middle of a cell that never ends: the caller's pipes are free at once."""
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS.replace("CELL", repr(job(total_cost=1e15)[1])))
+    process = subprocess.Popen([sys.executable, str(script), str(tmp_path / "out")], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    assert process.stdout and process.stdout.readline() == "a worker is up\n"
+    time.sleep(2.5)  # it has begun with the cell
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == -number
+    assert "Traceback" not in told or number == signal.SIGINT  # that one is the script's own
+    assert told.count("Traceback") <= 1
+
+
+def test_what_a_killed_worker_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    host = cells.host()
+    left, other = (tmp_path / "cells" / f".a.parquet.{name}.{gone.stdout.strip()}.part" for name in (host, "elsewhere"))
+    mine = tmp_path / "cells" / f".a.parquet.{host}.{os.getppid()}.part"
+    (tmp_path / "cells").mkdir()
+    for part in (left, other, mine):
+        part.write_bytes(b"half")
+    run_cells([], tmp_path)
+    assert not left.exists() and other.exists() and mine.exists()  # nobody here knows whether those still run
 
 
 def test_a_failing_cell_is_heard_of(tmp_path: Path) -> None:

@@ -3,20 +3,28 @@
 A cell's file is named after all that defines it, so that a finished cell is found again and a changed one never is.
 """
 
+import ctypes
 import hashlib
 import json
 import os
+import re
+import signal
+import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from clew.errors import InputError
+from clew.files import naming
 
 FORMAT = 1  # raise it when the same cell would come out otherwise
 Engine = Literal["local", "ray"]
@@ -76,12 +84,35 @@ def write(path: Path, values: dict[str, Any], figures: Figures) -> None:
 
 def _write_table(path: Path, table: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{host()}.{os.getpid()}.part")
     try:
-        _arrow().parquet.write_table(table, beside, compression="zstd")
+        with naming(path):
+            _arrow().parquet.write_table(table, beside, compression="zstd")
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def host() -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+
+
+def _tidy(folder: Path) -> None:
+    """Clears away what killed processes of this machine were in the middle of writing."""
+    for part in folder.rglob(f".*.{host()}.*.part") if os.name == "posix" else ():
+        pid = part.name.split(".")[-2]
+        if not pid.isdigit() or int(pid) == os.getpid() or not _runs(int(pid)):
+            part.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def _read_table(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -147,6 +178,7 @@ def run_cells(
     jobs are run once. Can be killed at any moment: what is finished stays.
     """
     _arrow()
+    _tidy(folder)
     count = len({key(job) for job in jobs})
     todo = list({key(job): job for job in jobs if not path_of(folder, job).is_file()}.values())
     done = count - len(todo)
@@ -157,23 +189,54 @@ def run_cells(
     return [read(path_of(folder, job)) for job in jobs]
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
+    """What a worker does first: one thread for the libraries, and an end with its parent, however that ends."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if sys.platform == "linux":  # the kernel sees to it too, should a cell never let the thread run
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile never hear of Ctrl-C: the parent alone does, and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _local(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
     if not jobs:
         return
     # Forking would copy the parent's threads' locks; a fresh interpreter has none.
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), initializer=_one_thread)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), initializer=_begin_worker)
     try:
-        waiting = {pool.submit(solve, job, folder) for job in jobs}
+        with _without_interrupts():
+            waiting = {pool.submit(solve, job, folder) for job in jobs}
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()
                 yield
+    except Exception:
+        raise  # what else is being run is finished, and kept
+    except BaseException:  # interrupted: nobody waits for cells that may take minutes
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
