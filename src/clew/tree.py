@@ -4,7 +4,7 @@ A tree is laid out depth first in one row of tokens, and one array says all abou
 token that comes before each token on its own way from the root. Positions, attention and losses follow from that.
 """
 
-import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from clew.errors import InputError
+from clew.text import show
 
+LARGEST = float(np.finfo(np.float32).max)  # what a weight may be: losses are weighted in float32
 Role = Literal["prompt", "thought", "answer"]
 
 
@@ -32,20 +34,63 @@ class SpanTree:
     children: Sequence["SpanTree"] = ()
 
     def __post_init__(self) -> None:
-        if self.role not in get_args(Role):
-            raise InputError(f"role: {self.role!r} is not one of {', '.join(get_args(Role))}")
-        if any(token < 0 for token in self.tokens):
-            raise InputError(f"tokens: {min(self.tokens)} is not a token id")
-        if not all(math.isfinite(weight) for weight in self.weights()):
-            raise InputError(f"weight: {self.weight} is not finite")
+        if not isinstance(self.role, str) or self.role not in get_args(Role):
+            raise InputError(f"role: {show(self.role)} is not one of {', '.join(get_args(Role))}")
+        _check_tokens(self.tokens)
+        if not isinstance(self.children, Sequence) or not all(isinstance(child, SpanTree) for child in self.children):
+            raise InputError(f"children: {show(self.children)} is no list of SpanTrees")
+        for weight in set(self.weights()):
+            if not abs(weight) <= LARGEST:
+                raise InputError(f"weight: {weight} is not a finite float32 number, which ends at {LARGEST:.3g}")
 
     def weights(self) -> list[float]:
-        """One weight per token. InputError if there are more or fewer weights than tokens."""
-        if not isinstance(self.weight, Sequence) and np.ndim(self.weight) == 0:
-            return [float(self.weight)] * len(self.tokens)
-        if len(self.weight) != len(self.tokens):  # type: ignore[arg-type]
-            raise InputError(f"weight: {len(self.weight)} weights for {len(self.tokens)} tokens")  # type: ignore[arg-type]
-        return [float(weight) for weight in self.weight]  # type: ignore[union-attr]
+        """One weight per token. InputError if there are more or fewer weights than tokens, or one is no number."""
+        weight = self.weight
+        try:
+            if isinstance(weight, (str, bytes)):
+                raise TypeError
+            if not isinstance(weight, Sequence) and np.ndim(weight) == 0:
+                return [_number(weight)] * len(self.tokens)
+            if len(weight) != len(self.tokens):  # type: ignore[arg-type]
+                raise InputError(f"weight: {len(weight)} weights for {len(self.tokens)} tokens")  # type: ignore[arg-type]
+            return [_number(one) for one in weight]  # type: ignore[union-attr]
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"weight: {show(weight)} is no number, nor one a token") from None
+
+
+def _number(value: object) -> float:
+    if isinstance(value, (str, bytes)):
+        raise TypeError
+    return float(value)  # type: ignore[arg-type]
+
+
+def _check_tokens(tokens: object) -> None:
+    """InputError unless these are whole numbers from 0, of Python, NumPy or torch, that fit into 64 bits."""
+    if isinstance(tokens, (np.ndarray, Tensor)):
+        whole = tokens.ndim == 1 and "int" in str(tokens.dtype)
+        values: list[int] = tokens.tolist() if whole else []
+    else:
+        whole = isinstance(tokens, Sequence) and not isinstance(tokens, (str, bytes))
+        values = list(tokens) if whole else []  # type: ignore[call-overload]
+    if not whole:
+        raise InputError(f"tokens: {show(tokens)} is no row of token ids (whole numbers from 0)")
+    if not set(map(type, values)) <= {int}:  # most are plain, and then there is nothing to look at one by one
+        values = [_whole(value) for value in values]
+    if values and not 0 <= min(values) <= max(values) < 2**63:
+        wrong = min(values) if min(values) < 0 else max(values)
+        raise InputError(f"tokens: {show(wrong)} is not a token id (a whole number from 0, below 2^63)")
+
+
+def _whole(value: object) -> int:
+    """A token as an int: of NumPy or torch too, while a bool is none."""
+    try:
+        if isinstance(value, (bool, np.bool_)) or (isinstance(value, Tensor) and "int" not in str(value.dtype)):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(f"tokens: {show(value)} is not a token id (a whole number from 0)") from None
 
 
 def only(tree: SpanTree, *roles: Role) -> SpanTree:
@@ -133,6 +178,8 @@ class TreeBatch:
     weights_S: Tensor
     """float32: their weights."""
     pad_token_id: int
+    roots_S: Tensor
+    """int64: which of the packed trees supervised token s belongs to."""
     layout: TreeLayout | None = None
     """None for plain rows, which any model reads by its own causal attention."""
     choices_SC: Tensor | None = None
@@ -143,6 +190,11 @@ class TreeBatch:
     @classmethod
     def pack(cls, trees: Sequence[SpanTree], pad_token_id: int) -> "TreeBatch":
         """Packs trees of any depth. Supervised tokens come in depth-first order. InputError if there is no token."""
+        for tree in trees:
+            if not isinstance(tree, SpanTree):
+                raise InputError(f"trees: {show(tree)} is no SpanTree")
+        if _whole(pad_token_id) < 0:
+            raise InputError(f"pad_token_id: {pad_token_id} is not a token id (a whole number from 0)")
         tokens: list[int] = []
         parents: list[int] = []
         weights: list[float] = []
@@ -170,6 +222,8 @@ class TreeBatch:
         """A batch from flat arrays in depth-first order: each token's parent stands before it, -1 at a root."""
         if len(tokens_T) == 0:
             raise InputError("trees: there is no token in them")
+        if not (np.abs(weights_T) <= LARGEST).all():
+            raise InputError("weights: one is not a finite float32 number")
         supervised = np.flatnonzero((weights_T != 0) & (parents_T >= 0))
         segments = _Segments(parents_T)
         sources_S = parents_T[supervised]
@@ -182,6 +236,7 @@ class TreeBatch:
             targets_S=torch.from_numpy(tokens_T[supervised]),
             weights_S=torch.from_numpy(weights_T[supervised].astype(np.float32)),
             pad_token_id=pad_token_id,
+            roots_S=torch.from_numpy((np.cumsum(parents_T < 0) - 1)[supervised]),
             layout=segments.layout(np.unique(sources_S)),
             choices_SC=None if choices_TC is None else torch.from_numpy(choices_TC[supervised]),
             optimal_SC=None if optimal_TC is None else torch.from_numpy(optimal_TC[supervised]),
