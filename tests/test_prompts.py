@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from clew import prompts
 from clew import split as loop
 from clew.config import SplitConfig
 from clew.errors import InputError
@@ -294,6 +295,7 @@ def test_equal_prompts_stand_on_one_side() -> None:
 def test_where_the_hash_puts_all_on_one_side_a_whole_prompt_moves() -> None:
     """None of these four is held out by its hash, and each comes thrice."""
     few = [{"prompt": f"p{i}", "n": n} for n in range(3) for i in range(4)]
+    assert not any(prompts._digest(row["prompt"]) % 10 == 0 for row in few)
     world = PromptWorld(few, bpe_tokenizer())
     train, held_out = sides(world)
     assert len(train) == 3 and len(held_out) == 1 and not train & held_out
