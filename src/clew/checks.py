@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,6 +117,14 @@ def _long(count: int) -> list[str]:
     return (
         [f"{count:,} of them take more than {hours:,.0f} hours at {ANSWERS_A_SECOND:,} a second"] if hours >= 1 else []
     )
+
+
+def check_held_out(sizes: tuple[tuple[int, int], ...], generators: Sequence[str], p: float, seed: int) -> str:
+    """A line about the sizes without a held-out maze, empty if there are none; InputError if no size has any."""
+    streams, missing = held_out_streams(sizes, generators, p, seed)
+    if not streams:
+        raise InputError(f"sizes: {missing}; 3 by dfs, and any larger size, has some")
+    return f"sizes: {missing}; only the others are evaluated" if missing else ""
 
 
 def check_evaluation(config: EvalConfig, model: Any, side: int) -> list[str]:

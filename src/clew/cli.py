@@ -19,12 +19,14 @@ from clew.config import (
     SplitConfig,
     TrainConfig,
     check_positive,
-    one_line,
+    check_text,
     read_yaml,
     sizes_of,
 )
+from clew.endings import complain, ended_by_sigterm, exit_code
 from clew.errors import InputError
-from clew.options import instance, parser_of, run_config, underscored, values_of
+from clew.options import instance, parser_of, run_config, underscored
+from clew.text import printable, safe_libraries
 
 HELP = f"""\
 Clew {__version__}: trains transformers that search and then report.
@@ -39,6 +41,12 @@ Clew {__version__}: trains transformers that search and then report.
 
 Every command explains its options:  clew train --help
 Every option can also come from a file:  clew train --config FILE.yaml --lr 1e-3
+
+Exit codes:
+  0    done
+  1    the run failed: its loss was no number, a grader or a credit rule failed, memory ran out
+  2    bad input, or a file that cannot be read or written (a full disk, say)
+  130  interrupted (Ctrl-C); 143 ended by SIGTERM; after either, --resume goes on
 
 First steps:
   clew train --minutes 3 --out runs/first      a small model on 4x4 mazes
@@ -64,9 +72,11 @@ def train(args: list[str]) -> None:
 
     from rich.console import Console
 
-    from clew import supervised, terminal
+    from clew import checks, supervised, terminal
 
     _quiet()
+    supervised.checked_stream(config)
+    _note(checks.training_notes(config))
     with terminal.TrainingProgress(Console(stderr=True)) as progress:
         result = supervised.train(config, resume=resume, report=progress)
     if result:
@@ -87,24 +97,14 @@ def evaluate(args: list[str]) -> None:
 
     from clew import evaluate as ev
     from clew import supervised, terminal
-    from clew.policy import Policy, pick_device
 
     _quiet()
     check_positive(config, "mazes", "batch")
-    policy = Policy.load(config.model)
-    policy.model.to(pick_device(config.device))  # type: ignore[arg-type]
-    if source:
-        from clew.mazes.interop import read_questions
-
-        items = ev.items_of(read_questions(Path(source)), policy, source)
-    else:
-        trained = _trained_on(config.model)
-        sizes = sizes_of(config.sizes or trained.get("sizes", [4]))
-        _check_known(policy, sizes, config.model)
-        generators, p = config.generators or trained.get("generators", ["dfs"]), config.p
-        items = ev.balanced_items(policy, sizes, generators, trained.get("p", 0.1) if p is None else p, config.mazes,
-                                  config.seed)  # fmt: skip
-    report, kept = ev.evaluate(policy, items, config.batch)
+    policy, items, missing = _given(config, source) if source else _drawn(config)
+    with terminal.MazeProgress(Console(stderr=True), None if source else config.mazes) as progress:
+        report, kept = ev.evaluate(policy, progress.counted(items), config.batch)
+    if missing:
+        report["not_evaluated"] = missing
     if config.out:
         supervised.write_evaluation(Path(config.out), report, kept)
     if as_json:
@@ -113,6 +113,33 @@ def evaluate(args: list[str]) -> None:
         terminal.show_report(Console(), report)
     if config.out:
         _wrote(Path(config.out))
+
+
+def _given(config: EvalConfig | SolveConfig, source: str, most: int | None = None) -> tuple[Any, Any, str]:
+    """The policy, and the first mazes of a file."""
+    from clew import evaluate as ev
+    from clew.mazes.interop import read_questions
+
+    check_text("from", source)
+    policy = _policy_of(config)
+    return policy, ev.items_of(read_questions(Path(source))[:most], policy, source), ""
+
+
+def _drawn(config: EvalConfig) -> tuple[Any, Any, str]:
+    """The policy, held-out mazes for it, and a line about sizes that have none."""
+    from clew import checks
+    from clew import evaluate as ev
+
+    trained = _run_options(config.model).get("mazes", {})
+    sizes = sizes_of(config.sizes or trained.get("sizes", [4]))
+    generators = config.generators or trained.get("generators", ["dfs"])
+    p = trained.get("p", 0.1) if config.p is None else config.p
+    missing = checks.check_held_out(sizes, generators, p, config.seed)
+    policy = _policy_of(config)
+    _check_known(policy, sizes, config.model)
+    notes = checks.check_evaluation(config, policy.model, max(max(size) for size in sizes))
+    _note([missing] * bool(missing) + notes)
+    return policy, ev.balanced_items(policy, sizes, generators, p, config.mazes, config.seed), missing
 
 
 def solve(args: list[str]) -> None:
@@ -124,19 +151,16 @@ def solve(args: list[str]) -> None:
 
     from rich.console import Console
 
+    from clew import checks, terminal
     from clew import evaluate as ev
-    from clew import terminal
-    from clew.policy import Policy, pick_device
 
     _quiet()
-    policy = Policy.load(config.model)
-    policy.model.to(pick_device(config.device))  # type: ignore[arg-type]
     if source:
-        from clew.mazes.interop import read_questions
-
-        items = ev.items_of(read_questions(Path(source))[:1], policy, source)
+        policy, items, _ = _given(config, source, 1)
     else:
         sizes = sizes_of([config.size])
+        checks.check_held_out(sizes, [config.generator], config.p, config.seed)
+        policy = _policy_of(config)
         _check_known(policy, sizes, config.model)
         items = ev.balanced_items(policy, sizes, [config.generator], config.p, 1, config.seed)
     for attempt in ev.attempts(policy, items):
@@ -149,10 +173,11 @@ def split(args: list[str]) -> None:
 
     from rich.console import Console
 
+    from clew import checks, terminal
     from clew import split as loop
-    from clew import terminal
 
     _quiet()
+    _note(checks.splitting_notes(config))
     with terminal.TrainingProgress(Console(stderr=True)) as progress:
         result = loop.split(config, resume=resume, report=progress)
     if result:
@@ -165,6 +190,8 @@ def plan(args: list[str]) -> None:
     config: PlanConfig = instance(parser, PlanConfig, parser.parse_args(args))
     from clew.plan import Components, best_allocation, measured_run
 
+    check_positive(config, "budget", "thought_cost", "answer_cost", "last")
+    check_positive(config, "thought_variance", "answer_variance", zero=True)
     parts = Components(0.0, config.thought_variance or 0.0, config.answer_variance or 0.0)
     thought_cost, answer_cost, budget = config.thought_cost, config.answer_cost, config.budget
     if config.run:
@@ -174,7 +201,6 @@ def plan(args: list[str]) -> None:
         raise InputError("run: give a split's run folder, or --thought-variance and --answer-variance")
     if not thought_cost or not answer_cost or not budget:
         raise InputError("thought_cost, answer_cost, budget: all three are needed where no run is given")
-    check_positive(config, "budget", "thought_cost", "answer_cost", "last")
     n, k = best_allocation(parts, thought_cost, answer_cost, budget)
     print(f"variance of scores: between thoughts {parts.thought:.4f}, between answers of a thought {parts.answer:.4f}")
     print(f"cost in tokens: a thought {thought_cost:.1f}, an answer {answer_cost:.1f}; budget {budget:.0f} a question")
@@ -231,7 +257,7 @@ def _study_report(args: list[str]) -> None:
         raise InputError("expected one folder of a study: clew study report FOLDER")
     verdicts, written = report(Path(args[0]))
     terminal.show_verdicts(Console(), verdicts)
-    print(f"wrote {written}", file=sys.stderr)
+    print(printable(f"wrote {written}"), file=sys.stderr)
 
 
 def bench(args: list[str]) -> None:
@@ -258,8 +284,10 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns its exit code: 0, 1 for a run that failed, 2 for bad input, 130 when interrupted."""
+    """Runs a command; returns its exit code, see `endings.exit_code`."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if hasattr(sys.stdout, "reconfigure"):  # a terminal that lacks a character is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0
@@ -268,36 +296,32 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name = args[0]
     if name not in COMMANDS:
-        return _complain(f"clew: {name!r} is not a command; there are {', '.join(COMMANDS)} (clew --help)")
-    try:
-        options = [underscored(arg) for arg in args[1:]]
-        for file in values_of("--config", options):
-            read_yaml(Path(file))  # for a message that names the file
-        COMMANDS[name](options)
-    except InputError as error:
-        return _complain(f"clew {name}: {error}")
-    except OSError as error:
-        return _complain(f"clew {name}: {error.filename or 'file'}: {error.strerror or one_line(error)}")
-    except KeyboardInterrupt:
-        _complain(f"clew {name}: interrupted")
-        return 130
-    except RuntimeError as error:
-        if type(error).__module__.split(".")[0] != "clew":
-            raise
-        _complain(f"clew {name}: {error}")
-        return 1
-    return 0
+        return complain(f"clew: {name!r} is not a command; there are {', '.join(COMMANDS)} (clew --help)")
+    with safe_libraries(), ended_by_sigterm():
+        return exit_code(f"clew {name}", lambda: COMMANDS[name]([underscored(arg) for arg in args[1:]]))
 
 
-def _complain(line: str) -> int:
-    print(" ".join(line.split()), file=sys.stderr)
-    return 2
+def _note(lines: list[str]) -> None:
+    """Says what a person should know before the work begins; one process of several says it."""
+    for line in lines if os.environ.get("RANK", "0") == "0" else []:
+        print(printable(f"note: {line}"), file=sys.stderr)
 
 
-def _trained_on(model: str) -> dict[str, Any]:
-    """The maze options of a run folder; empty for any other folder."""
+def _run_options(model: str) -> dict[str, Any]:
+    """The options of a run folder; empty for any other folder."""
     path = Path(model) / "config.yaml"
-    return read_yaml(path).get("mazes", {}) if path.is_file() else {}
+    return read_yaml(path) if path.is_file() else {}
+
+
+def _policy_of(config: EvalConfig | SolveConfig) -> Any:
+    """The model that a command asks, on its device, reading as it was trained unless the options say otherwise."""
+    from clew.policy import Policy, pick_device
+
+    policy = Policy.load(config.model)
+    policy.attention = config.attention or _run_options(config.model).get("attention", "trees")
+    policy.check()
+    policy.model.to(pick_device(config.device))  # type: ignore[arg-type]
+    return policy
 
 
 def _check_known(policy: Any, sizes: tuple[tuple[int, int], ...], model: str) -> None:
@@ -318,7 +342,7 @@ def _quiet() -> None:
 
 
 def _wrote(out: Path) -> None:
-    print(f"wrote {out}/ (pictures in {out}/plots/)", file=sys.stderr)
+    print(printable(f"wrote {out}/ (pictures in {out}/plots/)"), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What people see in a terminal: mazes, tables, progress."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -63,7 +65,7 @@ def show_attempt(console: Console, attempt: Attempt, model: str) -> None:
     console.print(side_by_side)
     split = "held-out: never trained on" if question.lattice.held_out else "NOT held-out: may have been trained on"
     console.print(f"maze {question.lattice.rows}x{question.lattice.cols}, {split}", highlight=False)
-    console.print(Text(f"{model} wrote: {printable(attempt.text)}"))
+    console.print(Text(f"{printable(model)} wrote: {printable(attempt.text)}"))
     verdict = "solved: a shortest path" if grade.optimal else "solved, with a detour" if grade.score > 0.5 else "failed"
     console.print(
         f"[bold]{verdict}[/]; score {grade.score:.3f}, {grade.steps} steps, shortest {grade.shortest_steps}",
@@ -72,7 +74,11 @@ def show_attempt(console: Console, attempt: Attempt, model: str) -> None:
 
 
 def show_report(console: Console, report: dict[str, Any]) -> None:
-    """An evaluation as tables."""
+    """An evaluation as tables, and what could not be evaluated."""
+    if "not_evaluated" in report:
+        console.print(Text(printable(f"not evaluated: {report['not_evaluated']}")))
+    if not report["mazes"]:
+        return
     table = Table(title=f"{report['mazes']} mazes, greedy rollouts; 95% intervals")
     table.add_column("")
     table.add_column("model", justify="right")
@@ -92,7 +98,7 @@ def show_report(console: Console, report: dict[str, Any]) -> None:
             table.add_column(column, justify="left" if column == title else "right")
         for name, group in groups.items():
             rates = [f"{100 * group[rate]['value']:.1f}%" for rate in ("optimal", "valid")]
-            table.add_row(name.replace("_", " "), str(group["mazes"]), _percent(group["exact"]), *rates,
+            table.add_row(_label(name), str(group["mazes"]), _percent(group["exact"]), *rates,
                           f"{group['mean_score']['value']:.3f}")  # fmt: skip
         console.print(table)
 
@@ -105,8 +111,13 @@ def show_split(console: Console, result: dict[str, Any]) -> None:
         table.add_column(column, justify="right" if column else "left")
     for name in after:
         if isinstance(after[name], dict):
-            table.add_row(name.replace("_", " "), _number(before[name]), _number(after[name]))
+            table.add_row(_label(name), _number(before[name]), _number(after[name]))
     console.print(table)
+
+
+def _label(name: str) -> Text:
+    """A figure's name: never markup, whoever named it."""
+    return Text(printable(name.replace("_", " ")))
 
 
 def _percent(figure: dict[str, float]) -> str:
@@ -128,7 +139,8 @@ class _Bar:
             self.bar.start()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, *exc: object) -> None:
+        self.bar.live.transient = kind is not None  # the line that says what went wrong stands alone
         self.bar.stop()
 
 
@@ -164,12 +176,39 @@ class TrainingProgress(_Bar):
         if "paths_per_second" in values:
             figures += f"  {values['paths_per_second']:.0f} paths/s"
         phase = values.get("phase", "training")
-        self.bar.update(self.task, description=f"[bold]{phase}[/]", completed=values["progress"], figures=figures)
+        self.bar.update(
+            self.task, description=f"[bold]{escape(printable(phase))}[/]", completed=values["progress"], figures=figures
+        )
         looked = any(name.startswith("held_out") for name in values)
         tenth = (phase, int(10 * values["progress"]))
         if not self.console.is_terminal and (looked or tenth != self.told):
-            self.console.print(f"{phase} {values['progress']:4.0%}  {figures}", highlight=False)
+            self.console.print(Text(printable(f"{phase} {values['progress']:4.0%}  {figures}")))
         self.told = tenth
+
+
+class MazeProgress(_Bar):
+    """A bar with the mazes taken up, which goes when they are done; where there is no terminal, a line a minute."""
+
+    def __init__(self, console: Console, count: int | None):
+        self.console, self.count = console, count
+        self.bar = Progress(
+            TextColumn("[bold]mazes[/]"), BarColumn(20), MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True), TextColumn("left"), console=console, transient=True,
+        )  # fmt: skip
+        self.task = self.bar.add_task("", total=count)
+        self.told = time.monotonic()
+
+    def __exit__(self, kind: object, *exc: object) -> None:
+        self.bar.stop()
+
+    def counted(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The items, each counted as it is taken."""
+        for number, item in enumerate(items, 1):
+            self.bar.update(self.task, completed=number)
+            if not self.console.is_terminal and time.monotonic() - self.told > 60:
+                self.told = time.monotonic()
+                self.console.print(Text(f"{number:,} of {format(self.count, ',') if self.count else 'the'} mazes"))
+            yield item
 
 
 class StudyProgress(_Bar):
@@ -197,5 +236,5 @@ class StudyProgress(_Bar):
 def show_verdicts(console: Console, verdicts: Sequence["Verdict"]) -> None:
     """Each question of a study and what the numbers say."""
     for number, verdict in enumerate(verdicts, 1):
-        console.print(Text(f"{number}. {verdict.question}", style="bold"))
-        console.print(Text(f"   {verdict.text}\n"))
+        console.print(Text(printable(f"{number}. {verdict.question}"), style="bold"))
+        console.print(Text("   " + printable(verdict.text, 100_000) + "\n"))
