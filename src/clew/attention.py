@@ -9,7 +9,8 @@ MLP: the rest have given their keys and values, which is all that anyone will re
 """
 
 from contextlib import suppress
-from typing import Any
+from inspect import signature
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from clew.prefix import SharedPrefix
 from clew.tree import TreeBatch, TreeLayout, TreeLevel
 
 NAME = "clew"
+Attention = Literal["trees", "rows"]
+"""how a model reads what it learns from and continues: shared prefixes once, or plain rows"""
 
 
 class _Reading:
@@ -183,34 +186,69 @@ def _last_layer(model: nn.Module) -> nn.Module:
     return layers[0][-1]
 
 
-def reads_trees(model: nn.Module) -> None:
-    """Sets a model up to read trees: once, in place, and without a change to what it does otherwise."""
-    base: Any = getattr(model, "module", model)  # what a data-parallel wrapper holds
-    base = base.get_base_model() if hasattr(base, "get_base_model") else base  # and what an adapter wraps
+def inner(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside of what compiles, spreads or adapts it. InputError if there is none."""
+    base = _unwrapped(model)
     if not isinstance(base, PreTrainedModel):
         raise InputError(f"model: {type(base).__name__} is not a transformers model")
+    return base
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    base: Any = uncompiled(getattr(uncompiled(model), "module", uncompiled(model)))  # of a data-parallel wrapper
+    adapters = getattr(base, "peft_config", {})
+    if any(getattr(adapter, "is_prompt_learning", False) for adapter in adapters.values()):
+        raise InputError(
+            "model: its adapter puts tokens of its own before a sequence (prompt tuning), so that no token keeps its "
+            "place; adapters that change layers, such as LoRA, are supported"
+        )
+    return base.get_base_model() if hasattr(base, "get_base_model") else base
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """What `torch.compile` wraps: a tree's shape changes from batch to batch, and each would be compiled anew."""
+    return getattr(model, "_orig_mod", model)
+
+
+def set_up(base: PreTrainedModel) -> None:
+    """Lets a model read trees: once, in place, and without a change to what it does otherwise.
+
+    Whether it reads them exactly is for `selfcheck.reads_trees` to say.
+    """
     if base.config._attn_implementation != NAME:
         base.set_attn_implementation(NAME)
     last = _last_layer(base)
-    if not getattr(last, "_clew_narrows", False):
+    if _narrow not in last._forward_pre_hooks.values():
         last.register_forward_pre_hook(_narrow, with_kwargs=True)
         last.register_forward_hook(_widen, with_kwargs=True)
-        last._clew_narrows = True  # type: ignore[assignment]
 
 
 def tree_logits(model: nn.Module, batch: TreeBatch) -> Tensor:
     """Logits for the supervised tokens alone: (S, V). Hidden states are gathered before the output head.
 
-    A batch of plain rows is read by the model as it stands: the reference.
+    The model has to be set up. A batch of plain rows is read by any model as it stands: the reference.
     """
+    model = uncompiled(model)
+    if len(batch.targets_S) == 0:  # nothing to learn from: a loss of 0, which every parameter is part of
+        return model(input_ids=batch.tokens_BT[:1, :1], use_cache=False).logits[0, :0]
     if batch.layout is None:
-        logits_BTV = model(input_ids=batch.tokens_BT, use_cache=False).logits
-        return logits_BTV.flatten(0, 1)[batch.sources_S]
-    reads_trees(model)
+        return row_logits(model, batch.tokens_BT, batch.sources_S)
     return model(
         input_ids=batch.tokens_BT, position_ids=batch.positions_BT, logits_to_keep=batch.sources_S,
         **reading(batch.layout, batch.tokens_BT.device),
     ).logits[0]  # fmt: skip
+
+
+def row_logits(model: nn.Module, tokens_BT: Tensor, at_S: Tensor) -> Tensor:
+    """Logits at some places, by flat index, of plain rows that are padded on the right: (S, V).
+
+    No mask is passed, since no token of a causal model reads the padding behind it.
+    """
+    row_S, column_S = at_S // tokens_BT.shape[1], at_S % tokens_BT.shape[1]
+    kept: dict[str, Tensor] = {}
+    if "logits_to_keep" in signature(_unwrapped(model).forward).parameters:  # the output head at these columns alone
+        kept["logits_to_keep"], column_S = column_S.unique(return_inverse=True)
+    return model(input_ids=tokens_BT, use_cache=False, **kept).logits[row_S, column_S]
 
 
 def reading(tree: TreeLayout | SharedPrefix, device: torch.device) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def attempts(policy: Policy, items: Iterable[Item], batch: int = 256) -> Iterato
         cells = max(item.question.lattice.passages[0].size for item in chunk)
         written = continue_prompts(
             policy.model, [item.prompt for item in chunk], stop=lambda tokens: tokens[-1] == ends,
-            max_new=cells + 2 + SPARE_TOKENS, pad_token_id=policy.pad_token_id,
+            max_new=cells + 2 + SPARE_TOKENS, pad_token_id=policy.pad_token_id, attention=policy.attention,
         )  # fmt: skip
         for item, continuation in zip(chunk, written, strict=True):
             asked = " ".join(tokenizer.convert_ids_to_tokens(item.prompt))

@@ -6,12 +6,16 @@ from torch import Tensor, nn
 
 from clew.attention import tree_logits
 from clew.errors import InputError
+from clew.selfcheck import reads_trees
 from clew.tree import TreeBatch
 
 
 def token_nll(model: nn.Module, batch: TreeBatch) -> Tensor:
-    """Negative log-likelihood of each supervised token given what stands before it: nll_S, in nats."""
-    return F.cross_entropy(_upcast(tree_logits(model, batch)), batch.targets_S, reduction="none")
+    """Negative log-likelihood of each supervised token given what stands before it: nll_S, in nats.
+
+    A model's first batch of trees is preceded by a check that it reads them exactly; InputError if it does not.
+    """
+    return F.cross_entropy(_logits(model, batch), batch.targets_S, reduction="none")
 
 
 def weighted_nll(model: nn.Module, batch: TreeBatch) -> Tensor:
@@ -29,7 +33,7 @@ def graded_nll(model: nn.Module, batch: TreeBatch, detour_cost: float = 0.5, wal
     """
     if batch.choices_SC is None or batch.optimal_SC is None:
         raise InputError("loss: graded needs to know the moves open at each step, and this batch does not hold them")
-    logp_SV = F.log_softmax(_upcast(tree_logits(model, batch)), dim=-1)
+    logp_SV = F.log_softmax(_logits(model, batch), dim=-1)
     logp_SC = logp_SV.gather(1, batch.choices_SC.clamp(min=0))
     nothing = torch.full_like(logp_SC, -torch.inf)
     optimal_S = torch.where(batch.optimal_SC, logp_SC, nothing).logsumexp(-1)
@@ -71,5 +75,8 @@ def kl_to(nll_S: Tensor, reference_S: Tensor) -> Tensor:
     return log_ratio_S.exp() - 1 - log_ratio_S
 
 
-def _upcast(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+def _logits(model: nn.Module, batch: TreeBatch) -> Tensor:
+    if batch.layout is not None:
+        reads_trees(model, batch.layout.reach)
+    logits_SV = tree_logits(model, batch)
+    return logits_SV.float() if logits_SV.dtype in (torch.bfloat16, torch.float16) else logits_SV

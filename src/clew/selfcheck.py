@@ -1,0 +1,256 @@
+"""Whether a model reads trees, or plain rows, exactly: tried on the model before it is first used.
+
+transformers ships some two hundred causal architectures. In most of them a token's place and what it may attend to
+reach the attention function as arguments, and that is all that reading a tree takes. In others the order of the row
+itself matters (recurrences, convolutions), or places enter by a way of their own, and a tree would be read wrongly
+without a word. No list of names could be kept right, so each model is asked: a small tree against its plain rows.
+
+What it costs: a model of up to 30 million parameters is copied (float32, on the CPU, a little noise on its weights, so
+that parameters that begin at 0 count) and the copy reads about 40 tokens a few times: 0.1 seconds for a model of a
+million parameters. A larger one reads them itself, within its own precision, which takes about as long as two short
+training steps. Once for each model in a process, and again where a path is longer than any before it.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from clew.attention import inner, reading, row_logits, set_up, tree_logits
+from clew.errors import InputError
+from clew.prefix import SharedPrefix
+from clew.tree import SpanTree, TreeBatch
+
+SMALL = 30_000_000  # parameters of a model that is copied
+TOLERANCE = 1e-3  # nats, and shares of the largest gradient, in float32; rounding comes to 1e-5
+ROUNDING = 8  # times a precision's relative spacing: what may differ where that is more
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+GRADIENTS = 200  # of a large model's parameters, the smallest: enough to name each layer, little to hold
+WAY_ON = "--attention rows trains the same weights exactly on plain rows, without shared prefixes"
+
+
+def reads_trees(model: nn.Module, reach: int = 0) -> None:
+    """Sets a model up to read trees whose longest path has `reach` tokens, if it reads such trees exactly.
+
+    InputError, and a model that is left as it was, if its losses, gradients or sampled tokens over a tree are not those
+    over the tree's plain rows; the line says by how much.
+    """
+    base = inner(model)
+    checked = getattr(base, "_clew_reach", None)
+    if checked is None:
+        fault = _fault_of(base, _trees_fault)
+    elif reach <= checked:
+        return
+    else:
+        fault = None
+    fault = fault or _reach_fault(base, reach)
+    if fault:
+        raise InputError(f"model: {type(base).__name__} does not read trees exactly: {fault}; {WAY_ON}")
+    base._clew_reach = max(reach, checked or 0)  # type: ignore[assignment]
+    if checked is None:
+        base._clew_came_with = base.config._attn_implementation  # type: ignore[assignment]
+        set_up(base)
+
+
+def reads_rows(model: nn.Module) -> None:
+    """InputError if a model's plain rows are not what they should be: causal, and deaf to the padding behind them."""
+    base = inner(model)
+    if getattr(base, "_clew_rows", False):
+        return
+    if fault := _fault_of(base, _rows_fault):
+        raise InputError(f"model: {type(base).__name__} cannot be trained, not even on plain rows: {fault}")
+    base._clew_rows = True  # type: ignore[assignment]
+
+
+def _fault_of(base: PreTrainedModel, test: Callable[[PreTrainedModel, float], str | None]) -> str | None:
+    """What a test says of a copy of the model, or of the model itself where that is large."""
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        probe = _copied(base) if sum(p.numel() for p in base.parameters()) <= SMALL else base
+        dtype = next(p.dtype for p in probe.parameters() if p.is_floating_point())
+        was_training, was_read_by = base.training, base.config._attn_implementation
+        probe.eval()
+        try:
+            _read_by(probe, getattr(base, "_clew_came_with", was_read_by))
+            return test(probe, max(TOLERANCE, ROUNDING * torch.finfo(dtype).eps))
+        except InputError as error:
+            return str(error).removeprefix("model: ")
+        except Exception as error:  # whatever its code stumbles over: it cannot be used this way
+            return " ".join(f"it fails with {type(error).__name__}: {error}".split())[:200]
+        finally:
+            if probe is base:
+                base.train(was_training)
+                _read_by(base, was_read_by)
+
+
+def _read_by(model: PreTrainedModel, implementation: str | None) -> None:
+    if implementation is not None and model.config._attn_implementation != implementation:
+        model.set_attn_implementation(implementation)
+
+
+def _copied(base: PreTrainedModel) -> PreTrainedModel:
+    """A copy in float32 on the CPU whose weights are noisy enough for every one of them to matter.
+
+    Without hooks: those that a user has hung on the model are not there to see it checked.
+    """
+    aside = [(module, name, hooks) for module in base.modules() for name in HOOKS if (hooks := getattr(module, name))]
+    try:
+        for module, name, _ in aside:
+            setattr(module, name, type(getattr(module, name))())
+        probe = copy.deepcopy(base).float().cpu()
+    finally:
+        for module, name, hooks in aside:
+            setattr(module, name, hooks)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in probe.parameters():
+            spread = 0.1 if parameter.ndim < 2 else 0.5 / parameter[0].numel() ** 0.5
+            parameter.add_(torch.randn_like(parameter), alpha=spread)
+            parameter.requires_grad_()
+    return probe
+
+
+def _example(base: PreTrainedModel) -> SpanTree:
+    """Three levels, forks of two and three, spans of one to nine tokens, none of which means anything to the model."""
+    config = base.config.get_text_config()
+    special = {value for name, value in vars(config).items() if name.endswith(("_id", "_index"))}
+    vocabulary = base.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
+    plain = [token for token in range(vocabulary) if token not in special][:1000]
+    draw = torch.Generator().manual_seed(1)
+
+    def span(length: int, *children: SpanTree) -> SpanTree:
+        tokens = [plain[i] for i in torch.randint(len(plain), (length,), generator=draw).tolist()]
+        weights = torch.randn(length, generator=draw).tolist()
+        return SpanTree(tokens, "answer", weights, children)
+
+    return span(9, span(4, span(3), span(1), span(5)), span(6, span(2), span(4)))
+
+
+def _trees_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
+    batch = TreeBatch.pack([_example(probe)], 0).to(probe.device)
+    rows = batch.flatten()
+    learnt = _learnt(probe)
+    nll_S, gradients = _losses(probe, rows, learnt)
+    set_up(probe)
+    over_tree = _losses(probe, batch, learnt)
+    if fault := _difference(over_tree, (nll_S, gradients), learnt, tolerance):
+        return fault
+    again_S, _ = _losses(probe, rows, {})  # once set up, its rows have to be what they were
+    if fault := _difference((again_S, []), (nll_S, []), {}, tolerance):
+        return f"once set up, plain rows change: {fault}"
+    return _sampling_fault(probe, tolerance)
+
+
+def _rows_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
+    rows = TreeBatch.pack([_example(probe)], 0).flatten().to(probe.device)
+    nll_S, _ = _losses(probe, rows, {})
+    width = rows.tokens_BT.shape[1]
+    with torch.no_grad():
+        for s in range(0, len(nll_S), 3):  # the row cut off behind a token's source: nothing after it to look at
+            row, column = divmod(int(rows.sources_S[s]), width)
+            cut = rows.tokens_BT[row : row + 1, : column + 1]
+            logits = row_logits(probe, cut, torch.tensor([column], device=cut.device))
+            alone = F.cross_entropy(logits.float(), rows.targets_S[s : s + 1])
+            if not (gap := abs(float(alone - nll_S[s]))) <= tolerance:
+                return f"it is not causal: a token's loss changes by {gap:.2g} nats with what stands after it"
+    return None
+
+
+def _sampling_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
+    """Two prompts, three continuations of them, two tokens of their own each: shared prefixes against plain rows."""
+    tree = _example(probe)
+    prompts = [list(tree.tokens), list(tree.children[1].tokens)]
+    tails = [list(child.tokens) for child in tree.children[0].children]
+    parent_C, own = torch.tensor([0, 0, 1]), torch.tensor([prompts[0][:2], prompts[1][:2], tails[2][:2]])
+    prefix = SharedPrefix()
+    with torch.no_grad():
+
+        def logits(step: dict[str, Tensor]) -> Tensor:
+            on_device = {name: value.to(probe.device) for name, value in step.items()}
+            return probe(**on_device, **reading(prefix, probe.device), logits_to_keep=1).logits[:, -1]
+
+        def level(rows: list[list[int]], parent_C: Tensor | None) -> Tensor:
+            width = max(map(len, rows))
+            tokens = torch.tensor([[rows[0][0]] * (width - len(row)) + row for row in rows])
+            starts = torch.tensor([width - len(row) for row in rows])
+            valid_CL = torch.arange(width) >= starts[:, None]
+            above = None if parent_C is None else parent_C.to(probe.device)
+            return logits(prefix.add(tokens.to(probe.device), valid_CL.to(probe.device), above))
+
+        level(prompts, None)
+        got = [level(tails, parent_C)]
+        prefix.fork(torch.arange(3, device=probe.device))
+        for column in own.T:
+            got.append(logits(prefix.step(column.to(probe.device))))
+            prefix.written += 1
+        for c, tail in enumerate(tails):
+            whole = [*prompts[int(parent_C[c])], *tail, *own[c].tolist()]
+            tokens = torch.tensor([whole], device=probe.device)
+            want = row_logits(probe, tokens, torch.arange(len(whole) - 3, len(whole), device=probe.device))
+            mine = torch.stack([step[c] for step in got])
+            if not (gap := float((mine.float().log_softmax(-1) - want.float().log_softmax(-1)).abs().max())) <= (
+                4 * tolerance
+            ):
+                return f"sampling from shared prefixes differs by {gap:.2g} nats"
+    return None
+
+
+def _reach_fault(base: PreTrainedModel, reach: int) -> str | None:
+    """Whether a path of so many tokens is still read whole: a window or a chunk shows only beyond its length."""
+    if reach < 2:
+        return None
+
+    def test(probe: PreTrainedModel, tolerance: float) -> str | None:
+        tokens = torch.randint(0, 10, (reach,), generator=torch.Generator().manual_seed(2)).tolist()
+        chain = TreeBatch.pack([SpanTree(tokens, "answer", [0.0] * (reach - 1) + [1.0])], 0).to(probe.device)
+        with torch.no_grad():
+            over_row, _ = _losses(probe, chain.flatten(), {})
+            set_up(probe)
+            over_tree, _ = _losses(probe, chain, {})
+        fault = _difference((over_tree, []), (over_row, []), {}, tolerance)
+        return fault and f"on a path of {reach} tokens {fault}"
+
+    return _fault_of(base, test)
+
+
+def _learnt(probe: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """The parameters whose gradients are compared: all that are trained, of a large model the smaller ones."""
+    trained = {name: p for name, p in probe.named_parameters() if p.requires_grad}
+    if sum(p.numel() for p in trained.values()) <= SMALL:
+        return trained
+    return dict(sorted(trained.items(), key=lambda item: item[1].numel())[:GRADIENTS])
+
+
+def _losses(
+    probe: PreTrainedModel, batch: TreeBatch, learnt: dict[str, nn.Parameter]
+) -> tuple[Tensor, list[Tensor | None]]:
+    """nll_S, and the gradients of its weighted sum."""
+    nll_S = F.cross_entropy(tree_logits(probe, batch).float(), batch.targets_S, reduction="none")
+    gradients: Any = []
+    if learnt:
+        loss = (nll_S * batch.weights_S).sum()
+        gradients = torch.autograd.grad(loss, list(learnt.values()), allow_unused=True)
+    return nll_S.detach(), list(gradients)
+
+
+def _difference(
+    mine: tuple[Tensor, list[Tensor | None]], theirs: tuple[Tensor, list[Tensor | None]],
+    learnt: dict[str, nn.Parameter], tolerance: float,
+) -> str | None:  # fmt: skip
+    """In words, where two sets of losses and gradients differ by more than rounding; None where they do not."""
+    gap = float((mine[0] - theirs[0]).abs().max())
+    if not gap <= tolerance:  # NaN is a difference too
+        return f"a token's loss differs by {gap:.2g} nats"
+    sizes = [0.0 if g is None else float(g.abs().max()) for g in theirs[1]]
+    floor = 1e-2 * max(sizes, default=0.0)
+    for name, a, b, size in zip(learnt, mine[1], theirs[1], sizes, strict=True):
+        if a is None and b is None:
+            continue
+        a, b = (torch.zeros_like(learnt[name]) if g is None else g for g in (a, b))
+        share = float((a - b).abs().max()) / max(size, floor, 1e-12)
+        if not share <= 10 * tolerance:
+            return f"the gradient of {name} differs by {share:.0%}"
+    return None
