@@ -201,7 +201,10 @@ def plan(args: list[str]) -> None:
         raise InputError("run: give a split's run folder, or --thought-variance and --answer-variance")
     if not thought_cost or not answer_cost or not budget:
         raise InputError("thought_cost, answer_cost, budget: all three are needed where no run is given")
-    n, k = best_allocation(parts, thought_cost, answer_cost, budget)
+    try:
+        n, k = best_allocation(parts, thought_cost, answer_cost, budget)
+    except (OverflowError, ValueError):
+        raise InputError(f"budget: {budget:g} buys more samples than can be counted") from None
     print(f"variance of scores: between thoughts {parts.thought:.4f}, between answers of a thought {parts.answer:.4f}")
     print(f"cost in tokens: a thought {thought_cost:.1f}, an answer {answer_cost:.1f}; budget {budget:.0f} a question")
     print(f"best: n = {n} thoughts, k = {k} answers; a thought's mean score is then {parts.reliability(k):.0%} its own")
@@ -255,6 +258,7 @@ def _study_report(args: list[str]) -> None:
         return
     if len(args) != 1 or args[0].startswith("-"):
         raise InputError("expected one folder of a study: clew study report FOLDER")
+    check_text("folder", args[0])
     verdicts, written = report(Path(args[0]))
     terminal.show_verdicts(Console(), verdicts)
     print(printable(f"wrote {written}"), file=sys.stderr)

@@ -4,7 +4,6 @@ Only the standard library and yaml are imported here, so that `clew --help` is q
 """
 
 import math
-import os
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -322,14 +321,13 @@ def _check_value(name: str, value: Any) -> None:
 
 
 def check_text(name: str, value: str) -> None:
-    """InputError for text that no path, and so no option, can hold: NUL, or half of a surrogate pair."""
+    """InputError for text that no path, and so no option, can hold: NUL, or what is no UTF-8."""
     try:
-        if b"\0" not in os.fsencode(value):
-            return
-        what = "holds a NUL character"
+        value.encode()
     except UnicodeEncodeError:
-        what = "is no text that can be written down (half of a surrogate pair)"
-    raise InputError(f"{name}: {show(value)} {what}; expected ordinary text")
+        raise InputError(f"{name}: {show(value)} is no UTF-8; expected ordinary text") from None
+    if "\0" in value:
+        raise InputError(f"{name}: {show(value)} holds a NUL character; expected ordinary text")
 
 
 def write_config(path: Path, config: Any) -> None:

@@ -97,7 +97,7 @@ def best_allocation(
     """
     if min(thought_cost, answer_cost, budget) <= 0:
         raise ValueError(f"costs and budget: {thought_cost}, {answer_cost}, {budget} are not all more than 0")
-    room = max(1, int((budget / 2 - thought_cost) // answer_cost))
+    room = max(1, int(min(most_answers, (budget / 2 - thought_cost) // answer_cost)))
     if components.thought <= 0:
         best = math.inf if components.answer > 0 else 1.0
     else:

@@ -140,8 +140,9 @@ class _Bar:
         return self
 
     def __exit__(self, kind: object, *exc: object) -> None:
-        self.bar.live.transient = kind is not None  # the line that says what went wrong stands alone
-        self.bar.stop()
+        # The line that says what went wrong stands alone: Progress.stop would put an empty one before it.
+        self.bar.live.transient |= kind is not None
+        self.bar.live.stop()
 
 
 class TrainingProgress(_Bar):
@@ -197,9 +198,6 @@ class MazeProgress(_Bar):
         )  # fmt: skip
         self.task = self.bar.add_task("", total=count)
         self.told = time.monotonic()
-
-    def __exit__(self, kind: object, *exc: object) -> None:
-        self.bar.stop()
 
     def counted(self, items: Iterable[Any]) -> Iterator[Any]:
         """The items, each counted as it is taken."""

@@ -4,14 +4,16 @@ Every arm of the study is tuned on tables that no result uses: its best step siz
 share of kept samples. Then it runs once more, on tables that all arms share.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from clew.config import check_positive, write_config
+from clew.config import check_positive, check_values, write_config
 from clew.errors import InputError
+from clew.memory import check_memory
 from clew.study import tabular
 from clew.study.cells import Engine, Job, Kept, Result, run_cells, write_results
 from clew.study.tabular import Cell
@@ -169,6 +171,7 @@ def study(config: TabularConfig, report: Callable[[str, int, int], None] = lambd
 
 def check(config: TabularConfig) -> None:
     """InputError for a grid that cannot be run."""
+    check_values(config)
     check_positive(config, "round_cost", "rounds", "workers")
     for name, least in (("noise_ratios", 0.0), ("cost_ratios", 0.0), ("answers", 0), ("lrs", 0.0), ("keeps", 0.0)):
         values = getattr(config, name)
@@ -183,3 +186,18 @@ def check(config: TabularConfig) -> None:
     for name in ("questions", "thoughts", "answers"):
         if getattr(config.world, name) < 2:
             raise InputError(f"world.{name}: {getattr(config.world, name)} leave nothing to choose; expected 2 or more")
+    usual = {"replicas": 2000, "tune_replicas": 150, "workers": 2, "round_cost": 96, "world.questions": 4,
+             "world.thoughts": 32, "world.answers": 16}  # fmt: skip
+    check_memory(replace(config, workers=config.workers or os.cpu_count() or 1), usual, needed)
+
+
+def needed(config: TabularConfig) -> int:
+    """Bytes that the workers of a study take together: an estimate."""
+    world, price = config.world, config.round_cost / 12
+    tables = world.questions * world.thoughts * world.answers
+    draws = max(max(2, round(price * (cost + 8) / (cost + k))) * k for cost in config.cost_ratios
+                for k in (*config.answers, 8))  # fmt: skip
+    at_once = min(tabular.CHUNK, max(config.replicas, config.tune_replicas))
+    worker = at_once * (48 * tables + world.questions * draws * (24 + world.answers)) + 150 * 2**20
+    figures = 8 * (tabular.POINTS + 8) * max(config.replicas, config.tune_replicas)
+    return (config.workers or 1) * (worker + figures)

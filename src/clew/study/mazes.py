@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clew.config import MazeConfig, SplitConfig, check_positive, write_config
+from clew.config import MazeConfig, SplitConfig, check_positive, check_values, write_config
 from clew.errors import InputError
 from clew.study.cells import Engine, Job, Kept, Result, run_cells, write_results
 
@@ -116,8 +116,9 @@ def _sampled_scores(metrics: Path) -> np.ndarray:
 def study(config: MazeStudyConfig, report: Callable[[str, int, int], None] = lambda phase, done, count: None
           ) -> list[Result]:  # fmt: skip
     """Runs what is not yet in `config.out`: every arm's learning rate is chosen with seeds that no result uses."""
-    check_positive(config, "rounds", "questions", "price", "seeds", "tune_seeds", "final_questions", "max_thought",
-                   "workers")  # fmt: skip
+    check(config)
+    from clew.checks import check_splitting
+
     folder = Path(config.out)
     start = _start(Path(config.start))
     starts = {"two": start, "one": _start(Path(config.start_one)) if config.start_one else None}
@@ -127,12 +128,17 @@ def study(config: MazeStudyConfig, report: Callable[[str, int, int], None] = lam
     arms = {name: arm for name, arm in ARMS.items() if arm.get("policies", "two") in worlds}
     thought_cost, answer_cost = prices(config, start)
 
+    k = max(arm["answers"] for arm in arms.values())
+    check_splitting(SplitConfig(MazeConfig(sizes=list(config.sizes)), model=str(start), questions=config.questions,
+                                thoughts=_thoughts(config, k, thought_cost, answer_cost), answers=k,
+                                warmup_steps=0))  # fmt: skip
+
     def runs(phase: str, cells: list[MazeCell]) -> Iterator[Kept]:
         jobs: list[Job] = [("mazes", asdict(cell)) for cell in cells]
         return iter(run_cells(jobs, folder, config.engine, config.workers, lambda *at: report(phase, *at)))
 
     def base(arm: dict[str, Any]) -> MazeCell:
-        n = max(2, round(config.price / (thought_cost + arm["answers"] * answer_cost)))
+        n = _thoughts(config, arm["answers"], thought_cost, answer_cost)
         return MazeCell(world=worlds[arm.get("policies", "two")], thoughts=n, lr=0.0, seed=0, **arm)
 
     choices = [[replace(base(arm), lr=lr, seed=1000 + seed) for lr in config.lrs for seed in range(config.tune_seeds)]
@@ -151,6 +157,24 @@ def study(config: MazeStudyConfig, report: Callable[[str, int, int], None] = lam
     write_config(folder / "mazes.yaml", config)
     write_results(folder / "mazes.parquet", asdict(config), results)
     return results
+
+
+def _thoughts(config: MazeStudyConfig, k: int, thought_cost: float, answer_cost: float) -> int:
+    """n: the thoughts that the price of a round buys with k answers each, at least 2."""
+    return max(2, round(config.price / (thought_cost + k * answer_cost)))
+
+
+def check(config: MazeStudyConfig) -> None:
+    """InputError for a study that cannot be run."""
+    from clew.checks import check_worlds_mazes
+
+    check_values(config)
+    check_positive(config, "rounds", "questions", "price", "seeds", "tune_seeds", "final_questions", "max_thought",
+                   "workers")  # fmt: skip
+    check_positive(config, "length_cost", zero=True)
+    if not config.lrs or min(config.lrs) <= 0:
+        raise InputError(f"lrs: {config.lrs} is not a list of numbers above 0")
+    check_worlds_mazes(SplitConfig(MazeConfig(sizes=list(config.sizes))))
 
 
 def _joined(kept: list[Kept]) -> Kept:
