@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
-import subprocess
+import shutil
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 sys.path.insert(0, os.path.dirname(__file__))
+from clew import runs, warm
 from clew import samples as sm
 from clew import split as loop
-from clew import warm
 from clew.config import MazeConfig, SplitConfig
 from clew.credit import denoised
 from clew.errors import InputError
@@ -207,28 +205,84 @@ def test_whole_runs(tmp_path: Path, changes: dict) -> None:
     assert (run / "plots" / "tree.png").is_file() and (run / "plots" / "training.png").is_file()
 
 
-def test_kill_9_and_resume_end_in_the_same_weights(tmp_path: Path) -> None:
-    from clew.config import write_config
+def test_resumed_after_its_last_checkpoint_a_run_lacks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """As if it had been killed while it wrote its results, and before that at its first look, and in a later round."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    changes = {"warmup_steps": 5, "allocate": "auto", "kl": 0.1, "rounds": 7}
+    loop.split(config(whole, **changes))
 
-    (tmp_path / "options").mkdir()
-    write_config(tmp_path / "options" / "split.yaml", config(rounds=12, warmup_steps=5))
-    start = [sys.executable, "-m", "clew", "split"]
-    options = [*start, "--config", str(tmp_path / "options" / "split.yaml")]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    whole = subprocess.run([*options, "--out", str(tmp_path / "whole")], env=env, capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
-    run = tmp_path / "killed"
-    process = subprocess.Popen([*options, "--out", str(run)], env=env)
-    metrics = run / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 6):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    resumed = subprocess.run([*start, "--resume", str(run)], env=env, capture_output=True, text=True)
-    assert resumed.returncode == 0, resumed.stderr
+    def stop(values: dict) -> None:
+        if values["phase"] == "rounds" and values["step"] == stops[0]:
+            stops.pop(0)
+            raise KeyboardInterrupt
+
+    stops = [0, 6, None]
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            loop.split(config(run, **changes), resume=resume, report=stop)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "write_json", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            loop.split(config(run, **changes), resume=True)
+    loop.split(config(run, **changes), resume=True)
+    names = [sorted(str(path.relative_to(one)) for path in one.rglob("*")) for one in (run, whole)]
+    assert names[0] == names[1] and "samples.jsonl" in names[0]
+    lines = [
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in file.read_text().splitlines()]
+        for file in (run / "metrics.jsonl", whole / "metrics.jsonl")
+    ]
+    assert lines[0] == lines[1] and [line["step"] for line in lines[0]] == list(range(8))
+    assert (run / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
     for name in ("shoggoth", "face"):
-        ours, reference = (load_file(folder / name / "model.safetensors") for folder in (run, tmp_path / "whole"))
+        ours, reference = (load_file(folder / name / "model.safetensors") for folder in (run, whole))
         assert all(torch.equal(ours[key], reference[key]) for key in reference)
+
+
+DAMAGES = {
+    "shape": ("state.json", '{"step": 2, "seconds": 1, "shape": [3], "recent": []}', "has the shape"),
+    "shape of text": ("state.json", '{"step": 2, "seconds": 1, "shape": ["3", 2], "recent": []}', "has the shape"),
+    "recent": ("state.json", '{"step": 2, "seconds": 1, "shape": [3, 2], "recent": [[1, 2]]}', "recent variances"),
+    "recent NaN": ("state.json", '{"step": 2, "seconds": 1, "shape": [3, 2], "recent": [[1, 2, NaN]]}', "recent var"),
+    "no recent": ("state.json", '{"step": 2, "seconds": 1, "shape": [3, 2]}', "recent variances"),
+    "the face's optimizer": ("face/optimizer.safetensors", "garbage", "optimizer.safetensors cannot be read"),
+    "the shoggoth's state": ("shoggoth/state.json", "{", "state.json cannot be read"),
+}
+
+
+def test_a_torn_split_goes_on_from_the_last_whole_checkpoint(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    loop.split(config(whole, warmup_steps=2, rounds=2, eval_every=0))
+    reference = load_file(whole / "face" / "model.safetensors")
+    for name, (file, content, says) in DAMAGES.items():
+        run = tmp_path / name
+        shutil.copytree(whole, run)
+        (run / "checkpoints" / "step-000002" / file).write_text(content)
+        with pytest.warns(UserWarning, match=rf"step-000002 is torn \(.*{says}"):
+            loop.split(config(run, warmup_steps=2, rounds=2, eval_every=0), resume=True)
+        ours = load_file(run / "face" / "model.safetensors")
+        assert all(torch.equal(ours[key], reference[key]) for key in reference), name
+
+
+def test_a_team_that_is_another_and_a_warm_start_that_is_torn(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    loop.split(config(run, warmup_steps=2, rounds=2, eval_every=0))
+    with pytest.raises(InputError, match="policies: this run began with 'two', and going on with 'one' would"):
+        loop.split(config(run, warmup_steps=2, rounds=2, policies="one"), resume=True)
+    with pytest.raises(InputError, match="thoughts: this run began with 3, and going on with 4 would"):
+        loop.split(config(run, warmup_steps=2, rounds=2, thoughts=4), resume=True)
+    file = run / "config.yaml"
+    file.write_text(file.read_text().replace("policies: two", "policies: one"))  # by hand
+    with pytest.raises(InputError, match=r"no whole checkpoint left .*it holds face and shoggoth, not shoggoth"):
+        loop.split(config(run, warmup_steps=2, rounds=2, policies="one", eval_every=0), resume=True)
+    file.write_text(file.read_text().replace("policies: one", "policies: two"))
+    (run / "warm" / "face" / "model.safetensors").write_text("garbage")
+    with pytest.raises(InputError, match=r"resume: .*warm is torn .* move it away to begin the warm start anew"):
+        loop.split(config(run, warmup_steps=2, rounds=3), resume=True)
+    shutil.rmtree(run / "warm" / "face")
+    with pytest.raises(InputError, match=r"resume: .*warm is torn .*face is not a folder"):
+        loop.split(config(run, warmup_steps=2, rounds=3), resume=True)
 
 
 def failing(completions: list[str], **_) -> list[float]:
@@ -243,7 +297,7 @@ def test_a_grader_that_fails_loses_no_finished_round(tmp_path: Path, monkeypatch
     monkeypatch.setattr(WORLD.__class__, "default_grader", lambda self: failing)
     with pytest.raises(GraderError, match="no more"):
         loop.split(config(tmp_path / "run", rounds=9, eval_every=0, warmup_steps=2))
-    checkpoint = loop.latest_checkpoint(tmp_path / "run")
+    checkpoint = runs.latest_checkpoint(tmp_path / "run")
     assert checkpoint is not None and checkpoint.name == "step-000003"
 
 
@@ -277,6 +331,13 @@ def test_an_interrupted_warm_start_goes_on_where_it_was(tmp_path: Path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             loop.split(config, resume=number > 0, report=stop)
         assert not (tmp_path / "stopped" / "warm").exists()
+    kept = tmp_path / "stopped" / "checkpoints" / "warm-face" / "state.json"
+    state = kept.read_text()
+    for content in ("", "{}", state.replace('"step": 20', '"step": 2000')):
+        kept.write_text(content)
+        with pytest.raises(InputError, match=r"warm-face is torn .* no other checkpoint of the warm start is kept"):
+            loop.split(config, resume=True)
+    kept.write_text(state)
     loop.split(config, resume=True)
     for name in ("shoggoth", "face"):
         ours, theirs = (load_file(tmp_path / run / "warm" / name / "model.safetensors") for run in ("stopped", "whole"))

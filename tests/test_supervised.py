@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from clew import evaluate as ev
-from clew import supervised
+from clew import runs, supervised
 from clew.config import MazeConfig, TrainConfig
 from clew.errors import InputError
 from clew.learner import LossNotFinite, learning_rate
@@ -122,13 +122,59 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path: Path)
     with pytest.raises(LossNotFinite, match=r"step \d+: the loss is .*checkpoint"):
         supervised.train(tiny_config(tmp_path / "run", lr=1e30, warmup=0, schedule="constant", steps=50,
                                      checkpoint_every=1))  # fmt: skip
-    last = supervised.latest_checkpoint(tmp_path / "run")
+    last = runs.latest_checkpoint(tmp_path / "run")
     assert last is not None
     assert all(t.isfinite().all() for t in load_file(last / "model" / "model.safetensors").values())
 
 
+def test_a_torn_checkpoint_is_passed_over_for_the_last_whole_one(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    supervised.train(tiny_config(run))
+    before, last = weights(run), run / "checkpoints" / "step-000006" / "optimizer.safetensors"
+    last.write_bytes(last.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match=r"step-000006 is torn .*optimizer.safetensors cannot.* from step-000004"):
+        supervised.train(tiny_config(run), resume=True)
+    assert all(torch.equal(weights(run)[name], before[name]) for name in before)
+    assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"step-000004", "step-000006", "torn-step-000006"}
+    for checkpoint in runs.checkpoints(run):
+        (checkpoint / "model" / "model.safetensors").write_bytes(b"garbage")
+    with pytest.raises(InputError, match="has no whole checkpoint left"):
+        supervised.train(tiny_config(run), resume=True)
+
+
+def test_a_rate_that_changes_on_resume_holds_from_there_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = {"probe_every": 0, "warmup": 0, "schedule": "constant"}
+    supervised.train(tiny_config(tmp_path / "run", **plain, steps=4, lr=1e-2, weight_decay=0.0))
+    supervised.train(tiny_config(tmp_path / "run", **plain, steps=6, lr=1e-3, weight_decay=0.5), resume=True)
+    update = supervised.Learner.update
+
+    def by_hand(self, batch, objective, lr):
+        steps.append(lr)
+        for group in self.optimizers[0].param_groups:
+            group["weight_decay"] = 0.5 if len(steps) > 4 and group["params"][0].ndim > 1 else 0.0
+        return update(self, batch, objective, 1e-2 if len(steps) <= 4 else 1e-3)
+
+    steps: list[float] = []
+    monkeypatch.setattr(supervised.Learner, "update", by_hand)
+    supervised.train(tiny_config(tmp_path / "whole", **plain, steps=6))
+    ours, reference = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], reference[name]) for name in reference)
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "muon"}, {"width": 32}, {"seed": 1}, {"loss": "full"}])
+def test_what_a_run_is_may_not_change_on_resume(tmp_path: Path, changes: dict) -> None:
+    run = tmp_path / "run"
+    supervised.train(tiny_config(run, steps=2, probe_every=0))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    ((name, value),) = changes.items()
+    with pytest.raises(InputError, match=f"^{name}: this run began with .* and going on with {value!r} would"):
+        supervised.train(tiny_config(run, steps=4, probe_every=0, **changes), resume=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
 def test_one_run_a_folder(tmp_path: Path) -> None:
-    first, second = (supervised.run_folder(tmp_path / "run", resume=False) for _ in range(2))
+    first, second = (runs.run_folder(tmp_path / "run", resume=False) for _ in range(2))
     with first, pytest.raises(InputError, match="in use"), second:
         pass
     supervised.train(tiny_config(tmp_path / "other", steps=1, probe_every=0))

@@ -40,12 +40,7 @@ def run_folder(out: Path, resume: bool, main: bool = True) -> Iterator[None]:
     if not main:
         yield
         return
-    if resume and not (out / "config.yaml").is_file():
-        raise InputError(f"resume: {out} holds no run (no config.yaml)")
-    if not resume and (out / "config.yaml").exists():
-        raise InputError(f"out: {out} already holds a run; go on with --resume {out}, or choose another --out")
-    if not resume and checkpoints(out):
-        raise InputError(f"out: {out} holds checkpoints of a run whose config.yaml is gone; choose another --out")
+    _check_folder(out, resume)
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:
@@ -54,10 +49,20 @@ def run_folder(out: Path, resume: bool, main: bool = True) -> Iterator[None]:
     except Timeout:
         raise InputError(f"out: {out} is in use by another run") from None
     try:
+        _check_folder(out, resume)  # another may have begun a run here, and ended it
         _tidy(out)
         yield
     finally:
         lock.release()
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    if resume and not (out / "config.yaml").is_file():
+        raise InputError(f"resume: {out} holds no run (no config.yaml)")
+    if not resume and (out / "config.yaml").exists():
+        raise InputError(f"out: {out} already holds a run; go on with --resume {out}, or choose another --out")
+    if not resume and checkpoints(out):
+        raise InputError(f"out: {out} holds checkpoints of a run whose config.yaml is gone; choose another --out")
 
 
 def _tidy(out: Path) -> None:
@@ -83,6 +88,8 @@ def options_of(out: Path, config: type) -> dict[str, Any]:
     for command, other in COMMANDS.items():
         if strange and other is not config and {str(name) for name in values} <= {f.name for f in fields(other)}:
             raise InputError(f"resume: {out} holds a run of clew {command}; go on with clew {command} --resume {out}")
+    if not isinstance(values.get("mazes", {}), dict):
+        raise InputError(f"{file}: mazes: {show(values['mazes'])} is no mapping of options such as {{sizes: [4]}}")
     kept = flat(asdict(config()))
     given = flat({name: value for name, value in values.items() if name not in strange})
     strange += [name for name in given if name not in kept]
