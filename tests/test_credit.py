@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from clew.credit import Answers, Credit, advantage, basic, contrastive, denoised
+from clew.credit import Answers, Credit, RuleError, advantage, apply, basic, contrastive, denoised
 
 NAN = np.nan
 # The worked example of the design.
@@ -382,3 +382,28 @@ def test_scores_are_left_alone() -> None:
         credit = rule(scores)
         assert credit.thought_QN.dtype == credit.answer_QNK.dtype == np.float64
     assert_array_equal(scores, before)
+
+
+# Rules of one's own: see also test_samples.py.
+
+
+def test_apply_is_the_rule_itself_for_a_right_one() -> None:
+    scores = np.random.default_rng(0).random((2, 3, 4))
+    given, plain = apply(denoised, scores, {"top": 2}), denoised(scores, top=2)
+    assert np.array_equal(given.thought_QN, plain.thought_QN) and np.array_equal(given.answer_QNK, plain.answer_QNK)
+    as_lists = Credit(plain.thought_QN.tolist(), plain.answer_QNK.astype(np.float32))  # type: ignore[arg-type]
+    given = apply(lambda scores: as_lists, scores, {})
+    assert given.thought_QN.dtype == given.answer_QNK.dtype == np.float64
+
+
+def test_apply_lets_an_interrupt_through() -> None:
+    def interrupted(scores: np.ndarray) -> Credit:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply(interrupted, np.zeros((1, 2, 2)), {})
+
+
+def test_apply_names_what_a_built_in_rule_refuses() -> None:
+    with pytest.raises(RuleError, match="raised ValueError: keep: 2 is no fraction"):
+        apply(basic, np.zeros((1, 2, 2)), {"keep": 2})

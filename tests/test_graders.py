@@ -18,6 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from clew import graders as module
 from clew.errors import InputError
 from clew.graders import Grader, GraderError, Scores, grade, length_discount, load_grader
+from clew.mazes import Lattice
 
 PROMPTS = ["2 + 2", "3 + 3", "4 + 4"]
 COMPLETIONS = ["4", "six", "8!"]
@@ -90,6 +91,36 @@ def test_a_grader_cannot_disturb_the_next() -> None:
         return [0, 0, 0]
 
     assert_array_equal(score(Grader(vandal), Grader(right)).face_B, [1, 0, 0])
+
+
+def test_what_a_grader_changes_reaches_nobody() -> None:
+    """Nested values too: messages, lists in a column, a lattice's array."""
+
+    def vandal(prompts: list[Any], completions: list[str], notes: list[Any], lattice: list[Lattice], **_: Any) -> list:
+        seen.append(repr((prompts, notes, [one.edges() for one in lattice])))
+        prompts[0][0]["content"] = "gone"
+        notes[0]["deep"].append("gone")
+        assert not lattice[0].passages.flags.writeable
+        for one in lattice:
+            one.passages.setflags(write=True)
+            one.passages[:] = False
+        return [0] * len(completions)
+
+    seen: list[str] = []
+    maze = Lattice.random(3, 3)
+    columns = {"notes": [{"deep": [1]}, {"deep": [2]}], "lattice": [maze, maze], "answer": ["a", "b"]}
+    prompts = [[{"role": "user", "content": "hello"}], "plain"]
+    before = repr((prompts, columns["notes"], [maze.edges(), maze.edges()]))
+    for _ in range(2):
+        grade([Grader(vandal), Grader(vandal, name="another")], prompts, ["x", "y"], columns)
+    assert seen == [before] * 4
+    assert repr((prompts, columns["notes"], [maze.edges(), maze.edges()])) == before
+    assert not maze.passages.flags.writeable
+
+
+def test_what_cannot_be_copied_is_named() -> None:
+    with pytest.raises(InputError, match="columns: 'lock' holds what cannot be copied"):
+        grade([Grader(length)], ["a"], ["b"], {"lock": [threading.Lock()]})
 
 
 @pytest.mark.parametrize(

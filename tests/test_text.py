@@ -1,0 +1,46 @@
+"""Text on its way to a terminal."""
+
+import logging
+import sys
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clew.text import one_line, printable, safe_libraries, show
+
+NASTY = "\x1b[31mred\x9b2J\u202eevil\u2066\u200b\ud800\x00\x07\r\n\u2028"
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    shown.encode()
+    assert printable(shown) == shown
+    assert show({"x": [text]}).isprintable()
+
+
+def test_what_is_harmless_stays() -> None:
+    assert printable("runs/ünïcode 迷宮 [bold] ██ 😀") == "runs/ünïcode 迷宮 [bold] ██ 😀"
+    assert printable(NASTY).startswith("\\x1b[31mred\\x9b2J\\u202eevil\\u2066\\u200b\\ud800")
+    assert printable("x" * 3000).endswith(" …")
+    assert one_line("a\n  b") == "a b"
+
+
+def test_libraries_warn_and_log_in_one_printable_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("some.library")
+    handler = logging.StreamHandler(sys.stderr)
+    logger.addHandler(handler)
+    try:
+        with safe_libraries(), warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn(f"odd {NASTY}", stacklevel=1)
+            logger.warning("path %s", NASTY)
+    finally:
+        logger.removeHandler(handler)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(line.isprintable() for line in lines), lines
+    assert lines[0].startswith("warning: odd \\x1b[31m") and lines[1].startswith("path \\x1b[31m")
+    assert warnings.showwarning.__module__ != "clew.text"
