@@ -69,13 +69,18 @@ class Struck:
     moment: float
     code: int
     told: list[str]
-    left: int
+    left: int = 0
     """processes that outlived it"""
+    half_written: int = 0
+    """files and folders that it left so, where it could have cleared them away: not after kill -9"""
 
     def tidy(self) -> bool:
         """Whether it ended as the docs say: with its exit code and, unless it was kill -9, one line about it."""
         said = self.how == "SIGKILL" or bool(self.told and self.told[-1].startswith("clew "))
-        return self.code in CODES[self.how] and said and not self.left and not any("Traceback" in t for t in self.told)
+        if self.how == "full disk":
+            said = said and re.search("No space left on device|File too large", self.told[-1]) is not None
+        clean = not self.left and not self.half_written and not any("Traceback" in line for line in self.told)
+        return self.code in CODES[self.how] and said and clean
 
 
 @dataclass
@@ -238,10 +243,11 @@ def attempt(ground: Ground, args: list[str], folder: Path, how: str, moment: flo
     (ground.disk / "ballast").unlink(missing_ok=True)
     if code is None:
         os.killpg(pid, signal.SIGKILL)
-        return Struck(how, moment, waited(pid, time.monotonic() + PATIENCE) or 0, ["it did not end"], 0)
+        return Struck(how, moment, waited(pid, time.monotonic() + PATIENCE) or 0, ["it did not end"])
     if code == 0 and how != "SIGKILL":  # it had nothing left to write, or was done when the signal came
         return code
-    return Struck(how, round(moment, 3), code, ground.told()[-3:], outlived(pid))
+    parts = [path for ending in ("part", "old") for path in folder.rglob(f".*.{ending}") if how != "SIGKILL"]
+    return Struck(how, round(moment, 3), code, ground.told()[-3:], outlived(pid), len(parts))
 
 
 def lives(ground: Ground, name: str, hows: list[str], dice: np.random.Generator) -> list[Life]:
@@ -290,8 +296,10 @@ def compared(ours: Path, theirs: Path) -> tuple[list[str], list[str]]:
 def content(path: Path) -> Any:
     """What a file says, but for the clock and for the command that made it."""
     if path.suffix == ".safetensors":
-        return {name: (str(t.dtype), tuple(t.shape), t.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-                for name, t in load_file(path).items()}  # fmt: skip
+        return {
+            name: (str(t.dtype), tuple(t.shape), t.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            for name, t in load_file(path).items()
+        }
     if path.name == "metrics.jsonl":
         return [without(json.loads(line), CLOCKS) for line in path.read_text().splitlines()]
     if path.name in ("state.json", "eval.json"):
@@ -311,9 +319,15 @@ def row(name: str, lived: list[Life]) -> str:
     counts = Counter(one.how for one in struck)
     ended = [life for life in lived if life.ended]
     equal = sum(not life.differs for life in ended)
-    cells = [name, *(counts[how] for how in HOWS), f"{sum(one.tidy() for one in struck)} of {len(struck)}",
-             f"{len(ended)} of {len(lived)}", f"{equal} of {len(lived)}",
-             sum(len(life.half_written) for life in lived), sum(one.left for one in struck)]  # fmt: skip
+    cells = [
+        name,
+        *(counts[how] for how in HOWS),
+        f"{sum(one.tidy() for one in struck)} of {len(struck)}",
+        f"{len(ended)} of {len(lived)}",
+        f"{equal} of {len(lived)}",
+        sum(len(life.half_written) for life in lived) + sum(one.half_written for one in struck),
+        sum(one.left for one in struck),
+    ]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -329,8 +343,14 @@ def shared_out(kills: int, names: list[str], dice: np.random.Generator) -> dict[
 def main() -> None:
     parser: argparse.ArgumentParser = options(__doc__, repeats=1)
     parser.add_argument("--kills", type=int, default=100, help="kills in all, full disks included")
-    parser.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS), metavar="NAME",
-                        help="of the table's first column; by default all")  # fmt: skip
+    parser.add_argument(
+        "--commands",
+        nargs="+",
+        choices=list(COMMANDS),
+        default=list(COMMANDS),
+        metavar="NAME",
+        help="of the table's first column; by default all",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments and of their order")
     parser.add_argument("--fork", action="store_true", help="copy a process that has imported everything: much quicker")
     args = parser.parse_args()
@@ -340,8 +360,11 @@ def main() -> None:
 
         from clew import plots, split, terminal  # noqa: F401
     dice = np.random.default_rng(args.seed)
-    table = [f"| command | {' | '.join(HOWS)} | ended as documented | resumed to the end | bit for bit equal "
-             "| half-written files left | processes left |", "|---" * 10 + "|"]  # fmt: skip
+    table = [
+        f"| command | {' | '.join(HOWS)} | ended as documented | resumed to the end | bit for bit equal "
+        "| half-written files left | processes left |",
+        "|---" * 10 + "|",
+    ]
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         ground = Ground(Path(folder), args.fork)

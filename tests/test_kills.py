@@ -43,7 +43,5 @@ def test_the_campaign_sees_what_differs(tmp_path: Path, monkeypatch: pytest.Monk
     (ours / "metrics.jsonl").write_text('{"step": 1, "seconds": 2.0, "loss": 0.25}\n')
     (ours / "picture.png").unlink()
     (ours / ".config.yaml.part").write_text("half")
-    assert kills.compared(ours, theirs) == (
-        ["picture.png", "metrics.jsonl", "model.safetensors"],
-        [".config.yaml.part"],
-    )
+    differs, half_written = kills.compared(ours, theirs)
+    assert differs == ["picture.png", "metrics.jsonl", "model.safetensors"] and half_written == [".config.yaml.part"]
