@@ -206,3 +206,66 @@ def test_a_split_that_cannot_begin_leaves_nothing(tmp_path: Path, capsys: pytest
                   ["--grader", "['no.module:f']"], ["--lr", "0"], ["--prompts", "nowhere.jsonl"]):  # fmt: skip
         fails(capsys, "split", *wrong, "--out", str(tmp_path / "run"))
         assert not (tmp_path / "run").exists(), wrong
+
+
+def test_sizes_without_held_out_mazes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """2x2 can be trained on: it is said at the start that it cannot be evaluated, and the run ends well."""
+    tiny = [*SMALL, "--probe-every", "1", "--log-every", "1"]
+    out = tmp_path / "two"
+    assert main(["train", *tiny, "--mazes.sizes", "[2]", "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.startswith("note: mazes.sizes: there is no held-out maze of 2x2") and "Traceback" not in shown.err
+    assert "not evaluated: there is no held-out maze of 2x2" in shown.out
+    report = json.loads((out / "eval.json").read_text())
+    assert report["mazes"] == 0 and "2x2" in report["not_evaluated"] and (out / "model" / "model.safetensors").is_file()
+    assert "no held-out maze of 2x2" in fails(capsys, "eval", str(out))
+    assert "no held-out maze of 2x2" in fails(capsys, "solve", str(out), "--size", "2")
+    both = tmp_path / "both"
+    assert main(["train", *tiny, "--mazes.sizes", "[2, 3]", "--out", str(both)]) == 0
+    report = json.loads((both / "eval.json").read_text())
+    assert set(report["by_size"]) == {"3x3"} and "2x2" in report["not_evaluated"]
+    capsys.readouterr()
+    assert main(["eval", str(both), "--mazes", "4", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["mazes"] == 4 and shown.err.startswith("note: sizes: there is no held-out maze of 2x2")
+
+
+def test_what_is_known_before_work_is_said_before_work(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "never")]
+    one_maze = ["--mazes.generators", "[percolation]", "--mazes.p", "1.0"]
+    for command, args, says in (
+        ("train", [*one_maze, "--mazes.sizes", "[64]"], "no training maze of 64x64 by percolation with p 1"),
+        ("split", one_maze, "no held-out maze of 4x4 by percolation with p 1"),
+        ("split", [*one_maze, "--mazes.sizes", "[64]"], "no training maze of 64x64"),
+        ("split", ["--mazes.sizes", "[2, 4]"], "no held-out maze of 2x2"), ("split", ["--seed", "-1"], "seed: -1"),
+        ("split", ["--kl", "inf"], "kl: inf"), ("train", ["--lr", "nan"], "lr: nan"),
+        ("split", ["--answer-grader", "['tests.models:length', 'tests.models:length']"], "named more than once"),
+        ("train", ["--max-size", "3"], "max_size: 3"), ("train", ["--device", "mps"], "device: mps"),
+        ("train", ["--track", "\x1b[31m"], "track: '\\x1b[31m'"), ("split", ["--thoughts", "1000000000"], "thoughts: "),
+        ("train", ["--mazes.branches", "1000000000"], "mazes.branches: 1,000,000,000 would take about"),
+        ("study", ["tabular", "--seed", "-1"], "seed: -1"), ("study", ["tabular", "--lrs", "[.nan]"], "lrs"),
+        ("eval", [str(run), "--generators", "[percolation]", "--p", "1.0", "--sizes", "[3]"], "no held-out maze of 3"),
+        ("eval", [str(run), "--batch", "0"], "batch: 0"), ("eval", [str(run), "--seed", "-1"], "seed: -1"),
+        ("solve", [str(run), "--seed", "-1"], "seed: -1"), ("eval", [str(run), "--device", "mps"], "device: mps"),
+    ):  # fmt: skip
+        line = fails(capsys, command, *args, *([] if command == "solve" else out))
+        assert says in line and line.isprintable(), line
+    assert not (tmp_path / "never").exists()
+    assert "seed: there is no such option" in fails(capsys, "plan", "--seed", "-1")
+    assert "more samples than can be counted" in fails(
+        capsys, "plan", "--thought-variance", "1", "--answer-variance", "1", "--thought-cost", "1e-300",
+        "--answer-cost", "1e-300", "--budget", "1e300",
+    )  # fmt: skip
+
+
+def test_folders_with_odd_names(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "\x1b[31m\u202e[bold]"
+    shutil.copytree(run, folder)
+    assert main(["eval", str(folder), "--mazes", "2", "--out", str(folder / "again")]) == 0
+    assert main(["solve", str(folder), "--size", "3"]) == 0
+    shown = capsys.readouterr()
+    assert all(line.isprintable() for line in (shown.out + shown.err).splitlines())
+    assert "\\x1b[31m\\u202e[bold]" in shown.out and "\\x1b[31m\\u202e[bold]/again" in shown.err
+    assert "\\x1b[31m\\u202e[bold]/no is not a folder" in fails(capsys, "eval", str(folder / "no"))

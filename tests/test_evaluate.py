@@ -118,3 +118,15 @@ def test_sizes_without_a_held_out_maze_are_left_out() -> None:
     assert sizes == {3}
     with pytest.raises(InputError, match="no held-out maze of 2x2"):
         next(ev.balanced_items(POLICY, ((2, 2),), ("dfs",), 0.1, 10, seed=0))
+
+
+def test_sizes_without_held_out_mazes_are_left_out_and_named_at_once() -> None:
+    policy = Policy.build(maze_tokenizer(3), 1, 16, 2)
+    streams, missing = ev.held_out_streams(((2, 2), (3, 3)), ("dfs",), 0.1, 0)
+    assert [stream.sizes for stream in streams] == [((3, 3),)]
+    assert missing.startswith("there is no held-out maze of 2x2 by dfs")
+    assert ev.held_out_streams(((3, 3),), ("dfs",), 0.1, 0)[1] == ""
+    items = list(ev.balanced_items(policy, ((2, 2), (3, 3)), ("dfs",), 0.1, 4, 0))
+    assert len(items) == 4 and all(item.question.lattice.rows == 3 for item in items)
+    with pytest.raises(InputError, match="no held-out maze of 2x2"):
+        ev.balanced_items(policy, ((2, 2),), ("dfs",), 0.1, 4, 0)

@@ -1,5 +1,6 @@
 """Rollouts against the obvious way: one prompt at a time through `generate`, and a fresh forward pass."""
 
+import math
 import os
 import sys
 
@@ -97,3 +98,14 @@ def test_training_mode_is_given_back() -> None:
     model = tiny("llama").train()
     continue_prompts(model, [[5]], stop=lambda tokens: False, max_new=2, pad_token_id=0)
     assert model.training
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-200, 1e-30])
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_the_lowest_temperatures_are_greedy(temperature: float, top_p: float) -> None:
+    model, prompts = tiny("llama"), [[3, 4, 5], [6, 7]]
+    asked = {"stop": lambda tokens: False, "max_new": 6, "pad_token_id": 0}
+    greedy = continue_prompts(model, prompts, **asked)
+    low = continue_prompts(model, prompts, **asked, temperature=temperature, top_p=top_p, seeds=[1, 2], copies=2)
+    assert [one.tokens for one in low] == [one.tokens for one in greedy for _ in range(2)]
+    assert all(math.isfinite(logp) for one in low for logp in one.logps)

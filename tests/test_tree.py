@@ -1,5 +1,7 @@
 """Packing: shapes, order, positions and the plain rows that a batch stands for."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -213,3 +215,47 @@ def test_layouts_of_crooked_trees_are_exact_and_bounded(tree: SpanTree) -> None:
 def test_bad_input_is_named(make, says: str) -> None:
     with pytest.raises(InputError, match=says):
         make()
+
+
+@pytest.mark.parametrize(
+    "tokens", [[1.5], [True], ["3"], [None], "12", b"12", [-1], [2**63], [10**30], np.array([1.0]), np.array([True]),
+               torch.tensor([1.0]), torch.tensor([True]), [torch.tensor(1.5)], [np.True_], [[1]], 3, None,
+               np.zeros((2, 2), int), {1, 2}],
+)  # fmt: skip
+def test_tokens_that_are_no_whole_numbers_are_named(tokens: object) -> None:
+    with pytest.raises(InputError, match=r"^tokens: ") as caught:
+        SpanTree(tokens, "answer", 1.0)  # type: ignore[arg-type]
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "tokens", [[np.int64(3), 4], np.array([3, 4], np.int32), torch.tensor([3, 4]), [torch.tensor(3), 4], (3, 4),
+               np.array([3, 4], np.uint8), range(3, 5)],
+)  # fmt: skip
+def test_whole_numbers_of_any_kind_are_tokens(tokens: Any) -> None:
+    batch = TreeBatch.pack([SpanTree(tokens, "answer", 1.0)], 0)
+    assert batch.tokens_BT.tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize(
+    "weight", [1e39, -1e39, float("nan"), float("inf"), 10**400, [1.0, 1e39], [1.0], "1", "12", ["1", "2"], None,
+               [None, 1.0], 1j, {}, object()],
+)  # fmt: skip
+def test_weights_that_no_float32_holds_are_named(weight: object) -> None:
+    with pytest.raises(InputError, match=r"^weight: "):
+        SpanTree([3, 4], "answer", weight)  # type: ignore[arg-type]
+
+
+def test_other_fields_that_cannot_be_are_named() -> None:
+    for make, says in (
+        (lambda: SpanTree([1], "answer", 1.0, [3]), "children: "), (lambda: SpanTree([1], "reply"), "role: 'reply'"),
+        (lambda: SpanTree([1], ["answer"]), "role: "), (lambda: SpanTree([1], "answer", 1.0, None), "children: None"),
+        (lambda: TreeBatch.pack([3], 0), "trees: 3 is no SpanTree"),
+        (lambda: TreeBatch.pack([SpanTree([1, 2], "answer", 1.0)], -1), "pad_token_id: -1"),
+        (lambda: TreeBatch.pack([SpanTree([1, 2], "answer", 1.0)], None), "None is not a token id"),
+        (lambda: TreeBatch.from_arrays(np.arange(2), np.arange(-1, 1), np.array([0, 1e39]), 0), "weights: one"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=says):
+            make()  # type: ignore[no-untyped-call]
+    largest = float(np.finfo(np.float32).max)
+    assert TreeBatch.pack([SpanTree([1, 2], "answer", largest)], 0).weights_S.isfinite().all()

@@ -177,6 +177,7 @@ def split(args: list[str]) -> None:
     from clew import split as loop
 
     _quiet()
+    loop.check(config)
     _note(checks.splitting_notes(config))
     with terminal.TrainingProgress(Console(stderr=True)) as progress:
         result = loop.split(config, resume=resume, report=progress)

@@ -153,7 +153,7 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
     out = Path(config.out)
     if resume:
         check_options(out, config)
-    _check(config)
+    check(config)
     world = world_of(config)
     graders, rule = sm.graders_of(config, world), sm.rule_of(config)
     accelerator = accelerator_for(config, out)
@@ -210,7 +210,8 @@ def world_of(config: SplitConfig, tokenizer: PreTrainedTokenizerBase | None = No
     return world
 
 
-def _check(config: SplitConfig) -> None:
+def check(config: SplitConfig) -> None:
+    """InputError for a config that cannot be used, as far as that can be known before work."""
     check_values(config)
     check_positive(config, "questions", "thoughts", "answers", "lr", "warmup_lr", "clip", "updates", "beta", "top_p",
                    "temperature", "rank", "eval_questions", "final_questions", "time_limit", "max_thought",

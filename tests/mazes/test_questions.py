@@ -273,3 +273,39 @@ def test_grids_too_small_to_split_are_refused_clearly():
 def test_fields_that_cannot_be_used_are_named(fields, said):
     with pytest.raises(InputError, match=said):
         MazeStream(**fields)
+
+
+@pytest.mark.parametrize(
+    ("size", "generator", "p", "sides"),
+    [
+        ((2, 2), "dfs", 0.1, {False}), ((2, 2), "percolation", 0.5, {False}), ((3, 3), "dfs", 0.1, {False, True}),
+        ((2, 3), "wilson", 0.1, {False, True}), ((4, 4), "percolation", 1.0, {False}),
+        ((64, 64), "percolation", 1.0, {True}), ((4, 4), "dfs_percolation", 1.0, {False}),
+        ((64, 64), "dfs", 0.1, {False, True}),
+    ],
+)  # fmt: skip
+def test_sides_of_the_split_without_a_maze(size: tuple[int, int], generator: str, p: float, sides: set[bool]) -> None:
+    for held_out in (False, True):
+        stream = MazeStream((size,), (generator,), p, held_out=held_out)
+        assert (stream.missing() == []) == (held_out in sides)
+        if held_out in sides:
+            assert stream.require() is stream
+            assert stream.questions(0)[0].lattice.held_out == held_out
+        else:
+            side = "held-out" if held_out else "training"
+            with pytest.raises(InputError, match=f"no {side} maze of {size[0]}x{size[1]} by {generator}"):
+                stream.require()
+
+
+def test_a_maze_that_is_drawn_too_seldom_counts_as_none() -> None:
+    """At p 0.9999 one draw in 20,000 gives another maze than the full one, and that is seldom a held-out one."""
+    assert MazeStream(((3, 3),), ("percolation",), 0.9999, held_out=True).missing()
+    assert not MazeStream(((3, 3),), ("percolation",), 0.9, held_out=True).missing()
+
+
+@pytest.mark.parametrize("value", [-1, 2**63, 10**30, 1.5, True, "0", None])
+def test_seeds_that_cannot_be(value: object) -> None:
+    for field in ("seed", "stream"):
+        with pytest.raises(InputError, match=f"{field}: "):
+            MazeStream(**{field: value})  # type: ignore[arg-type]
+    assert MazeStream(seed=2**63 - 1).questions(0) != MazeStream(seed=0).questions(0)

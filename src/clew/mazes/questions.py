@@ -231,8 +231,9 @@ class MazeStream:
         return held_out, self.seed, self.stream
 
     def _no_maze(self) -> InputError:
-        kinds = self._kinds(product(self.sizes, self.generators))
-        return InputError(f"sizes: there is no {self._side()} maze of {kinds} (too few differ to be split)")
+        shapes = ", ".join(f"{rows}x{cols}" for rows, cols in self.sizes)
+        return InputError(f"sizes: no {self._side()} maze in {ATTEMPTS} draws of {'/'.join(self.generators)} at "
+                          f"{shapes}; there are too few mazes of that size to split")  # fmt: skip
 
     def _side(self) -> str:
         return "held-out" if self.held_out else "training"
