@@ -106,8 +106,13 @@ class Ground:
         except OSError:
             self.mounted = False
         self.log = base / "log"
+        self.running: int | None = None
 
     def close(self) -> None:
+        """Ends what still runs, should the campaign itself be stopped, and gives the disk back."""
+        if self.running is not None and group(self.running):
+            os.killpg(self.running, signal.SIGKILL)
+            os.waitpid(self.running, 0)
         if self.mounted:
             subprocess.run(["umount", str(self.disk)], check=True)
 
@@ -115,9 +120,11 @@ class Ground:
         """Starts a command in a folder, in a process group of its own; its id."""
         self.log.write_bytes(b"")
         if pid := os.fork():
+            self.running = pid
             return pid
         try:
             os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.chdir(folder)
             file = os.open(self.log, os.O_WRONLY | os.O_APPEND)
             os.dup2(file, 1)
@@ -359,6 +366,7 @@ def main() -> None:
         import peft  # noqa: F401
 
         from clew import plots, split, terminal  # noqa: F401
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped, it clears away what it made
     dice = np.random.default_rng(args.seed)
     table = [
         f"| command | {' | '.join(HOWS)} | ended as documented | resumed to the end | bit for bit equal "
