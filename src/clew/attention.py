@@ -179,10 +179,11 @@ def _widen(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     return (wide, *output[1:]) if isinstance(output, tuple) else wide
 
 
-def _last_layer(model: nn.Module) -> nn.Module:
-    layers = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == model.config.num_hidden_layers]  # type: ignore[attr-defined]
+def _last_layer(model: PreTrainedModel) -> nn.Module:
+    depth = model.config.get_text_config().num_hidden_layers
+    layers = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
     if not layers:
-        raise InputError(f"model: {type(model).__name__} has no list of its {model.config.num_hidden_layers} layers")  # type: ignore[attr-defined]
+        raise InputError(f"model: {type(model).__name__} has no list of its {depth} layers")
     return layers[0][-1]
 
 
