@@ -88,6 +88,15 @@ def test_no_whole_checkpoint_left(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "warm"])
+def test_a_file_where_a_folder_belongs(tmp_path: Path, name: str) -> None:
+    write_config(tmp_path / "config.yaml", TrainConfig())
+    (tmp_path / name).write_text("5")
+    with pytest.raises(InputError, match=f"{name} is not a folder"), runs.run_folder(tmp_path, resume=True):
+        pass
+    assert (tmp_path / name).read_text() == "5"
+
+
 def test_metrics_lose_what_came_after_a_step_and_what_is_none(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     lines = [b'{"step": 1}', b"[1]", b"3", b"null", b'{"loss": 1}', b'{"step": "1"}', b'{"step": 1e400}', b"\xff\x00",

@@ -57,6 +57,9 @@ def run_folder(out: Path, resume: bool, main: bool = True) -> Iterator[None]:
 
 
 def _check_folder(out: Path, resume: bool) -> None:
+    for name in ("checkpoints", "warm"):
+        if (out / name).exists() and not (out / name).is_dir():
+            raise InputError(f"out: {out / name} is not a folder")
     if resume and not (out / "config.yaml").is_file():
         raise InputError(f"resume: {out} holds no run (no config.yaml)")
     if not resume and (out / "config.yaml").exists():
