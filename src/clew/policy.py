@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -99,14 +100,15 @@ class Policy:
         try:
             config = AutoConfig.from_pretrained(path, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            model, told = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path, config=config, local_files_only=True, use_safetensors=True, dtype="auto", output_loading_info=True
             )
+            model, told = loaded
         except Exception as error:  # transformers raises many kinds for a damaged folder
             raise InputError(f"model: {path} cannot be loaded: {one_line(error)[:300]}") from None
         if told["missing_keys"]:  # transformers would draw them at random
-            raise InputError(f"model: {path} lacks weights of the model that its config.json describes: "
-                             f"{', '.join(sorted(told['missing_keys'])[:3])}")  # fmt: skip
+            lacking = ", ".join(sorted(told["missing_keys"])[:3])
+            raise InputError(f"model: {path} lacks weights of the model that its config.json describes: {lacking}")
         if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # type: ignore[operator]
             raise InputError(f"model: {path} has a tokenizer of {len(tokenizer)} tokens, more than its embeddings")
         return cls(model, tokenizer)
