@@ -35,7 +35,7 @@ from clew.tree import SpanTree, TreeBatch
 from measure import keep, options
 
 VOCABULARY = 97
-LARGEST = 30_000_000  # parameters
+LARGEST = 45_000_000  # parameters
 PATIENCE = 100  # seconds an architecture
 SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -89,7 +89,7 @@ def _shrunk(config: Any, less: tuple[str, ...]) -> dict[str, Any]:
         values["num_key_value_heads"] = values["num_attention_heads"]
     depth = values.get("num_hidden_layers", values.get("num_layers", 2))
     for name in ("layer_types", "mlp_layer_types"):  # each kind of layer once
-        if isinstance(kinds := getattr(config, name, None), list):
+        if isinstance(kinds := vars(config).get(name), list):
             distinct = list(dict.fromkeys(kinds))
             depth = max(depth, len(distinct))
             values[name] = distinct

@@ -47,8 +47,13 @@ def reads_trees(model: nn.Module, reach: int = 0) -> None:
     if checked is not None and reach <= checked:
         return
     fault = _fault_of(base, _trees_fault) if checked is None else None
-    if not fault and (short := _reach_fault(base, reach)):
-        fault = f"on a path of {reach} tokens {short}"
+    if not fault:
+        further = min(2 * reach, _room(base))  # so that paths which grow little by little are not checked each time
+        if further <= reach or _reach_fault(base, further):
+            if short := _reach_fault(base, reach):
+                fault = f"on a path of {reach} tokens {short}"
+        else:
+            reach = further
     if fault:
         raise InputError(f"model: {type(base).__name__} does not read trees exactly: {fault}; {WAY_ON}")
     base._clew_reach = max(reach, checked or 0)  # type: ignore[assignment]
@@ -151,11 +156,16 @@ def _tokens(base: PreTrainedModel, count: int, draw: torch.Generator) -> list[in
     return [plain[i] for i in torch.randint(len(plain), (count,), generator=draw).tolist()]
 
 
-def _example(base: PreTrainedModel) -> SpanTree:
-    """Three levels, forks of two and three, spans of one to nine tokens; shorter for a model that reads few."""
+def _room(base: PreTrainedModel) -> int:
+    """The longest path that a model reads whole, as far as its configuration tells."""
     config = base.config.get_text_config()
     rooms = [room for name in ROOMS if isinstance(room := getattr(config, name, None), int) and room > 0]
-    cut = 3 if min(rooms, default=99) < 20 else 9
+    return min(rooms, default=2**31)
+
+
+def _example(base: PreTrainedModel) -> SpanTree:
+    """Three levels, forks of two and three, spans of one to nine tokens; shorter for a model that reads few."""
+    cut = 3 if _room(base) < 20 else 9
     draw = torch.Generator().manual_seed(1)
 
     def span(length: int, *children: SpanTree) -> SpanTree:
