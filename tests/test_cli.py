@@ -256,7 +256,7 @@ def test_what_is_known_before_work_is_said_before_work(
     assert "seed: there is no such option" in fails(capsys, "plan", "--seed", "-1")
     assert "more samples than can be counted" in fails(
         capsys, "plan", "--thought-variance", "1", "--answer-variance", "1", "--thought-cost", "1e-300",
-        "--answer-cost", "1e-300", "--budget", "1e300",
+        "--answer-cost", "1e-300", "--budget", "1e30",
     )  # fmt: skip
 
 

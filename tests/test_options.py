@@ -106,6 +106,7 @@ def test_seeds_of_every_command(config: type, value: int) -> None:
 def test_values_are_checked_wherever_they_stand() -> None:
     for config, says in (
         (TrainConfig(MazeConfig(p=float("nan"))), "mazes.p: nan"), (SplitConfig(kl=float("inf")), "kl: inf"),
+        (TrainConfig(muon_scale=1e300), "muon_scale: 1e\\+300 is out of range"),
         (SplitConfig(rule_options={"a": [float("nan")]}), "rule_options: nan"),
         (SplitConfig(grader=["a\0:b"]), "grader: 'a\\\\x00:b' holds a NUL"), 
         (PlanConfig(budget=float("nan")), "budget"),

@@ -44,6 +44,14 @@ def test_a_phase_is_neither(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.getvalue() == "\\x1b[31m\\u202e\\x9b2J[red]x[/]  50%  step 1\n"
 
 
+def test_a_long_evaluation_is_told_of() -> None:
+    out = io.StringIO()
+    with terminal.TrainingProgress(Console(file=out, width=200)) as progress:
+        for number in (5000, 6000):
+            progress({"phase": "final evaluation", "mazes": number, "progress": number / 10**12})
+    assert out.getvalue() == "final evaluation   0%  5,000 mazes\nfinal evaluation   0%  6,000 mazes\n"
+
+
 def on_a_terminal(*command: str) -> tuple[int, str]:
     """Runs a command on a terminal of its own; its exit code and all that it wrote."""
     leader, follower = pty.openpty()

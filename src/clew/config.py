@@ -276,6 +276,9 @@ def sizes_of(sizes: list[Size]) -> tuple[tuple[int, int], ...]:
     return tuple((size, size) if isinstance(size, int) else (size[0], size[1]) for size in sizes)
 
 
+LARGEST = 3.4e38
+
+
 def check_positive(config: Any, *names: str, zero: bool = False) -> None:
     """InputError unless each of the config's named numbers is positive (or at least 0)."""
     for name in names:
@@ -314,6 +317,8 @@ def _check_value(name: str, value: Any) -> None:
             _check_value(name, item)
     elif isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{name}: {value} is not a finite number")
+    elif isinstance(value, float) and abs(value) > LARGEST:
+        raise InputError(f"{name}: {value} is out of range; expected at most {LARGEST}, where float32 ends")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise InputError(f"{name}: a number of {value.bit_length()} bits is out of range; expected less than 2^63")
     elif isinstance(value, str):

@@ -83,6 +83,8 @@ def _in_words(hint: Any) -> str:
         return "one of " + ", ".join(map(str, args))
     if origin is list:
         return "a list like [a, b] whose members are " + _in_words(args[0])
+    if origin is dict:
+        return "a mapping like {name: value}"
     if origin is tuple:
         return "a pair of numbers like [4, 6]"
     return " or ".join(_in_words(arg) for arg in args) if args else str(hint)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from clew import evaluate as ev
 from clew.checks import check_training
 from clew.config import (
+    LARGEST,
     SplitConfig,
     TrainConfig,
     check_positive,
@@ -45,6 +46,7 @@ from clew.tree import TreeBatch
 
 TRAIN_STREAM, PROBE_STREAM, EVAL_STREAM = 0, 1, 2
 DEFAULT_STEPS = 2000
+TELL_EVERY = 20  # seconds
 
 Report = Callable[[dict[str, Any]], None]
 """Is told of each logged step: step, seconds, loss, and what else there is."""
@@ -83,7 +85,7 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
             accelerator.init_trackers(out.name, config=_flat(asdict(config)))
         try:
             _loop(config, out, stream, learner, state, report)
-            result = finish(config, out, policy) if accelerator.is_main_process else {}
+            result = finish(config, out, policy, report) if accelerator.is_main_process else {}
             accelerator.wait_for_everyone()
         finally:
             accelerator.end_training()
@@ -101,6 +103,8 @@ def checked_stream(config: TrainConfig) -> MazeStream:
     mazes = config.mazes
     stream = MazeStream(sizes_of(mazes.sizes), tuple(mazes.generators), mazes.p, mazes.branches, held_out=False,
                         seed=config.seed, stream=TRAIN_STREAM)  # fmt: skip
+    if config.lr * config.muon_scale > LARGEST:
+        raise InputError(f"lr, muon_scale: {config.lr} times {config.muon_scale} is out of range")
     check_training(config, stream)
     return stream
 
@@ -192,7 +196,7 @@ def probe(config: TrainConfig, policy: Policy) -> dict[str, float]:
     return {f"held_out_{name}": figures[name]["value"] for name in ("exact", "optimal", "starts_at_once")}
 
 
-def finish(config: TrainConfig, out: Path, policy: Policy) -> dict[str, Any]:
+def finish(config: TrainConfig, out: Path, policy: Policy, report: Report = lambda values: None) -> dict[str, Any]:
     """The end of a run: model, final evaluation, samples and pictures into its folder. Returns the evaluation."""
     from clew import plots
 
@@ -201,7 +205,8 @@ def finish(config: TrainConfig, out: Path, policy: Policy) -> dict[str, Any]:
     streams, missing = ev.held_out_streams(*kinds, 0, EVAL_STREAM)
     not_evaluated = {"not_evaluated": missing} if missing else {}
     if streams:
-        figures, kept = ev.evaluate(policy, ev.balanced_items(policy, *kinds, config.eval_mazes, 0, EVAL_STREAM))
+        items = ev.balanced_items(policy, *kinds, config.eval_mazes, 0, EVAL_STREAM)
+        figures, kept = ev.evaluate(policy, _told(items, config.eval_mazes, report))
         result = write_evaluation(out, figures | not_evaluated, kept)
     else:
         result = {"mazes": 0, **not_evaluated, **ev.provenance()}
@@ -210,6 +215,16 @@ def finish(config: TrainConfig, out: Path, policy: Policy) -> dict[str, Any]:
     write_card(out / "model", what, {name: result[name] for name in ev.RATES if name in result}, result)
     plots.training_curves(out / "metrics.jsonl", out / "plots" / "training.png")
     return result
+
+
+def _told(items: Iterable[ev.Item], count: int, report: Report) -> Iterator[ev.Item]:
+    """The items of a final evaluation; one that takes long is told of now and then."""
+    told = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - told > TELL_EVERY:
+            told = time.monotonic()
+            report({"phase": "final evaluation", "mazes": number, "progress": min(1.0, number / count)})
+        yield item
 
 
 def write_evaluation(out: Path, figures: dict[str, Any], kept: list[ev.Attempt]) -> dict[str, Any]:

@@ -172,7 +172,8 @@ class TrainingProgress(_Bar):
                 f"round {values['step']}  score {values['score']:.3f}  {values['thought_tokens']:.1f} tokens a thought"
             )
         else:
-            figures = f"step {values['step']}" + (f"  loss {values['loss']:.3f}" if "loss" in values else "")
+            figures = f"{values['mazes']:,} mazes" if "mazes" in values else f"step {values['step']}"
+            figures += f"  loss {values['loss']:.3f}" if "loss" in values else ""
         figures += self.exact
         if "paths_per_second" in values:
             figures += f"  {values['paths_per_second']:.0f} paths/s"
@@ -182,7 +183,7 @@ class TrainingProgress(_Bar):
         )
         looked = any(name.startswith("held_out") for name in values)
         tenth = (phase, int(10 * values["progress"]))
-        if not self.console.is_terminal and (looked or tenth != self.told):
+        if not self.console.is_terminal and (looked or tenth != self.told or "mazes" in values):
             self.console.print(Text(printable(f"{phase} {values['progress']:4.0%}  {figures}")))
         self.told = tenth
 
