@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given, settings
 from torch import Tensor
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -15,6 +16,7 @@ from clew.losses import graded_nll, token_nll, weighted_nll
 from clew.mazes import MazeStream
 from clew.supervised import maze_batch
 from models import MAKERS, tiny
+from shapes import bushy, caterpillar, crooked, staggered
 
 # Llama and Qwen3 normalise in float32 whatever their weights are in, so sums over 5 or over 50 rows round apart.
 LOSS_TOLERANCE, GRAD_TOLERANCE = 1e-10, {"llama": 2e-5, "qwen3": 2e-5}
@@ -54,6 +56,27 @@ def test_tree_equals_its_rows_gradients_included(kind: str, depth: int) -> None:
     tolerance = GRAD_TOLERANCE.get(kind, 1e-10)
     for mine, theirs in zip(ours, reference, strict=True):
         torch.testing.assert_close(mine, theirs, atol=tolerance, rtol=tolerance)
+
+
+def hold_together(tree: SpanTree) -> None:
+    batch, by_tree, by_rows = TreeBatch.pack([tree], 0), tiny("neox"), tiny("neox")
+    mine, theirs = weighted_nll(by_tree, batch), weighted_nll(by_rows, batch.flatten())
+    torch.testing.assert_close(mine, theirs, atol=1e-8, rtol=1e-8)
+    for a, b in zip(gradients(by_tree, mine), gradients(by_rows, theirs), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "tree", [caterpillar(22, 10, 10), caterpillar(200, 1, 1), staggered(40, 30), bushy(300, 300), bushy(10, 1990)]
+)
+def test_trees_of_awkward_shapes_equal_their_rows(tree: SpanTree) -> None:
+    hold_together(tree)
+
+
+@settings(deadline=None, max_examples=10)
+@given(crooked(spans=40))
+def test_trees_of_any_shape_equal_their_rows(tree: SpanTree) -> None:
+    hold_together(tree)
 
 
 @pytest.mark.parametrize("loss", ["path", "full", "weighted", "graded"])
@@ -173,3 +196,10 @@ def test_token_losses_equal_transformer_lens() -> None:
     )
     theirs = bridge(torch.from_numpy(forest.tokens_T)[None], return_type="loss", loss_per_token=True)
     torch.testing.assert_close(ours, theirs[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_tokens_that_the_model_does_not_know_are_named(rows: bool) -> None:
+    batch = TreeBatch.pack([SpanTree([2, 39, 40], "answer", 1.0)], 0)
+    with pytest.raises(InputError, match="tokens: 40 is not one of the 40 tokens of this model, 0 to 39"):
+        token_nll(tiny("llama"), batch.flatten() if rows else batch)

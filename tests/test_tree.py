@@ -1,5 +1,7 @@
 """Packing: shapes, order, positions and the plain rows that a batch stands for."""
 
+import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -8,9 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+sys.path.insert(0, os.path.dirname(__file__))
 from clew import SpanTree, TreeBatch
 from clew.attention import _masks as level_masks
 from clew.errors import InputError
+from clew.tree import only, pruned, spans_of
+from shapes import bushy, caterpillar, crooked, staggered
 
 EXAMPLE = SpanTree([5, 6], "prompt", 0.0, [
     SpanTree([7], "thought", 0.5, [SpanTree([8, 9], "answer", [1.0, -2.0]), SpanTree([], "answer", 1.0)]),
@@ -130,28 +135,6 @@ def test_layout_reaches_exactly_the_ancestors(forest: list[SpanTree]) -> None:
     assert readable(batch) == ancestors(batch)
 
 
-def caterpillar(levels: int, line: int, leaf: int) -> SpanTree:
-    """A thought rewritten line by line: each level forks into the line as written, a leaf, and the way on."""
-    tree = SpanTree([3] * leaf, "answer", 1.0)
-    for _ in range(levels):
-        tree = SpanTree([4] * line, "prompt", 0.0, [SpanTree([5] * leaf, "thought", 1.0), tree])
-    return tree
-
-
-def staggered(depth: int, long: int) -> SpanTree:
-    """Branch j forks off after j tokens and is long: as many levels as branches, and all of them wide."""
-    tree = SpanTree([3] * long, "answer", 1.0)
-    for _ in range(depth):
-        tree = SpanTree([4], "prompt", 0.0, [SpanTree([5] * long, "answer", 1.0), tree])
-    return tree
-
-
-def bushy(thoughts: int, answers: int) -> SpanTree:
-    """Many thoughts, of which one alone has many answers."""
-    answered = SpanTree([4] * 2, "thought", 1.0, [SpanTree([5] * 3, "answer", 1.0) for _ in range(answers)])
-    return SpanTree([3], "prompt", 0.0, [answered, *(SpanTree([4] * 2, "thought", 1.0) for _ in range(thoughts - 1))])
-
-
 def numbers_held(batch: TreeBatch) -> int:
     """How many numbers a layout holds, the masks that attention makes of it and the keys that its cells read."""
     layout = batch.layout
@@ -176,23 +159,7 @@ def test_a_layout_costs_no_more_than_a_constant_times_its_rows(name: str) -> Non
     assert numbers_held(batch) <= 6 * batch.flatten().tokens_BT.numel()
 
 
-@st.composite
-def crooked(draw: st.DrawFn) -> SpanTree:
-    """Trees of any shape, up to 200 levels: a token or more a span, each hung below one of those before it."""
-    spans, bias = draw(st.integers(1, 220)), draw(st.sampled_from([0.0, 0.5, 0.95, 1.0]))
-    dice = draw(st.randoms(use_true_random=False))
-    longest = draw(st.sampled_from([1, 3, 40]))
-    below: list[list[int]] = [[] for _ in range(spans)]
-    for s in range(1, spans):
-        below[s - 1 if dice.random() < bias else dice.randrange(s)].append(s)
-    made: dict[int, SpanTree] = {}
-    for s in reversed(range(spans)):
-        tokens = [dice.randrange(2, 40) for _ in range(dice.randint(1, longest))]
-        made[s] = SpanTree(tokens, "answer", dice.choice([0.0, 1.0, -0.5]), [made[child] for child in below[s]])
-    return made[0]
-
-
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(crooked())
 def test_layouts_of_crooked_trees_are_exact_and_bounded(tree: SpanTree) -> None:
     batch = TreeBatch.pack([tree], pad_token_id=0)
@@ -259,3 +226,18 @@ def test_other_fields_that_cannot_be_are_named() -> None:
             make()  # type: ignore[no-untyped-call]
     largest = float(np.finfo(np.float32).max)
     assert TreeBatch.pack([SpanTree([1, 2], "answer", largest)], 0).weights_S.isfinite().all()
+
+
+def test_trees_deeper_than_the_stack_are_weighted_pruned_and_searched() -> None:
+    answer = SpanTree([7], "answer", 1.0)
+    tree = SpanTree([5], "prompt", 0.0, [answer, SpanTree([9], "thought", 2.0)])
+    for _ in range(3 * sys.getrecursionlimit()):
+        tree = SpanTree([3], "prompt", 1.0, [tree])
+    left = pruned(only(tree, "answer"))
+    assert left is not None
+    batch = TreeBatch.pack([left], 0)
+    assert batch.tokens_BT.numel() == 2 + 3 * sys.getrecursionlimit()
+    assert batch.targets_S.tolist() == [7] and batch.weights_S.tolist() == [1.0]
+    assert spans_of(tree, "answer") == [answer]
+    assert [span.tokens for span in spans_of(EXAMPLE, "answer")] == [[8, 9], []]
+    assert pruned(only(EXAMPLE, "prompt")) is None
