@@ -3,8 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
-from clew.attention import tree_logits
+from clew.attention import tree_logits, uncompiled
 from clew.errors import InputError
 from clew.selfcheck import reads_trees
 from clew.tree import TreeBatch
@@ -13,7 +14,8 @@ from clew.tree import TreeBatch
 def token_nll(model: nn.Module, batch: TreeBatch) -> Tensor:
     """Negative log-likelihood of each supervised token given what stands before it: nll_S, in nats.
 
-    A model's first batch of trees is preceded by a check that it reads them exactly; InputError if it does not.
+    A model's first batch of trees is preceded by a check that it reads them exactly; InputError if it does not, and for
+    a token that the model does not know.
     """
     return F.cross_entropy(_logits(model, batch), batch.targets_S, reduction="none")
 
@@ -76,6 +78,11 @@ def kl_to(nll_S: Tensor, reference_S: Tensor) -> Tensor:
 
 
 def _logits(model: nn.Module, batch: TreeBatch) -> Tensor:
+    config = getattr(uncompiled(model), "config", None)
+    known = getattr(config.get_text_config(), "vocab_size", None) if isinstance(config, PreTrainedConfig) else None
+    largest = int(batch.tokens_BT.max())
+    if known is not None and largest >= known:  # torch would say "index out of range", and CUDA lose the process
+        raise InputError(f"tokens: {largest} is not one of the {known} tokens of this model, 0 to {known - 1}")
     if batch.layout is not None:
         reads_trees(model, batch.layout.reach)
     logits_SV = tree_logits(model, batch)

@@ -5,9 +5,9 @@ token that comes before each token on its own way from the root. Positions, atte
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -95,19 +95,42 @@ def _whole(value: object) -> int:
 
 def only(tree: SpanTree, *roles: Role) -> SpanTree:
     """The tree with every weight but those of `roles` set to 0."""
-    children = [only(child, *roles) for child in tree.children]
-    return replace(tree, weight=tree.weight if tree.role in roles else 0.0, children=children)
+    return _folded(tree, lambda span, children: replace(
+        span, weight=span.weight if span.role in roles else 0.0, children=children))  # fmt: skip
 
 
 def pruned(tree: SpanTree) -> SpanTree | None:
     """The tree without the branches that nothing is learnt from; None if nothing is left."""
-    children = [kept for child in tree.children if (kept := pruned(child))]
-    return replace(tree, children=children) if children or any(tree.weights()) else None
+
+    def kept(span: SpanTree, below: list[SpanTree | None]) -> SpanTree | None:
+        children = [child for child in below if child]
+        return replace(span, children=children) if children or any(span.weights()) else None
+
+    return _folded(tree, kept)
 
 
 def spans_of(tree: SpanTree, role: Role) -> list[SpanTree]:
     """The topmost spans of a role, with what continues them."""
-    return [tree] if tree.role == role else [span for child in tree.children for span in spans_of(child, role)]
+    found, left = [], [tree]
+    while left:
+        span = left.pop()
+        if span.role == role:
+            found.append(span)
+        else:
+            left += reversed(span.children)
+    return found
+
+
+def _folded(tree: SpanTree, fold: Callable[[SpanTree, list[Any]], Any]) -> Any:
+    """What `fold` makes of a span and of what it made of its children, from the leaves up: depth takes no stack."""
+    spans, left = [], [tree]
+    while left:
+        spans.append(left.pop())
+        left += spans[-1].children
+    made: dict[int, Any] = {}
+    for span in reversed(spans):
+        made[id(span)] = fold(span, [made[id(child)] for child in span.children])
+    return made[id(tree)]
 
 
 @dataclass(frozen=True)
