@@ -146,9 +146,8 @@ def _continued(
         logp_RV = logits_RV.float().log_softmax(-1)
         if temperature > 0:
             draws_R = torch.tensor([dice[row].random() for row in batch], dtype=torch.float64, device=device)
-            # Less their largest they are 0 and below: however low the temperature, none becomes NaN.
-            lead_RV = logits_RV.double() - logits_RV.double().amax(-1, keepdim=True)
-            choice_R = _sample(lead_RV / max(temperature, 1e-200), top_p, draws_R)
+            # However low the temperature, no quotient is infinite: of two infinities softmax would make NaN.
+            choice_R = _sample(logits_RV.double() / max(temperature, 1e-200), top_p, draws_R)
         else:
             choice_R = logits_RV.argmax(-1)
         sampled_logps = logp_RV.gather(1, choice_R[:, None])[:, 0].tolist()
