@@ -16,3 +16,9 @@ def test_the_table_of_learning_is_that_of_the_results() -> None:
     table = (ROOT / "bench" / "results" / "learning.md").read_text(encoding="utf-8").split("\n\n")[1]
     assert table.startswith("| minutes |")
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_list_of_architectures_is_that_of_the_results() -> None:
+    table = (ROOT / "bench" / "results" / "architectures.md").read_text(encoding="utf-8").split("\n\n")[1]
+    assert table.startswith("| | | `model_type` |") and "WRONG" not in table
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
