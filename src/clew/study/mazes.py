@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clew.config import MazeConfig, SplitConfig, check_positive, check_values, write_config
+from clew.config import Attention, MazeConfig, SplitConfig, check_positive, check_values, write_config
 from clew.errors import InputError
 from clew.study.cells import Engine, Job, Kept, Result, run_cells, write_results
 
@@ -43,6 +43,8 @@ class MazeStudyConfig:
     """runs, with seeds of their own, of a choice"""
     final_questions: int = 500
     """held-out questions at the end of a run"""
+    attention: Attention = "trees"
+    """rows: plain rows, for models that do not read trees exactly"""
     engine: Engine = "local"
     """local: this machine's cores; ray: a Ray cluster that shares this folder"""
     workers: int | None = None
@@ -92,7 +94,7 @@ def run(cell: MazeCell) -> dict[str, np.ndarray]:
     logging.disable_progress_bar()  # a worker's bars would cut through the study's own
     world = cell.world
     with TemporaryDirectory() as folder:
-        shared = {name: world[name] for name in SHARED if name != "sizes"}
+        shared = {name: world[name] for name in (*SHARED, "attention") if name in world and name != "sizes"}
         result = split(SplitConfig(
             MazeConfig(sizes=world["sizes"]), model=world["start"], warmup_steps=0, thoughts=cell.thoughts,
             answers=cell.answers, rule=cell.rule, rule_options=cell.options, policies=cell.policies,  # type: ignore[arg-type]
@@ -123,6 +125,8 @@ def study(config: MazeStudyConfig, report: Callable[[str, int, int], None] = lam
     start = _start(Path(config.start))
     starts = {"two": start, "one": _start(Path(config.start_one)) if config.start_one else None}
     shared = {name: getattr(config, name) for name in SHARED}
+    if config.attention == "rows":  # trees are left out, so that finished cells are known by the names that they had
+        shared["attention"] = "rows"
     worlds = {policies: {"start": str(path), "hash": _hash(path), **shared}
               for policies, path in starts.items() if path}  # fmt: skip
     arms = {name: arm for name, arm in ARMS.items() if arm.get("policies", "two") in worlds}
@@ -206,6 +210,9 @@ def prices(config: MazeStudyConfig, start: Path) -> tuple[float, float]:
 
     world = world_of(SplitConfig(MazeConfig(sizes=list(config.sizes)), max_thought=config.max_thought))
     shoggoth, face = (Policy.load(role_folder(str(start), name)) for name in ("shoggoth", "face"))
+    for policy in (shoggoth, face):
+        policy.attention = config.attention
+        policy.check()
     samples = sm.sample(
         world, shoggoth, face, world.ask(range(64)), (2, 1), face_sees="prompt+thought", temperature=1.0,
         seeds=range(64),
