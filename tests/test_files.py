@@ -67,3 +67,14 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     with folder_written_whole(tmp_path / "folder") as part:
         (part / "file").write_text("new")
     assert (tmp_path / "folder" / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_file_or_a_link_in_a_folders_place_gives_way(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "folder"
+    for place in (path, tmp_path / ".folder.part"):
+        place.write_text("5") if kind == "file" else place.symlink_to("nowhere")
+    with folder_written_whole(path) as part:
+        (part / "file").write_text("new")
+    assert (path / "file").read_text() == "new"
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]

@@ -88,7 +88,23 @@ def test_no_whole_checkpoint_left(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "warm"])
+@pytest.mark.parametrize("name", ["eval.json", "samples.jsonl", "metrics.jsonl"])
+def test_a_folder_where_a_file_belongs(tmp_path: Path, name: str) -> None:
+    write_config(tmp_path / "config.yaml", TrainConfig())
+    (tmp_path / name).mkdir()
+    says = f"{name} is a folder; a file was expected"
+    with pytest.raises(InputError, match=says), runs.run_folder(tmp_path, resume=True):
+        pass
+
+
+def test_a_link_to_nowhere_where_a_folder_belongs(tmp_path: Path) -> None:
+    write_config(tmp_path / "config.yaml", TrainConfig())
+    (tmp_path / "plots").symlink_to("nowhere")
+    with pytest.raises(InputError, match="plots is not a folder"), runs.run_folder(tmp_path, resume=True):
+        pass
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "warm", "plots"])
 def test_a_file_where_a_folder_belongs(tmp_path: Path, name: str) -> None:
     write_config(tmp_path / "config.yaml", TrainConfig())
     (tmp_path / name).write_text("5")

@@ -44,7 +44,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
     put_back(path)
-    shutil.rmtree(beside, ignore_errors=True)
+    remove(beside)
     with naming(path):
         beside.mkdir()
     try:
@@ -54,20 +54,28 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
                 if file.is_file():
                     with file.open("rb") as handle:
                         os.fsync(handle.fileno())
-        if path.exists():
+        if os.path.lexists(path):
             os.replace(path, old)
         os.replace(beside, path)
     finally:
         put_back(path)
-        shutil.rmtree(beside, ignore_errors=True)
+        remove(beside)
 
 
 def put_back(path: Path) -> None:
     """Puts a folder back that was set aside for a new one and is still missing it; else drops what was set aside."""
     old = path.with_name(f".{path.name}.old")
-    if old.exists() and not path.exists():
+    if os.path.lexists(old) and not os.path.lexists(path):
         os.replace(old, path)
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Removes a folder with all that is in it, a file or a link, if it is there."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

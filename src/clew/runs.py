@@ -57,9 +57,12 @@ def run_folder(out: Path, resume: bool, main: bool = True) -> Iterator[None]:
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    for name in ("checkpoints", "warm"):
-        if (out / name).exists() and not (out / name).is_dir():
+    for name in ("checkpoints", "warm", "plots"):
+        if os.path.lexists(out / name) and not (out / name).is_dir():
             raise InputError(f"out: {out / name} is not a folder")
+    for name in ("metrics.jsonl", "eval.json", "samples.jsonl"):
+        if (out / name).is_dir():
+            raise InputError(f"out: {out / name} is a folder; a file was expected")
     if resume and not (out / "config.yaml").is_file():
         raise InputError(f"resume: {out} holds no run (no config.yaml)")
     if not resume and (out / "config.yaml").exists():
