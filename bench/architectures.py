@@ -50,6 +50,8 @@ SMALL: dict[str, Any] = {
     "first_k_dense_replace": 1, "rotary_dim": 8, "word_embed_proj_dim": 64, "attention_window_size": 64,
     "lru_width": 64, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 8, "mamba_n_groups": 1,
     "linear_num_heads": 4, "linear_head_dim": 16,
+    "mamba_chunk_size": 16, "chunk_size": 16, "n_mamba_heads": 4, "mamba_headdim": 32, "mamba_ngroups": 1,
+    "num_mem_blocks": 1, "adapter_rank": 8,
     "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
     "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 16, "num_kv_shared_layers": 0,
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "sep_token_id": 2,
@@ -67,6 +69,10 @@ OWN: dict[str, dict[str, Any]] = {
     "dbrx": {"max_seq_len": 256, "attn_config": {"rope_theta": 1e4, "kv_n_heads": 2, "clip_qkv": 8.0}},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "xlm": {"causal": True},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"]},
+    "mpt": {"attn_config": {"attn_pdrop": 0}},
+    "mamba2": {"num_heads": 16, "head_dim": 8, "n_groups": 1},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_theta": 1e4, "rope_type": "default"}}},
 }
@@ -221,24 +227,24 @@ def verdict(kind: str) -> dict[str, Any]:
     """One line of the table."""
     try:
         with quiet():
-            model = small_model(kind)
+            small_model(kind)
     except ValueError as error:
         return {"kind": kind, "verdict": "not built", "reason": str(error)}
     with quiet():
-        precision = "float64"
+        precision, made = "float64", small_model(kind).double()
         try:
-            double = copy.deepcopy(model).double()
-            token_nll(double, TreeBatch.pack(trees(), 0).flatten())
-            model = double
+            token_nll(made, TreeBatch.pack(trees(), 0).flatten())
         except Exception:  # some parts of some models are float32 whatever their weights are
             precision = "float32"
-        tree_fault = said(reads_trees, copy.deepcopy(model))
-        row_fault = said(reads_rows, copy.deepcopy(model)) if tree_fault else None
+        kept = getattr(torch, precision)
+        model = small_model(kind).to(kept)
+        tree_fault = said(reads_trees, small_model(kind).to(kept))
+        row_fault = said(reads_rows, small_model(kind).to(kept)) if tree_fault else None
         found: dict[str, Any] = {"kind": kind, "class": type(model).__name__, "precision": precision}
         if row_fault:
             return found | {"verdict": "refused", "reason": row_fault}
         attention = "rows" if tree_fault else "trees"
-        tried = copy.deepcopy(model)
+        tried = small_model(kind).to(kept)
         loss, gradient = gap(tried, model, TreeBatch.pack(trees(), 0), attention)
         rollout = rollout_gap(tried, model, attention)
         found |= {"loss": loss, "gradient": gradient, "rollout": rollout, "reason": tree_fault or ""}

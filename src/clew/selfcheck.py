@@ -8,8 +8,8 @@ without a word. No list of names could be kept right, so each model is asked: a 
 What it costs: a model of up to 30 million parameters is copied (float32, on the CPU, a little noise on its weights, so
 that parameters that begin at 0 count) and the copy reads about 40 tokens a few times: on one core 0.1 seconds for
 135,000 parameters, 0.25 for a million, one for 26 million. A larger one reads them itself, within its own precision,
-which takes about as long as two short training steps. Once for each model in a process, and again where a path is longer
-than twice the longest before it.
+which takes about as long as two short training steps. Once for each model in a process, and again where a path is more
+than twice as long as any before it.
 """
 
 import copy
@@ -56,6 +56,7 @@ def reads_trees(model: nn.Module, reach: int = 0) -> None:
         else:
             reach = further
     if fault:
+        _finite(base)
         raise InputError(f"model: {type(base).__name__} does not read trees exactly: {fault}; {WAY_ON}")
     base._clew_reach = max(reach, checked or 0)  # type: ignore[assignment]
     if checked is None:
@@ -69,8 +70,18 @@ def reads_rows(model: nn.Module) -> None:
     if getattr(base, "_clew_rows", False):
         return
     if fault := _fault_of(base, _rows_fault):
+        _finite(base)
         raise InputError(f"model: {type(base).__name__} cannot be trained, not even on plain rows: {fault}")
     base._clew_rows = True  # type: ignore[assignment]
+
+
+def _finite(base: PreTrainedModel) -> None:
+    """InputError for weights with which no model reads anything."""
+    for name, parameter in base.named_parameters():
+        if parameter.is_floating_point() and not parameter.isfinite().all():
+            raise InputError(
+                f"model: its weights are no finite numbers any more ({name}); a lower --lr is the usual cure"
+            )
 
 
 def _fault_of(base: PreTrainedModel, test: Callable[[PreTrainedModel, float], str | None]) -> str | None:
@@ -82,7 +93,7 @@ def _fault_of(base: PreTrainedModel, test: Callable[[PreTrainedModel, float], st
     fault = None
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]), _quiet():
         for noise in (1.0, 0.5) if small else (0.0,):
-            with _probing(_copied(base, noise) if small else base) as probe:
+            with _probing(_copied(base, noise) or base) as probe:
                 dtype = next(p.dtype for p in probe.parameters() if p.is_floating_point())
                 try:
                     _read_by(probe, getattr(base, "_clew_came_with", base.config._attn_implementation))
@@ -124,16 +135,21 @@ def _read_by(model: PreTrainedModel, implementation: str | None) -> None:
         model.set_attn_implementation(implementation)
 
 
-def _copied(base: PreTrainedModel, noise: float) -> PreTrainedModel:
+def _copied(base: PreTrainedModel, noise: float) -> PreTrainedModel | None:
     """A copy in float32 on the CPU whose weights are noisy enough for every one of them to matter.
 
-    Without hooks: those that a user has hung on the model are not there to see it checked.
+    Without hooks: those that a user has hung on the model are not there to see it checked. None without noise, and for
+    a model that does not bear copying.
     """
+    if not noise:
+        return None
     aside = [(module, name, hooks) for module in base.modules() for name in HOOKS if (hooks := getattr(module, name))]
     try:
         for module, name, _ in aside:
             setattr(module, name, type(getattr(module, name))())
         probe = copy.deepcopy(base).float().cpu()
+    except Exception:  # it holds what cannot be copied: results of an earlier pass, say, or weights of 4 bits
+        return None
     finally:
         for module, name, hooks in aside:
             setattr(module, name, hooks)
@@ -194,17 +210,36 @@ def _trees_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
 
 def _rows_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
     rows = TreeBatch.pack([_example(probe)], 0).flatten().to(probe.device)
-    nll_S, _ = _losses(probe, rows, {})
+    learnt = _learnt(probe)
+    together = _losses(probe, rows, learnt)
     width = rows.tokens_BT.shape[1]
     with torch.no_grad():
-        for s in range(0, len(nll_S), 3):  # the row cut off behind a token's source: nothing after it to look at
+        for s in range(0, len(rows.targets_S), 3):  # the row cut off behind a token's source: nothing to look ahead at
             row, column = divmod(int(rows.sources_S[s]), width)
             cut = rows.tokens_BT[row : row + 1, : column + 1]
             logits = row_logits(probe, cut, torch.tensor([column], device=cut.device))
             alone = F.cross_entropy(logits.float(), rows.targets_S[s : s + 1])
-            if not (gap := abs(float(alone - nll_S[s]))) <= tolerance:
+            if not (gap := abs(float(alone - together[0][s]))) <= tolerance:
                 return f"it is not causal: a token's loss changes by {gap:.2g} nats with what stands after it"
+    if fault := _difference(together, _alone(probe, rows, learnt), learnt, tolerance):
+        return f"beside other rows, and padded, {fault}"
     return None
+
+
+def _alone(
+    probe: PreTrainedModel, rows: TreeBatch, learnt: dict[str, nn.Parameter]
+) -> tuple[Tensor, list[Tensor | None]]:
+    """`_losses` of rows that are read one by one, each as far as something in it is supervised."""
+    width, losses = rows.tokens_BT.shape[1], []
+    for row, tokens in enumerate(rows.tokens_BT):
+        own = rows.supervised_S // width == row
+        end = int((rows.supervised_S[own] % width).max())
+        logits = row_logits(probe, tokens[None, :end], rows.sources_S[own] % width)
+        losses.append((own.nonzero()[:, 0], F.cross_entropy(logits.float(), rows.targets_S[own], reduction="none")))
+    order = torch.cat([places for places, _ in losses]).argsort()
+    nll_S = torch.cat([nll for _, nll in losses])[order]
+    gradients = torch.autograd.grad((nll_S * rows.weights_S).sum(), list(learnt.values()), allow_unused=True)
+    return nll_S.detach(), list(gradients)
 
 
 def _sampling_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
