@@ -173,6 +173,26 @@ def test_what_a_run_is_may_not_change_on_resume(tmp_path: Path, changes: dict) -
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+def test_a_seed_fixes_new_rows_and_dropout(tmp_path: Path) -> None:
+    """Of a model that draws: begun anew with the same seed, and resumed, it ends in the same weights."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from clew.mazes.vocab import maze_tokenizer
+
+    tokenizer = maze_tokenizer(2)  # it has no tokens yet for the cells of larger mazes
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=256,
+                                       bos_token_id=None, eos_token_id=tokenizer.eos_token_id))  # fmt: skip
+    Policy(model, tokenizer).save(tmp_path / "gpt2")
+    for name in ("whole", "again", "part"):
+        config = tiny_config(tmp_path / name, model=str(tmp_path / "gpt2"), steps=4, probe_every=0)
+        supervised.train(config)
+    shutil.rmtree(tmp_path / "part" / "checkpoints" / "step-000004")
+    supervised.train(config, resume=True)
+    whole = weights(tmp_path / "whole")
+    for name in ("again", "part"):
+        assert all(torch.equal(value, whole[key]) for key, value in weights(tmp_path / name).items())
+
+
 def test_one_run_a_folder(tmp_path: Path) -> None:
     first, second = (runs.run_folder(tmp_path / "run", resume=False) for _ in range(2))
     with first, pytest.raises(InputError, match="in use"), second:

@@ -159,6 +159,7 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
     accelerator = accelerator_for(config, out)
     if min(config.questions, config.mazes.per_step) < accelerator.num_processes:
         raise InputError(f"questions, mazes.per_step: one is less than the {accelerator.num_processes} processes")
+    torch.manual_seed(config.seed)
     fresh = None if (out / "warm").is_dir() else first_policies(config, world)  # before anything is written
     with run_folder(out, resume, accelerator.is_main_process):
         if accelerator.is_main_process:

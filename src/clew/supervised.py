@@ -71,6 +71,7 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
         raise InputError(
             f"mazes.per_step: {config.mazes.per_step} is less than the {accelerator.num_processes} processes"
         )
+    torch.manual_seed(config.seed)  # of rows for new tokens, and of a model's dropout
     policy = _first_policy(config, accelerator.device)
     with run_folder(out, resume, accelerator.is_main_process):
         learner = Learner(policy, config.lr, config.weight_decay, config.clip, accelerator=accelerator,
