@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -19,6 +20,7 @@ from clew.config import MazeConfig, SplitConfig
 from clew.credit import denoised
 from clew.errors import InputError
 from clew.graders import Grader, GraderError
+from clew.learner import Learner
 from clew.losses import clipped, kl_to, paired, token_nll
 from clew.mazes.vocab import PATH_START, THOUGHT_END, THOUGHT_START
 from clew.mazes.world import MazeWorld
@@ -252,17 +254,24 @@ DAMAGES = {
 
 
 def test_a_torn_split_goes_on_from_the_last_whole_checkpoint(tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
-    loop.split(config(whole, warmup_steps=2, rounds=2, eval_every=0))
-    reference = load_file(whole / "face" / "model.safetensors")
-    for name, (file, content, says) in DAMAGES.items():
-        run = tmp_path / name
-        shutil.copytree(whole, run)
+    made, run = config(tmp_path / "run", warmup_steps=2, rounds=2, eval_every=0), tmp_path / "run"
+    loop.split(made)
+    reference = load_file(run / "face" / "model.safetensors")
+    shutil.copytree(run / "checkpoints", tmp_path / "kept")
+    team = loop.Team(*(Learner(policy) for policy in warm.policies_of(made, run / "warm", torch.device("cpu"))))
+    assert runs.resumed(run, team.load, lambda: None) == json.loads(
+        (run / "checkpoints" / "step-000002" / "state.json").read_text()
+    )
+    for file, content, says in DAMAGES.values():
+        shutil.rmtree(run / "checkpoints")
+        shutil.copytree(tmp_path / "kept", run / "checkpoints")
         (run / "checkpoints" / "step-000002" / file).write_text(content)
         with pytest.warns(UserWarning, match=rf"step-000002 is torn \(.*{says}"):
-            loop.split(config(run, warmup_steps=2, rounds=2, eval_every=0), resume=True)
-        ours = load_file(run / "face" / "model.safetensors")
-        assert all(torch.equal(ours[key], reference[key]) for key in reference), name
+            state = runs.resumed(run, team.load, lambda: None)
+        assert state and state["step"] == 1
+    loop.split(made, resume=True)
+    ours = load_file(run / "face" / "model.safetensors")
+    assert all(torch.equal(ours[key], reference[key]) for key in reference)
 
 
 def test_a_team_that_is_another_and_a_warm_start_that_is_torn(tmp_path: Path) -> None:
@@ -277,6 +286,11 @@ def test_a_team_that_is_another_and_a_warm_start_that_is_torn(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"no whole checkpoint left .*it holds face and shoggoth, not shoggoth"):
         loop.split(config(run, warmup_steps=2, rounds=2, policies="one", eval_every=0), resume=True)
     file.write_text(file.read_text().replace("policies: one", "policies: two"))
+    small = file.read_text()
+    file.write_text(yaml.safe_dump(yaml.safe_load(small) | {"mazes": {"sizes": [5]}}))  # cells that nobody knows
+    with pytest.raises(InputError, match=r"resume: .*warm does not number this world's tokens as the world does"):
+        loop.split(config(run, warmup_steps=2, rounds=2, mazes=MazeConfig(sizes=[5])), resume=True)
+    file.write_text(small)
     (run / "warm" / "face" / "model.safetensors").write_text("garbage")
     with pytest.raises(InputError, match=r"resume: .*warm is torn .* move it away to begin the warm start anew"):
         loop.split(config(run, warmup_steps=2, rounds=3), resume=True)
