@@ -289,7 +289,8 @@ def test_a_team_that_is_another_and_a_warm_start_that_is_torn(tmp_path: Path) ->
     small = file.read_text()
     file.write_text(yaml.safe_dump(yaml.safe_load(small) | {"mazes": {"sizes": [5]}}))  # cells that nobody knows
     with pytest.raises(InputError, match=r"resume: .*warm does not number this world's tokens as the world does"):
-        loop.split(config(run, warmup_steps=2, rounds=2, mazes=MazeConfig(sizes=[5])), resume=True)
+        mazes = MazeConfig(sizes=[5], branches=4, per_step=16)
+        loop.split(config(run, warmup_steps=2, rounds=2, mazes=mazes), resume=True)
     file.write_text(small)
     (run / "warm" / "face" / "model.safetensors").write_text("garbage")
     with pytest.raises(InputError, match=r"resume: .*warm is torn .* move it away to begin the warm start anew"):
