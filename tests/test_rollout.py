@@ -8,6 +8,7 @@ import pytest
 import torch
 
 sys.path.insert(0, os.path.dirname(__file__))
+from clew.errors import InputError
 from clew.rollout import _sample, continue_prompts
 from models import tiny
 
@@ -109,3 +110,11 @@ def test_the_lowest_temperatures_are_greedy(temperature: float, top_p: float) ->
     low = continue_prompts(model, prompts, **asked, temperature=temperature, top_p=top_p, seeds=[1, 2], copies=2)
     assert [one.tokens for one in low] == [one.tokens for one in greedy for _ in range(2)]
     assert all(math.isfinite(logp) for one in low for logp in one.logps)
+
+
+def test_tokens_that_the_model_does_not_know_are_named() -> None:
+    options = {"stop": stops, "max_new": 2, "pad_token_id": 0}
+    for attention in ("trees", "rows"):
+        for prompts, tails in (([[2, 20]], None), ([[2]], [[[3], [20]]])):
+            with pytest.raises(InputError, match="tokens: 20 is not one of the 20 tokens of this model"):
+                continue_prompts(tiny("llama", vocab=20), prompts, tails=tails, attention=attention, **options)

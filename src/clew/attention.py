@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -209,6 +209,17 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 def uncompiled(model: nn.Module) -> nn.Module:
     """What `torch.compile` wraps: a tree's shape changes from batch to batch, and each would be compiled anew."""
     return getattr(model, "_orig_mod", model)
+
+
+def check_tokens(model: nn.Module, largest: int) -> None:
+    """InputError for a token that the model does not know: torch says "index out of range", and CUDA loses the process.
+
+    Asked is the model's own config; one without any is let through.
+    """
+    config = getattr(uncompiled(model), "config", None)
+    known = getattr(config.get_text_config(), "vocab_size", None) if isinstance(config, PreTrainedConfig) else None
+    if isinstance(known, int) and largest >= known:
+        raise InputError(f"tokens: {largest} is not one of the {known} tokens of this model, 0 to {known - 1}")
 
 
 def set_up(base: PreTrainedModel) -> None:

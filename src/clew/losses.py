@@ -3,9 +3,8 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 
-from clew.attention import tree_logits, uncompiled
+from clew.attention import check_tokens, tree_logits
 from clew.errors import InputError
 from clew.selfcheck import reads_trees
 from clew.tree import TreeBatch
@@ -78,11 +77,7 @@ def kl_to(nll_S: Tensor, reference_S: Tensor) -> Tensor:
 
 
 def _logits(model: nn.Module, batch: TreeBatch) -> Tensor:
-    config = getattr(uncompiled(model), "config", None)
-    known = getattr(config.get_text_config(), "vocab_size", None) if isinstance(config, PreTrainedConfig) else None
-    largest = int(batch.tokens_BT.max())
-    if known is not None and largest >= known:  # torch would say "index out of range", and CUDA lose the process
-        raise InputError(f"tokens: {largest} is not one of the {known} tokens of this model, 0 to {known - 1}")
+    check_tokens(model, int(batch.tokens_BT.max()))
     if batch.layout is not None:
         reads_trees(model, batch.layout.reach)
     logits_SV = tree_logits(model, batch)

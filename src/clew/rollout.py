@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from clew.attention import Attention, reading, row_logits
+from clew.attention import Attention, check_tokens, reading, row_logits
 from clew.prefix import SharedPrefix
 from clew.selfcheck import reads_rows, reads_trees
 
@@ -55,10 +55,13 @@ def continue_prompts(
     otherwise `seeds` holds one number a prompt (or tail), and copy j of it draws from the stream (seeds[i], j),
     whatever else is in the batch. Rows that have stopped leave the batch.
     attention: "trees" reads shared prefixes once; "rows" is for models that do not read them exactly.
-    InputError, before anything is sampled, for a model that does not read so, or not as far as a row may go.
+    InputError, before anything is sampled, for a token that the model does not know, and for a model that does not read
+    so, or not as far as a row may go.
     """
     reach = max_new + max(len(prompt) + max(map(len, ways), default=0)
                           for prompt, ways in zip(prompts, tails or [()] * len(prompts), strict=True))  # fmt: skip
+    given = [*prompts, *(way for ways in tails or () for way in ways)]
+    check_tokens(model, max((max(tokens) for tokens in given if len(tokens)), default=0))
     if attention == "trees":
         reads_trees(model, reach)
     else:

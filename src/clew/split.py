@@ -43,7 +43,7 @@ from clew.runs import (
 from clew.supervised import Report, accelerator_for
 from clew.text import show
 from clew.tree import SpanTree, TreeBatch
-from clew.warm import FACE, SHOGGOTH, first_policies, policies_of, role_folder, warm_start
+from clew.warm import FACE, SHOGGOTH, check_numbers, first_policies, policies_of, role_folder, warm_start
 from clew.world import World
 
 PLAN_EVERY = 5
@@ -167,6 +167,8 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
         if fresh:
             warm_start(config, world, fresh, accelerator, out, report)
         policies = policies_of(config, out / "warm", accelerator.device)
+        for policy in policies:
+            check_numbers(policy, world, f"resume: {out / 'warm'}")
         needed = config.kl > 0 or config.objective == "pair"
         references = policies_of(config, out / "warm", accelerator.device) if needed else None
         learners = [

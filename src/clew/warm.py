@@ -43,11 +43,16 @@ def first_policies(config: SplitConfig, world: World) -> dict[str, Policy]:
             made[name] = Policy.build(world.tokenizer, config.layers, config.width, config.heads, config.seed + number)
         else:
             made[name] = Policy.load(role_folder(config.model, name))
-            if not world.tokenizer.get_vocab().items() <= made[name].tokenizer.get_vocab().items():
-                raise InputError(f"model: {config.model} does not number this world's tokens as the world does")
+            check_numbers(made[name], world, f"model: {config.model}")
         made[name].attention = config.attention
         made[name].check()
     return made
+
+
+def check_numbers(policy: Policy, world: World, name: str) -> None:
+    """InputError, beginning with `name`, unless a policy's tokens have the numbers that the world gives them."""
+    if not world.tokenizer.get_vocab().items() <= policy.tokenizer.get_vocab().items():
+        raise InputError(f"{name} does not number this world's tokens as the world does")
 
 
 def warm_start(
