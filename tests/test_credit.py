@@ -407,3 +407,15 @@ def test_apply_lets_an_interrupt_through() -> None:
 def test_apply_names_what_a_built_in_rule_refuses() -> None:
     with pytest.raises(RuleError, match="raised ValueError: keep: 2 is no fraction"):
         apply(basic, np.zeros((1, 2, 2)), {"keep": 2})
+
+
+def test_a_rule_that_raises_what_cannot_even_be_shown() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def rule(scores_QNK: np.ndarray) -> Credit:
+        raise Mute
+
+    with pytest.raises(RuleError, match="raised Mute: it cannot be shown"):
+        apply(rule, np.ones((1, 2, 2)), {})

@@ -45,8 +45,6 @@ class _Mute(Exception):
     def __str__(self) -> str:
         raise ValueError("no words")
 
-    __repr__ = __str__
-
 
 class _Greedy(str):
     """A text that is more than one."""
@@ -116,7 +114,7 @@ def rule_of(program: Program) -> Callable[..., Any]:
         elif kind == "tensor":
             return Credit(cast(Any, torch.zeros(shape[:2])), cast(Any, torch.zeros(shape, requires_grad=True)))
         elif kind == "raise":
-            raise value if isinstance(value, BaseException) else ValueError(value)
+            raise type(value)(*value.args) if isinstance(value, BaseException) else ValueError(value)
         elif kind == "mutate":
             scores_QNK[...] = _number(filled)
         elif kind == "mutate-deep":
@@ -175,7 +173,7 @@ def grader_of(program: Program) -> Callable[..., Any]:
         elif kind == "tensor":
             return torch.tensor(right, requires_grad=True)
         elif kind == "raise":
-            raise value if isinstance(value, BaseException) else ValueError(value)
+            raise type(value)(*value.args) if isinstance(value, BaseException) else ValueError(value)
         elif kind in ("mutate", "mutate-deep"):
             for given in (prompts, completions, *columns.values()):
                 if kind == "mutate-deep" and isinstance(given[0], (dict, list)):

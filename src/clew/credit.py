@@ -155,7 +155,7 @@ def apply(rule: Callable[..., Credit], scores_QNK: Array, options: Mapping[str, 
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: a rule does not end a run without a word
-        raise RuleError(f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+        raise RuleError(f"raised {type(error).__name__}: {_said(error)}") from error
     if inspect.iscoroutine(made):
         made.close()
         raise RuleError("is async; expected a plain function that returns a Credit")
@@ -183,6 +183,13 @@ def _weights(name: str, given: object, shape: tuple[int, ...]) -> Array:
         where = ", ".join(f"{axis} {i}" for axis, i in zip(("question", "thought", "answer"), place, strict=False))
         raise RuleError(f"returned {name} with {weights[tuple(place)]} at {where}; expected finite float32 numbers")
     return weights
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return " ".join(str(error).split())[:200]
+    except Exception:  # somebody's own kind, which fails to say anything
+        return "it cannot be shown"
 
 
 def _kind(value: object) -> str:
