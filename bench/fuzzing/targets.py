@@ -4,6 +4,7 @@ Each `run(case, there)` is given an empty folder, and says whether the case was 
 otherwise); whatever else happens is an `endings.Finding`.
 """
 
+import io
 import json
 import shlex
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import yaml
 from hypothesis import strategies as st
+from pyarrow import parquet
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
@@ -54,7 +56,7 @@ class Target:
 
 
 class Whole:
-    """What is valid, made once: two tiny runs, a model for prompts, files of prompts and mazes.
+    """What is valid, made once: two tiny runs, a study, a model for prompts, files of prompts and mazes.
 
     brief: without what takes more than a second or two, which is a study's processes.
     """
@@ -75,7 +77,10 @@ class Whole:
         self.tokenizer = byte_tokenizer()
         self.model = folder / "model"
         Policy.build(self.tokenizer, layers=1, width=16, heads=2).save(self.model)
-        self.runs = {"train": self.train, "split": self.split}
+        study = folder / "study"
+        study.mkdir()
+        shutil.copy(Path(__file__).parents[1] / "results" / "study" / "mazes.parquet", study)
+        self.runs = {"train": self.train, "split": self.split, "study": study}
         self.files = {name: sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.name != ".lock")
                       for name, run in self.runs.items()}  # fmt: skip
         stream = MazeStream(((3, 3),), held_out=None)
@@ -190,7 +195,7 @@ def mazes(whole: Whole) -> Target:
 @st.composite
 def wounds(draw: st.DrawFn, whole: Whole) -> tuple[str, list[tuple[str, str, Any]]]:
     """Which run is damaged, and how: places with what is done to them."""
-    kind = draw(st.sampled_from(["train", "split"]))
+    kind = draw(st.sampled_from(["train", "train", "split", "split", "study"]))
     done = []
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.sampled_from(whole.files[kind]))
@@ -202,7 +207,7 @@ def wounds(draw: st.DrawFn, whole: Whole) -> tuple[str, list[tuple[str, str, Any
         if how == "torn":
             what = draw(draws.torn(path.read_bytes()))
         elif how == "bent":
-            what = draw(draws.bent(BENT[path.suffix][0](path.read_text(encoding="utf-8"))))
+            what = draw(draws.bent(BENT[path.suffix][0](path)))
         elif how == "twin":
             what = draw(st.sampled_from(whole.files[kind]))
         elif how == "rename":
@@ -212,12 +217,36 @@ def wounds(draw: st.DrawFn, whole: Whole) -> tuple[str, list[tuple[str, str, Any
     return kind, done
 
 
-BENT: dict[str, tuple[Callable[[str], Any], Callable[[Any], str]]] = {
-    ".json": (json.loads, json.dumps),
-    ".jsonl": (lambda text: [json.loads(line) for line in text.splitlines()],
-               lambda rows: "".join(json.dumps(row) + "\n" for row in (rows if isinstance(rows, list) else [rows]))),
-    ".yaml": (yaml.safe_load, lambda options: yaml.safe_dump(tamed(options), sort_keys=False)),
+def _options(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _lines(path: Path) -> Any:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _about(path: Path) -> Any:
+    return json.loads(parquet.read_schema(path).metadata[b"clew"])
+
+
+def _table(about: Any, path: Path) -> bytes:
+    stream = io.BytesIO()
+    parquet.write_table(parquet.read_table(path).replace_schema_metadata({"clew": json.dumps(about)}), stream)
+    return stream.getvalue()
+
+
+def _text(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
+
+
+BENT: dict[str, tuple[Callable[[Path], Any], Callable[[Any, Path], bytes]]] = {
+    ".json": (lambda path: json.loads(path.read_bytes()), lambda value, _: _text(json.dumps(value))),
+    ".jsonl": (_lines, lambda rows, _: _text("".join(
+        json.dumps(row) + "\n" for row in (rows if isinstance(rows, list) else [rows])))),
+    ".yaml": (_options, lambda options, _: _text(yaml.safe_dump(tamed(options), sort_keys=False))),
+    ".parquet": (_about, _table),
 }  # fmt: skip
+"""what is in a file by the end of its name, and the file for something else"""
 
 
 def tamed(value: Any) -> Any:
@@ -229,15 +258,14 @@ def tamed(value: Any) -> Any:
     return min(value, 16) if isinstance(value, int) and value < 2**63 else value
 
 
-def damage(run: Path, place: str, how: str, what: Any) -> None:
-    """Does to a place of a run folder what was drawn, if an earlier wound has left it there."""
+def damage(run: Path, whole: Path, place: str, how: str, what: Any) -> None:
+    """Does to a place of a copy of a run folder what was drawn, if an earlier wound has left it there."""
     path = run / place
     if not path.exists() or path.is_symlink():
         return
     if how in ("torn", "bent"):
-        text = what if how == "torn" else BENT[path.suffix][1](what).encode(errors="surrogatepass")
         if path.is_file():
-            path.write_bytes(text)
+            path.write_bytes(what if how == "torn" else BENT[path.suffix][1](what, whole / place))
         return
     if how == "rename":
         if not path.with_name(what).exists():
@@ -272,12 +300,12 @@ def run_folders(whole: Whole) -> Target:
         (kind, done), then = case
         shutil.copytree(whole.runs[kind], there / "run")
         for place, how, what in done:
-            damage(there / "run", place, how, what)
+            damage(there / "run", whole.runs[kind], place, how, what)
         before = snapshot(there / "run")
-        ending = command(after[then](kind), there)
+        ending = command(["study", "report", "run"] if kind == "study" else after[then](kind), there)
         check_whole(there / "run", before)
         check_untouched(there / "run", before, ending, may if then == "resume" else ())
-        if then == "start":
+        if then == "start" and kind != "study":
             check_run(there / "other", ending, TRAINED if kind == "train" else SPLITTED)
         return ending.code == 0
 

@@ -249,3 +249,23 @@ def test_bad_input_is_one_line(args: list[str], says: str, capsys: pytest.Captur
     assert main(["study", *args]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and says in lines[0], lines
+
+
+def test_results_that_are_not_those_of_a_whole_study(tmp_path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(Path(__file__).parents[2] / "bench" / "results" / "study" / "mazes.parquet")
+    about = json.loads(table.schema.metadata[b"clew"])
+
+    def written(**changes: object) -> Path:
+        changed = table.replace_schema_metadata({"clew": json.dumps(about | changes)})
+        parquet.write_table(changed, tmp_path / "mazes.parquet")
+        return tmp_path
+
+    for changes, says in (({"arms": about["arms"][1:]}, "not those of a whole study .*'basic'"), ({"arms": 3}, "no res"),
+                          ({"config": None}, "not those of a whole study")):  # fmt: skip
+        with pytest.raises(InputError, match=says):
+            report(written(**changes))
+    with pytest.raises(InputError, match="holds no cell of a study"):
+        read(written() / "mazes.parquet")
+    assert not (tmp_path / "report.md").exists()

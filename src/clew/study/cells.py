@@ -126,8 +126,11 @@ def _read_table(path: Path) -> tuple[Any, dict[str, Any]]:
 def read(path: Path) -> Kept:
     """A finished cell. InputError for a file that is none."""
     table, about = _read_table(path)
-    figures = {name: table[name].to_numpy().astype(float) for name in table.column_names}
-    return Kept(about["cell"], figures, about["curve"], about["curve_error"])
+    try:
+        figures = {name: table[name].to_numpy().astype(float) for name in table.column_names}
+        return Kept(about["cell"], figures, about["curve"], about["curve_error"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: holds no cell of a study: {error!r}") from None
 
 
 def write_results(path: Path, config: dict[str, Any], results: Sequence[Result]) -> None:
@@ -157,7 +160,7 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Result]]:
             for i, one in enumerate(about["arms"])
         ]  # fmt: skip
         return about["config"], results
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: holds no results of a study: {error!r}") from None
 
 

@@ -13,6 +13,7 @@ from clew.files import write_atomically
 from clew.plan import best_allocation
 from clew.study import tabular
 from clew.study.cells import Result, read_results
+from clew.text import one_line
 
 DRAWN = ("basic", "top 3", "mean", "best against worst", "advantage")  # in the picture of learning curves
 SMALL = 0.01  # of the attainable gain: what nobody would change a training run for
@@ -320,13 +321,23 @@ def table(verdict: Verdict) -> list[str]:
 
 
 def report(folder: Path) -> tuple[list[Verdict], Path]:
-    """Verdicts, report.md and pictures from the results in a study's folder. InputError if it holds none."""
-    from clew import plots
-
+    """Verdicts, report.md and pictures from the results in a study's folder. InputError if it holds none, or a part."""
     found = {name: read_results(folder / f"{name}.parquet") for name in ("tabular", "mazes")
              if (folder / f"{name}.parquet").is_file()}  # fmt: skip
     if not found:
         raise InputError(f"{folder}: holds no finished study (no tabular.parquet or mazes.parquet)")
+    try:
+        return _written(folder, found)
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration) as error:
+        said = one_line(f"{type(error).__name__}: {error}")[:200]
+        raise InputError(f"{folder}: its results are not those of a whole study ({said})") from error
+
+
+def _written(folder: Path, found: dict[str, tuple[dict[str, Any], list[Result]]]) -> tuple[list[Verdict], Path]:
+    from clew import plots
+
     verdicts: list[Verdict] = []
     pictures, about = [], []
     if "tabular" in found:
