@@ -132,3 +132,10 @@ def test_the_command_itself_on_a_terminal(tmp_path: Path) -> None:
     assert code == 2 and len(left) == 1 and left[0].startswith(f"clew train: out: {tmp_path}/run\\x1b[31m already"), (
         left
     )
+
+
+def test_a_line_of_progress_is_one_line_however_narrow_the_place() -> None:
+    out = io.StringIO()
+    with terminal.TrainingProgress(Console(file=out, width=20)) as progress:
+        progress({"phase": "rounds", "step": 3, "loss": 0.5, "held_out_score": 0.25, "progress": 0.5})
+    assert out.getvalue() == "rounds  50%  step 3  loss 0.500  held-out score 0.250\n"

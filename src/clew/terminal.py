@@ -184,7 +184,7 @@ class TrainingProgress(_Bar):
         looked = any(name.startswith("held_out") for name in values)
         tenth = (phase, int(10 * values["progress"]))
         if not self.console.is_terminal and (looked or tenth != self.told or "mazes" in values):
-            self.console.print(Text(printable(f"{phase} {values['progress']:4.0%}  {figures}")))
+            self.console.print(Text(printable(f"{phase} {values['progress']:4.0%}  {figures}")), soft_wrap=True)
         self.told = tenth
 
 
