@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Flaky
 
 from fuzzing import programs, targets
 from fuzzing.endings import Finding, fresh
@@ -59,6 +60,8 @@ def attack(target: Target, folder: Path, tally: Tally, examples: int, given_seed
     """Draws so many inputs and runs them; raises the smallest Finding that is not `known`. Without a seed always the
     same inputs."""
 
+    latest: list[Finding] = []
+
     def run(case: object) -> None:
         if time.monotonic() > until:
             return
@@ -67,6 +70,7 @@ def attack(target: Target, folder: Path, tally: Tally, examples: int, given_seed
             accepted = target.run(case, fresh(folder))
         except Finding as finding:
             finding.case = repr(case)[:4000]
+            latest.append(finding)
             if signature(finding) in known:
                 tally.found[finding.kind] = tally.found.get(finding.kind, 0) + 1
                 return
@@ -77,7 +81,10 @@ def attack(target: Target, folder: Path, tally: Tally, examples: int, given_seed
     test = given(target.cases)(run)
     if given_seed is not None:
         test = seed(given_seed)(test)
-    settings(QUIET, max_examples=examples, derandomize=given_seed is None)(test)()
+    try:
+        settings(QUIET, max_examples=examples, derandomize=given_seed is None)(test)()
+    except Flaky:  # not found again: the time was over, or it hangs on more than the input
+        raise latest[-1] from None
 
 
 def signature(finding: Finding) -> str:

@@ -85,3 +85,15 @@ def test_findings_are_made_small_and_are_found_once(tmp_path: Path) -> None:
     tally = fuzz.campaign(Target("sums", st.lists(st.integers(0, 1000)), run), tmp_path / "case", 0.5)
     assert tally.found["wrong"] >= 1 and tally.accepted and len(tally.findings) == 1
     assert tally.findings[0].endswith("    [101]")
+
+
+def test_a_finding_that_comes_and_goes_is_one_too(tmp_path: Path) -> None:
+    once = iter([True])
+
+    def run(case: int, there: Path) -> bool:
+        if next(once, False):
+            raise Finding("wrong", "now and then")
+        return True
+
+    with pytest.raises(Finding, match="now and then"):
+        fuzz.attack(Target("moods", st.integers(), run), tmp_path / "case", fuzz.Tally(""), 20)
