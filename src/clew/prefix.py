@@ -131,7 +131,7 @@ class SharedPrefix:
         out = own @ own_value
         for share, level, at, width in zip(shares, self.levels, self.places, self.widths, strict=True):
             out = out + _from(_grid(share, at, level, width) @ level.kv[layer][1], at, share)
-        return out.reshape(rows, heads, size)
+        return out.reshape(rows, heads, out.shape[-1])  # values may be of another size than keys
 
     def _write(self, layer: int, key_RHD: Tensor, value_RHD: Tensor) -> KeysValues:
         """Adds a token's keys and values to the rows' own, in place while there is room; all of them so far."""
