@@ -69,6 +69,7 @@ OWN: dict[str, dict[str, Any]] = {
     "dbrx": {"max_seq_len": 256, "attn_config": {"rope_theta": 1e4, "kv_n_heads": 2, "clip_qkv": 8.0}},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "zaya": {"num_experts_per_tok": 1},
     "xlm": {"causal": True},
     "zamba2": {"layers_block_type": ["linear_attention", "hybrid"]},
     "mpt": {"attn_config": {"attn_pdrop": 0}},
