@@ -88,10 +88,10 @@ def test_no_whole_checkpoint_left(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["eval.json", "samples.jsonl", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["eval.json", "samples.jsonl", "metrics.jsonl", "plots/training.png"])
 def test_a_folder_where_a_file_belongs(tmp_path: Path, name: str) -> None:
     write_config(tmp_path / "config.yaml", TrainConfig())
-    (tmp_path / name).mkdir()
+    (tmp_path / name).mkdir(parents=True)
     says = f"{name} is a folder; a file was expected"
     with pytest.raises(InputError, match=says), runs.run_folder(tmp_path, resume=True):
         pass

@@ -60,9 +60,10 @@ def _check_folder(out: Path, resume: bool) -> None:
     for name in ("checkpoints", "warm", "plots"):
         if os.path.lexists(out / name) and not (out / name).is_dir():
             raise InputError(f"out: {out / name} is not a folder")
-    for name in ("metrics.jsonl", "eval.json", "samples.jsonl"):
-        if (out / name).is_dir():
-            raise InputError(f"out: {out / name} is a folder; a file was expected")
+    files = [out / name for name in ("metrics.jsonl", "eval.json", "samples.jsonl")]
+    for file in (*files, *(out / "plots").glob("*.png")):
+        if file.is_dir():
+            raise InputError(f"out: {file} is a folder; a file was expected")
     if resume and not (out / "config.yaml").is_file():
         raise InputError(f"resume: {out} holds no run (no config.yaml)")
     if not resume and (out / "config.yaml").exists():
