@@ -84,6 +84,8 @@ def attack(target: Target, folder: Path, tally: Tally, examples: int, given_seed
     try:
         settings(QUIET, max_examples=examples, derandomize=given_seed is None)(test)()
     except Flaky:  # not found again: the time was over, or it hangs on more than the input
+        if not latest:
+            raise
         raise latest[-1] from None
 
 

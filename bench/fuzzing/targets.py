@@ -279,7 +279,7 @@ def damage(run: Path, whole: Path, place: str, how: str, what: Any) -> None:
     elif how == "link":
         path.symlink_to("nowhere")
     elif how == "twin" and (run / what).is_dir() and not path.is_relative_to(run / what):
-        shutil.copytree(run / what, path)
+        shutil.copytree(run / what, path, symlinks=True)
     elif how == "twin" and (run / what).is_file():
         shutil.copy(run / what, path)
 
