@@ -118,3 +118,29 @@ def test_tokens_that_the_model_does_not_know_are_named() -> None:
         for prompts, tails in (([[2, 20]], None), ([[2]], [[[3], [20]]])):
             with pytest.raises(InputError, match="tokens: 20 is not one of the 20 tokens of this model"):
                 continue_prompts(tiny("llama", vocab=20), prompts, tails=tails, attention=attention, **options)
+
+
+@pytest.mark.parametrize("attention", ["trees", "rows"])
+def test_what_cannot_be_continued_is_named(attention: str) -> None:
+    model = tiny("llama", vocab=20)
+    options = {"stop": stops, "max_new": 2, "pad_token_id": 0, "attention": attention, "seeds": [1], "temperature": 1.0}
+    assert continue_prompts(model, [], **options) == []
+    for wrong, said in (
+        ({"prompts": [[2], []]}, "prompts: number 2 is empty"),
+        ({"prompts": [[2.5]]}, "prompts: 2.5 is not a token id"),
+        ({"prompts": [[-1]]}, "prompts: -1 is not a token id"),
+        ({"tails": [[[3]], [[3]]]}, "tails: 2 for 1 prompts"),
+        ({"tails": [[["3"]]]}, "tails: '3' is not a token id"),
+        ({"pad_token_id": 20}, "tokens: 20 is not one of the 20"),
+        ({"max_new": 0}, "max_new, copies: 0, 1"),
+        ({"copies": 0}, "max_new, copies: 2, 0"),
+        ({"temperature": -1.0}, "temperature: -1.0"),
+        ({"temperature": math.nan}, "temperature: nan"),
+        ({"top_p": 0.0}, "top_p: 0.0"),
+        ({"top_p": math.nan}, "top_p: nan"),
+        ({"seeds": []}, r"seeds: \[\] are not 1 whole numbers"),
+        ({"seeds": [-1]}, r"seeds: \[-1\]"),
+        ({"attention": "both"}, "attention: 'both' is not one of trees, rows"),
+    ):
+        with pytest.raises(InputError, match=said):
+            continue_prompts(model, **{"prompts": [[2]], **options, **wrong})

@@ -21,6 +21,8 @@ from transformers import (
     MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     RobertaConfig,
     RobertaForCausalLM,
@@ -154,6 +156,97 @@ def test_a_window_or_a_chunk_shorter_than_a_path_is_refused_whoever_knows_of_it(
             continue_prompts(model, [[2, 3, 4, 5]], stop=lambda tokens: False, max_new=22, pad_token_id=0)
 
 
+def test_a_loss_that_changes_with_the_length_of_its_row_is_refused_on_trees_and_on_rows() -> None:
+    """Places that are scaled by the longest of them: no token's loss is its own any more."""
+    scaled = {"rope_type": "longrope", "rope_theta": 10000.0, "long_factor": [4.0] * 4, "short_factor": [1.0] * 4,
+              "original_max_position_embeddings": 24}  # fmt: skip
+    shape = {**GROUPED, "max_position_embeddings": 256, "original_max_position_embeddings": 24}
+    short = TreeBatch.pack([SpanTree(list(range(2, 22)), "answer", 1.0)], 0)
+    long = TreeBatch.pack([SpanTree(list(range(2, 40)), "answer", 1.0)], 0)
+    for attention in ("trees", "rows"):
+        policy = Policy(seeded(lambda: Phi3ForCausalLM(Phi3Config(**shape, rope_parameters=scaled))), maze_tokenizer(3),
+                        attention=attention)  # fmt: skip
+        for p in policy.model.parameters():
+            p.data.mul_(3)
+        token_nll(policy.model, policy.readable(short))
+        with pytest.raises(InputError, match=r"38 tokens a token's loss changes .* with the length of its row"):
+            token_nll(policy.model, policy.readable(long))
+
+
+def test_a_model_that_counts_in_the_row_is_refused_where_that_shows() -> None:
+    config = Llama4TextConfig(**GROUPED, head_dim=8, num_local_experts=2, intermediate_size_mlp=48,
+                              interleave_moe_layer_step=2, no_rope_layers=[0, 0], floor_scale=64, attn_scale=2.0,
+                              layer_types=["full_attention"] * 2)  # fmt: skip
+    model, few = Llama4ForCausalLM(config), TreeBatch.pack([TREE], 0)
+    torch.testing.assert_close(token_nll(model, few), token_nll(model, few.flatten()), atol=1e-4, rtol=0)
+    with pytest.raises(InputError, match="among 150 tokens"):
+        token_nll(model, TreeBatch.pack([TREE] * 10, 0))
+
+
+def agree(model: PreTrainedModel, untouched: PreTrainedModel) -> None:
+    batch = TreeBatch.pack([TREE], 0)
+    mine, theirs = token_nll(model, batch), row_by_row(untouched, batch)
+    torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=0)
+
+
+def test_a_model_that_is_changed_after_its_check_is_still_exact() -> None:
+    def llama(seed: int = 0) -> PreTrainedModel:
+        return tiny("llama", seed=seed).float()
+
+    eager, deeper, longer, shared = llama(), llama(), llama(), llama()
+    for model in (eager, deeper, shared):
+        agree(model, llama())
+    eager.set_attn_implementation("eager")
+    agree(eager, llama())
+    for model in (deeper, longer):
+        model.model.layers.append(llama(1).model.layers[2])
+        model.model.layers[3].self_attn.config, model.model.layers[3].self_attn.layer_idx = model.config, 3
+        model.config.num_hidden_layers = 4
+    agree(deeper, longer)
+    shallow, alike = llama(2), llama(2)  # its last layer is an inner one of another model
+    for model, of in ((shallow, shared), (alike, llama())):
+        model.model.layers, model.config.num_hidden_layers = of.model.layers[:2], 2
+        model.model.layers[0].self_attn.config = model.model.layers[1].self_attn.config = of.config
+        model.model.config = of.config
+    agree(shallow, alike)
+    agree(shared, llama())
+
+
+def test_another_attention_put_into_a_checked_model_is_found() -> None:
+    class Other(nn.Module):
+        def forward(self, hidden_states: torch.Tensor, **kwargs: object) -> tuple[torch.Tensor, None]:
+            return hidden_states.cumsum(1), None
+
+    model = tiny("llama")
+    reads_trees(model, 20)
+    untouched = model.config._attn_implementation
+    model.model.layers[1].self_attn = Other()
+    with pytest.raises(InputError, match="does not read trees exactly"):
+        reads_trees(model, 20)
+    assert untouched != model.config._attn_implementation
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_check_is_apart_from_what_it_is_asked_amid() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        reads_trees(tiny("llama").float(), 20)
+
+
+def test_a_frozen_model_that_is_checked_in_place_reads_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clew.selfcheck.SMALL", 0)
+    reads_rows(tiny("llama").requires_grad_(False), 20)
+
+
+def test_what_is_refused_in_place_keeps_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clew.selfcheck.SMALL", 0)
+    model = seeded(NEED_ROWS["doge"])
+    for p in model.parameters():
+        p.data.add_(0.3 * torch.randn_like(p))
+    with pytest.raises(InputError, match="does not read trees"):
+        reads_trees(model)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
 def test_places_beyond_those_that_a_model_knows_are_refused() -> None:
     model = tiny("gpt2")  # 256 learned places
     with pytest.raises(InputError, match="path of 300 tokens"):
@@ -218,6 +311,10 @@ def test_reentrant_checkpointing_is_refused_and_the_other_kind_exact() -> None:
 def test_a_compiled_model_is_unwrapped() -> None:
     batch, model = TreeBatch.pack([TREE], 0), tiny("llama")
     torch.testing.assert_close(token_nll(torch.compile(model), batch), token_nll(model, batch.flatten()))
+    inside, in_place = nn.DataParallel(torch.compile(model)), tiny("llama")
+    in_place.compile()
+    for compiled in (inside, in_place):
+        torch.testing.assert_close(token_nll(compiled, batch), row_by_row(model, batch))
 
 
 def test_prompt_tuning_is_refused() -> None:

@@ -241,3 +241,13 @@ def test_trees_deeper_than_the_stack_are_weighted_pruned_and_searched() -> None:
     assert spans_of(tree, "answer") == [answer]
     assert [span.tokens for span in spans_of(EXAMPLE, "answer")] == [[8, 9], []]
     assert pruned(only(EXAMPLE, "prompt")) is None
+
+
+def test_what_is_no_list_of_trees_or_no_padding_is_named() -> None:
+    tree = SpanTree([1, 2], "answer", 1.0)
+    for trees in (tree, None, (one for one in [tree])):
+        with pytest.raises(InputError, match=r"trees: .* is no list of SpanTrees"):
+            TreeBatch.pack(trees, 0)
+    for pad in (-1, 2**63, "a", None):
+        with pytest.raises(InputError, match=r"pad_token_id: .* is not a token id"):
+            TreeBatch.pack([tree], pad)

@@ -38,7 +38,7 @@ class _Reading:
     def __init__(self, layout: TreeLayout, last: nn.Module | None = None):
         self.layout = layout
         self.last = last
-        """the layer that need read no more than what is asked; another model may share it, as one of its inner layers"""
+        """the layer that reads only what is asked; another model may have it too, as one of its inner layers"""
         self.learns = torch.is_grad_enabled()
         self._masks: list[Tensor | None] | None = None
 
@@ -304,9 +304,7 @@ def row_logits(model: nn.Module, tokens_BT: Tensor, at_S: Tensor) -> Tensor:
     return model(input_ids=tokens_BT, use_cache=False, **kept).logits[row_S, column_S]
 
 
-def reading(
-    tree: TreeLayout | SharedPrefix, device: torch.device, last: nn.Module | None = None
-) -> dict[str, Any]:
+def reading(tree: TreeLayout | SharedPrefix, device: torch.device, last: nn.Module | None = None) -> dict[str, Any]:
     """The model's arguments that make it read by `tree`; `last`: its last layer, to be read where asked alone."""
     # A ready 4-d mask keeps transformers from building a dense one; tree_attention has its own.
     carried = _Reading(tree, last) if isinstance(tree, TreeLayout) else tree

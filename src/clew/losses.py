@@ -79,6 +79,6 @@ def kl_to(nll_S: Tensor, reference_S: Tensor) -> Tensor:
 def _logits(model: nn.Module, batch: TreeBatch) -> Tensor:
     check_tokens(model, int(batch.tokens_BT.max()))
     if batch.layout is not None:
-        reads_trees(model, batch.layout.reach)
+        reads_trees(model, batch.layout.reach, batch.tokens_BT.numel())
     logits_SV = tree_logits(model, batch)
     return logits_SV.float() if logits_SV.dtype in (torch.bfloat16, torch.float16) else logits_SV

@@ -46,7 +46,10 @@ class Policy:
 
     def readable(self, batch: TreeBatch) -> TreeBatch:
         """The batch as this policy reads it: trees, or the plain rows that they stand for."""
-        return batch.flatten() if self.attention == "rows" and batch.layout is not None else batch
+        if self.attention == "trees" or batch.layout is None:
+            return batch
+        reads_rows(self.model, batch.layout.reach)
+        return batch.flatten()
 
     def activate(self) -> None:
         """Makes the model act, and learn, as this policy."""

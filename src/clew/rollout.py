@@ -3,18 +3,22 @@
 A model that cannot read so is sampled row by row, each read anew for each token: slow, and exact for any causal model.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from clew.attention import Attention, check_tokens, reading, row_logits
+from clew.attention import Attention, as_written, check_tokens, reading, row_logits
+from clew.errors import InputError
 from clew.prefix import SharedPrefix
 from clew.selfcheck import reads_rows, reads_trees
+from clew.text import show
+from clew.tree import check_ids
 
 Tails = Sequence[Sequence[Sequence[int]]]
 
@@ -55,24 +59,61 @@ def continue_prompts(
     otherwise `seeds` holds one number a prompt (or tail), and copy j of it draws from the stream (seeds[i], j),
     whatever else is in the batch. Rows that have stopped leave the batch.
     attention: "trees" reads shared prefixes once; "rows" is for models that do not read them exactly.
-    InputError, before anything is sampled, for a token that the model does not know, and for a model that does not read
-    so, or not as far as a row may go.
+    InputError, before anything is sampled, for a prompt that is empty, a token that the model does not know or a number
+    that is out of range, and for a model that does not read so, or not as far as a row may go.
     """
-    reach = max_new + max(len(prompt) + max(map(len, ways), default=0)
-                          for prompt, ways in zip(prompts, tails or [()] * len(prompts), strict=True))  # fmt: skip
-    given = [*prompts, *(way for ways in tails or () for way in ways)]
-    check_tokens(model, max((max(tokens) for tokens in given if len(tokens)), default=0))
+    if not len(prompts):
+        return []
+    if attention not in get_args(Attention):
+        raise InputError(f"attention: {show(attention)} is not one of {', '.join(get_args(Attention))}")
+    longest = _check_rows(model, prompts, tails, pad_token_id)
+    rows = len(prompts) if tails is None else sum(map(len, tails))
+    _check_numbers(max_new, copies, temperature, top_p, seeds, rows)
+    reach = longest + max_new
     if attention == "trees":
         reads_trees(model, reach)
     else:
-        reads_rows(model)
+        reads_rows(model, reach)
     was_training = model.training
     model.eval()
     try:
-        rows = (_SharedRows if attention == "trees" else _PlainRows)(model, prompts, tails, copies, pad_token_id)
-        return _continued(rows, stop, max_new, copies, temperature, top_p, seeds)
+        with as_written():
+            rows = (_SharedRows if attention == "trees" else _PlainRows)(model, prompts, tails, copies, pad_token_id)
+            return _continued(rows, stop, max_new, copies, temperature, top_p, seeds)
     finally:
         model.train(was_training)
+
+
+def _check_rows(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], tails: Tails | None, pad_token_id: int
+) -> int:  # fmt: skip
+    """The tokens of the longest prompt with its tail. InputError for rows that no model could read."""
+    if tails is not None and len(tails) != len(prompts):
+        raise InputError(f"tails: {len(tails)} for {len(prompts)} prompts; expected a list of them for each")
+    for number, prompt in enumerate(prompts, 1):
+        check_ids(prompt, "prompts")
+        if not len(prompt):
+            raise InputError(f"prompts: number {number} is empty; expected a token at least to go on from")
+    given = [*prompts, *(way for ways in tails or () for way in ways)]
+    for way in given[len(prompts) :]:
+        check_ids(way, "tails")
+    check_ids([pad_token_id], "pad_token_id")
+    check_tokens(model, max(int(pad_token_id), *(int(max(tokens)) for tokens in given if len(tokens))))
+    return max(len(prompt) + max(map(len, ways), default=0)
+               for prompt, ways in zip(prompts, tails or [()] * len(prompts), strict=True))  # fmt: skip
+
+
+def _check_numbers(
+    max_new: int, copies: int, temperature: float, top_p: float, seeds: Sequence[int], rows: int
+) -> None:  # fmt: skip
+    if min(max_new, copies) < 1:
+        raise InputError(f"max_new, copies: {max_new}, {copies} are not both at least 1")
+    if not 0 <= temperature < math.inf:
+        raise InputError(f"temperature: {temperature} is not a number from 0")
+    if not 0 < top_p <= 1:
+        raise InputError(f"top_p: {top_p} is not a number above 0, and at most 1")
+    if temperature > 0 and (len(seeds) != rows or any(seed < 0 for seed in seeds)):
+        raise InputError(f"seeds: {show(seeds)} are not {rows} whole numbers from 0, one a prompt (or tail)")
 
 
 class _SharedRows:

@@ -12,67 +12,97 @@ which takes about as long as two short training steps. Once for each model in a 
 than twice as long as any before it.
 """
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
-from clew.attention import inner, reading, row_logits, set_up, tree_logits
+from clew.attention import NAME, inner, read_by, reading, row_logits, set_up, tree_logits, undo
 from clew.errors import InputError
 from clew.prefix import SharedPrefix
+from clew.probing import apart, noisy_copy, probing, quiet, set_reading
 from clew.tree import SpanTree, TreeBatch
 
 SMALL = 30_000_000  # parameters of a model that is copied
 TOLERANCE = 1e-3  # nats, and shares of the largest gradient, in float32; rounding comes to 1e-5
 ROUNDING = 8  # times a precision's relative spacing: what may differ where that is more
 ROOMS = ("max_position_embeddings", "n_positions", "sliding_window", "attention_chunk_size")
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 GRADIENTS = 200  # of a large model's parameters, the smallest: enough to name each layer, little to hold
 WAY_ON = "--attention rows trains the same weights exactly on plain rows, without shared prefixes"
 
 
-def reads_trees(model: nn.Module, reach: int = 0) -> None:
-    """Sets a model up to read trees whose longest path has `reach` tokens, if it reads such trees exactly.
+def reads_trees(model: nn.Module, reach: int = 0, tokens: int = 0) -> None:
+    """Sets a model up to read trees whose longest path has `reach` tokens, `tokens` in all, if it does so exactly.
 
     InputError, and a model that is left as it was, if its losses, gradients or sampled tokens over a tree are not those
-    over the tree's plain rows; the line says by how much.
+    over the tree's plain rows; the line says by how much. A model that was changed since is asked anew.
     """
     base = inner(model)
-    checked = getattr(base, "_clew_reach", None)
-    if checked is not None and reach <= checked:
+    made = _made(base)
+    known, far, wide = getattr(base, "_clew_trees", (None, 0, 0))
+    if known != made:
+        far = wide = 0
+    elif reach <= far and tokens <= wide:
+        set_up(base)  # since then somebody may have set another attention function
         return
-    fault = _fault_of(base, _trees_fault) if checked is None else None
-    if not fault:
-        further = min(2 * reach, _room(base))  # so that paths which grow little by little are not checked each time
-        if further <= reach or _reach_fault(base, further):
-            if short := _reach_fault(base, reach):
-                fault = f"on a path of {reach} tokens {short}"
-        else:
-            reach = further
+    fault = _fault_of(base, _trees_fault) if known != made else None
+    if not fault and reach > far:
+        # Twice as far, so that paths which grow little by little are not checked each time.
+        far, fault = _as_far(base, _reach_fault, reach, min(2 * reach, _room(base)))
+        fault = fault and f"on a path of {reach} tokens {fault}"
+    if not fault and tokens > wide:
+        wide, fault = _as_far(base, _width_fault, tokens, tokens + tokens // 4)
+        fault = fault and f"among {tokens} tokens of other paths {fault}"
     if fault:
+        if known != made:
+            undo(base)
+            set_reading(base, getattr(base, "_clew_came_with", None))
         _finite(base)
         raise InputError(f"model: {type(base).__name__} does not read trees exactly: {fault}; {WAY_ON}")
-    base._clew_reach = max(reach, checked or 0)  # type: ignore[assignment]
-    if checked is None:
+    base._clew_trees = (made, far, wide)  # type: ignore[assignment]
+    if read_by(base) != {NAME}:
         base._clew_came_with = base.config._attn_implementation  # type: ignore[assignment]
-        set_up(base)
+    set_up(base)
 
 
-def reads_rows(model: nn.Module) -> None:
-    """InputError if a model's plain rows are not what they should be: causal, and deaf to the padding behind them."""
+def reads_rows(model: nn.Module, reach: int = 0) -> None:
+    """InputError if a model's plain rows of `reach` tokens are not what they should be: causal, and deaf to the padding
+    behind them."""
     base = inner(model)
-    if getattr(base, "_clew_rows", False):
-        return
-    if fault := _fault_of(base, _rows_fault):
+    made = _made(base)
+    known, far = getattr(base, "_clew_rows", (None, 0))
+    far = far if known == made else 0
+    fault = _fault_of(base, _rows_fault) if known != made else None
+    if not fault and reach > far:
+        far, fault = _as_far(base, _length_fault, reach, min(2 * reach, _room(base)))
+        fault = fault and f"on rows of {reach} tokens {fault}"
+    if fault:
         _finite(base)
         raise InputError(f"model: {type(base).__name__} cannot be trained, not even on plain rows: {fault}")
-    base._clew_rows = True  # type: ignore[assignment]
+    base._clew_rows = (made, far)  # type: ignore[assignment]
+
+
+def _made(base: PreTrainedModel) -> int:
+    """A number for all that decides on how a model reads, as far as a glance tells: its parts and its options."""
+    options = [(name, repr(value)) for name, value in vars(base.config.get_text_config()).items()
+               if name[0] != "_" and isinstance(value, (int, float, str, list, tuple, dict, type(None)))]  # fmt: skip
+    return hash((*options, *map(type, base.modules())))
+
+
+Test = Callable[[PreTrainedModel, float], str | None]
+"""what is wrong with a model, held against a tolerance; None if nothing is"""
+
+
+def _as_far(
+    base: PreTrainedModel, test_of: Callable[[int], Test], wanted: int, further: int
+) -> tuple[int, str | None]:  # fmt: skip
+    """How far a model passes a test, `further` or at least as far as wanted, and what is wrong if not even that."""
+    if further > wanted and not _fault_of(base, test_of(further)):
+        return further, None
+    return wanted, _fault_of(base, test_of(wanted))
 
 
 def _finite(base: PreTrainedModel) -> None:
@@ -84,19 +114,19 @@ def _finite(base: PreTrainedModel) -> None:
             )
 
 
-def _fault_of(base: PreTrainedModel, test: Callable[[PreTrainedModel, float], str | None]) -> str | None:
+def _fault_of(base: PreTrainedModel, test: Test) -> str | None:
     """What a test says of a copy of the model, or of the model itself where that is large.
 
     Of two copies with different weights one has to pass: rounding may send a token to another expert in the other.
     """
     small = sum(p.numel() for p in base.parameters()) <= SMALL and not getattr(base, "is_quantized", False)
     fault = None
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]), _quiet():
+    with apart(base.device.type), torch.random.fork_rng(devices=[]), quiet():
         for noise in (1.0, 0.5) if small else (0.0,):
-            with _probing(_copied(base, noise) or base) as probe:
+            with probing(noisy_copy(base, noise) or base) as probe:
                 dtype = next(p.dtype for p in probe.parameters() if p.is_floating_point())
                 try:
-                    _read_by(probe, getattr(base, "_clew_came_with", base.config._attn_implementation))
+                    set_reading(probe, getattr(base, "_clew_came_with", base.config._attn_implementation))
                     fault = test(probe, max(TOLERANCE, ROUNDING * torch.finfo(dtype).eps))
                 except InputError as error:
                     fault = str(error).removeprefix("model: ")
@@ -105,61 +135,6 @@ def _fault_of(base: PreTrainedModel, test: Callable[[PreTrainedModel, float], st
             if fault is None:
                 return None
     return fault
-
-
-@contextmanager
-def _probing(probe: PreTrainedModel) -> Iterator[PreTrainedModel]:
-    """The model for evaluation, and afterwards as it was."""
-    was_training, was_read_by = [(m, m.training) for m in probe.modules()], probe.config._attn_implementation
-    try:
-        yield probe.eval()
-    finally:
-        _read_by(probe, was_read_by)
-        for module, training in was_training:
-            module.training = training
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers warns of what the check is there to find out."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
-def _read_by(model: PreTrainedModel, implementation: str | None) -> None:
-    if implementation is not None and model.config._attn_implementation != implementation:
-        model.set_attn_implementation(implementation)
-
-
-def _copied(base: PreTrainedModel, noise: float) -> PreTrainedModel | None:
-    """A copy in float32 on the CPU whose weights are noisy enough for every one of them to matter.
-
-    Without hooks: those that a user has hung on the model are not there to see it checked. None without noise, and for
-    a model that does not bear copying.
-    """
-    if not noise:
-        return None
-    aside = [(module, name, hooks) for module in base.modules() for name in HOOKS if (hooks := getattr(module, name))]
-    try:
-        for module, name, _ in aside:
-            setattr(module, name, type(getattr(module, name))())
-        probe = copy.deepcopy(base).float().cpu()
-    except Exception:  # it holds what cannot be copied: results of an earlier pass, say, or weights of 4 bits
-        return None
-    finally:
-        for module, name, hooks in aside:
-            setattr(module, name, hooks)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in probe.parameters():
-            spread = 0.1 if parameter.ndim < 2 else 0.5 / parameter[0].numel() ** 0.5
-            parameter.add_(torch.randn_like(parameter), alpha=noise * spread)
-            parameter.requires_grad_()
-    return probe
 
 
 def _tokens(base: PreTrainedModel, count: int, draw: torch.Generator) -> list[int]:
@@ -238,8 +213,7 @@ def _alone(
         losses.append((own.nonzero()[:, 0], F.cross_entropy(logits.float(), rows.targets_S[own], reduction="none")))
     order = torch.cat([places for places, _ in losses]).argsort()
     nll_S = torch.cat([nll for _, nll in losses])[order]
-    gradients = torch.autograd.grad((nll_S * rows.weights_S).sum(), list(learnt.values()), allow_unused=True)
-    return nll_S.detach(), list(gradients)
+    return nll_S.detach(), _gradients(nll_S, rows, learnt)
 
 
 def _sampling_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
@@ -281,12 +255,14 @@ def _sampling_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
     return None
 
 
-def _reach_fault(base: PreTrainedModel, reach: int) -> str | None:
+def _reach_fault(reach: int) -> Test:
     """Whether a path of so many tokens is still read whole: a window or a chunk shows only beyond its length."""
-    if reach < 2:
-        return None
 
     def test(probe: PreTrainedModel, tolerance: float) -> str | None:
+        if reach < 2:
+            return None
+        if fault := _length_fault(reach)(probe, tolerance):
+            return fault
         tokens = _tokens(probe, reach, torch.Generator().manual_seed(2))
         chain = TreeBatch.pack([SpanTree(tokens, "answer", [0.0] * (reach - 1) + [1.0])], 0).to(probe.device)
         with torch.no_grad():
@@ -295,7 +271,45 @@ def _reach_fault(base: PreTrainedModel, reach: int) -> str | None:
             over_tree, _ = _losses(probe, chain, {})
         return _difference((over_tree, []), (over_row, []), {}, tolerance)
 
-    return _fault_of(base, test)
+    return test
+
+
+def _length_fault(reach: int) -> Test:
+    """Whether a token's loss is the same however long its row becomes: places may be scaled by the longest one."""
+
+    def test(probe: PreTrainedModel, tolerance: float) -> str | None:
+        drawn = _tokens(probe, reach, torch.Generator().manual_seed(2))
+        tokens = torch.tensor([drawn], device=probe.device)
+        with torch.no_grad():
+            for end in {min(8, reach - 1), reach // 2} if reach > 1 else ():
+                at = torch.tensor([end - 1], device=probe.device)
+                long, short = (row_logits(probe, row, at).float() for row in (tokens, tokens[:, :end]))
+                gap = float((F.cross_entropy(long, tokens[0, [end]]) - F.cross_entropy(short, tokens[0, [end]])).abs())
+                if not gap <= tolerance:
+                    return f"a token's loss changes by {gap:.2g} nats with the length of its row"
+        return None
+
+    return test
+
+
+def _width_fault(count: int) -> Test:
+    """Whether a tree is read alike behind so many tokens of others: some models count in the row, not on the path."""
+
+    def test(probe: PreTrainedModel, tolerance: float) -> str | None:
+        alone = TreeBatch.pack([_example(probe)], 0).to(probe.device)
+        length = alone.positions_BT.max() + 1
+        others = _tokens(probe, max(0, count - alone.tokens_BT.numel()), torch.Generator().manual_seed(3))
+        before = [SpanTree(others[i : i + length], "answer", 1.0) for i in range(0, len(others), int(length))]
+        behind = TreeBatch.pack([*before, _example(probe)], 0).to(probe.device)
+        mine = len(alone.targets_S)  # the layout keeps the others' places, which the last layer reads too
+        behind = replace(behind, sources_S=behind.sources_S[-mine:], targets_S=alone.targets_S)
+        with torch.no_grad():
+            over_rows, _ = _losses(probe, alone.flatten(), {})
+            set_up(probe)
+            over_tree, _ = _losses(probe, replace(behind, weights_S=alone.weights_S), {})
+        return _difference((over_tree, []), (over_rows, []), {}, tolerance)
+
+    return test
 
 
 def _learnt(probe: PreTrainedModel) -> dict[str, nn.Parameter]:
@@ -311,11 +325,13 @@ def _losses(
 ) -> tuple[Tensor, list[Tensor | None]]:
     """nll_S, and the gradients of its weighted sum."""
     nll_S = F.cross_entropy(tree_logits(probe, batch).float(), batch.targets_S, reduction="none")
-    gradients: Any = []
-    if learnt:
-        loss = (nll_S * batch.weights_S).sum()
-        gradients = torch.autograd.grad(loss, list(learnt.values()), allow_unused=True)
-    return nll_S.detach(), list(gradients)
+    return nll_S.detach(), _gradients(nll_S, batch, learnt)
+
+
+def _gradients(nll_S: Tensor, batch: TreeBatch, learnt: dict[str, nn.Parameter]) -> list[Tensor | None]:
+    """Those of the weighted sum; none where nothing is learnt."""
+    loss = (nll_S * batch.weights_S).sum()
+    return list(torch.autograd.grad(loss, list(learnt.values()), allow_unused=True)) if learnt else []
 
 
 def _difference(

@@ -36,7 +36,7 @@ class SpanTree:
     def __post_init__(self) -> None:
         if not isinstance(self.role, str) or self.role not in get_args(Role):
             raise InputError(f"role: {show(self.role)} is not one of {', '.join(get_args(Role))}")
-        _check_tokens(self.tokens)
+        check_ids(self.tokens)
         if not isinstance(self.children, Sequence) or not all(isinstance(child, SpanTree) for child in self.children):
             raise InputError(f"children: {show(self.children)} is no list of SpanTrees")
         for weight in set(self.weights()):
@@ -66,8 +66,8 @@ def _number(value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-def _check_tokens(tokens: object) -> None:
-    """InputError unless these are whole numbers from 0, of Python, NumPy or torch, that fit into 64 bits."""
+def check_ids(tokens: object, name: str = "tokens") -> None:
+    """InputError, naming the field, unless these are whole numbers from 0, below 2^63: of Python, NumPy or torch."""
     if isinstance(tokens, (np.ndarray, Tensor)):
         whole = tokens.ndim == 1 and "int" in str(tokens.dtype)
         values: list[int] = tokens.tolist() if whole else []
@@ -75,22 +75,22 @@ def _check_tokens(tokens: object) -> None:
         whole = isinstance(tokens, Sequence) and not isinstance(tokens, (str, bytes))
         values = list(tokens) if whole else []  # type: ignore[call-overload]
     if not whole:
-        raise InputError(f"tokens: {show(tokens)} is no row of token ids (whole numbers from 0)")
+        raise InputError(f"{name}: {show(tokens)} is no row of token ids (whole numbers from 0)")
     if not set(map(type, values)) <= {int}:  # most are plain, and then there is nothing to look at one by one
-        values = [_whole(value) for value in values]
+        values = [_whole(value, name) for value in values]
     if values and not 0 <= min(values) <= max(values) < 2**63:
         wrong = min(values) if min(values) < 0 else max(values)
-        raise InputError(f"tokens: {show(wrong)} is not a token id (a whole number from 0, below 2^63)")
+        raise InputError(f"{name}: {show(wrong)} is not a token id (a whole number from 0, below 2^63)")
 
 
-def _whole(value: object) -> int:
+def _whole(value: object, name: str = "tokens") -> int:
     """A token as an int: of NumPy or torch too, while a bool is none."""
     try:
         if isinstance(value, (bool, np.bool_)) or (isinstance(value, Tensor) and "int" not in str(value.dtype)):
             raise TypeError
         return operator.index(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise InputError(f"tokens: {show(value)} is not a token id (a whole number from 0)") from None
+        raise InputError(f"{name}: {show(value)} is not a token id (a whole number from 0)") from None
 
 
 def only(tree: SpanTree, *roles: Role) -> SpanTree:
@@ -213,11 +213,12 @@ class TreeBatch:
     @classmethod
     def pack(cls, trees: Sequence[SpanTree], pad_token_id: int) -> "TreeBatch":
         """Packs trees of any depth. Supervised tokens come in depth-first order. InputError if there is no token."""
+        if not isinstance(trees, Sequence):
+            raise InputError(f"trees: {show(trees)} is no list of SpanTrees")
         for tree in trees:
             if not isinstance(tree, SpanTree):
                 raise InputError(f"trees: {show(tree)} is no SpanTree")
-        if _whole(pad_token_id) < 0:
-            raise InputError(f"pad_token_id: {pad_token_id} is not a token id (a whole number from 0)")
+        check_ids([pad_token_id], "pad_token_id")
         tokens: list[int] = []
         parents: list[int] = []
         weights: list[float] = []
