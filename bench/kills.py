@@ -53,7 +53,7 @@ COMMANDS = {
     "study": STUDY,
 }
 HOWS = {"SIGKILL": 0.66, "SIGINT": 0.12, "SIGTERM": 0.12, "full disk": 0.10}
-CODES = {"SIGKILL": (-signal.SIGKILL,), "SIGINT": (130,), "SIGTERM": (143,), "full disk": (2,)}
+CODES = {"SIGKILL": (-signal.SIGKILL,), "SIGINT": (130,), "SIGTERM": (143, -signal.SIGTERM), "full disk": (2,)}
 CLOCKS = ("seconds", "paths_per_second")
 ORIGIN = ("command", "versions", "machine", "date", "cpu")  # of an evaluation: what differs between two commands
 STRIKES = 5  # a life, at most; then it runs to its end
@@ -77,6 +77,8 @@ class Struck:
     def tidy(self) -> bool:
         """Whether it ended as the docs say: with its exit code and, unless it was kill -9, one line about it."""
         said = self.how == "SIGKILL" or bool(self.told and self.told[-1].startswith("clew "))
+        if self.how == "SIGTERM" and self.code == -signal.SIGTERM:  # 143 to a shell: the process was on its way out
+            said = bool(self.told and self.told[-1].startswith("wrote "))
         if self.how == "full disk":
             said = said and re.search("No space left on device|File too large", self.told[-1]) is not None
         clean = not self.left and not self.half_written and not any("Traceback" in line for line in self.told)

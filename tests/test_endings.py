@@ -88,3 +88,17 @@ def test_a_reader_that_has_had_enough(tmp_path: Path) -> None:
     assert process.stdout and process.stderr
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 2
+
+
+def test_an_interrupt_while_a_class_is_made_is_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    """Importing a library makes classes, and Python wraps what comes then in a RuntimeError."""
+
+    class Field:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise Terminated
+
+    def work() -> None:
+        type("Config", (), {"rank": Field()})
+
+    assert exit_code("clew x", work) == 143
+    assert capsys.readouterr().err == "clew x: ended by SIGTERM\n"

@@ -26,8 +26,9 @@ def exit_code(name: str, work: Callable[[], None]) -> int:
     Whatever else is raised is a bug, and goes through.
     """
     try:
-        work()
-        sys.stdout.flush()
+        with _unwrapped_interrupts():
+            work()
+            sys.stdout.flush()
     except InputError as error:
         return complain(f"{name}: {error}")
     except BrokenPipeError:  # whoever read the output has had enough; nor shall the interpreter complain at its end
@@ -49,6 +50,21 @@ def exit_code(name: str, work: Callable[[], None]) -> int:
             raise
         return complain(f"{name}: {error}", 1)
     return 0
+
+
+@contextmanager
+def _unwrapped_interrupts() -> Iterator[None]:
+    """Raises the interrupt that an error came of: Python turns one that comes while a class is made into a
+    RuntimeError (https://docs.python.org/3.11/reference/datamodel.html#object.__set_name__), and libraries do alike."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise
 
 
 def complain(line: str, code: int = 2) -> int:
