@@ -269,3 +269,9 @@ def test_folders_with_odd_names(run: Path, tmp_path: Path, capsys: pytest.Captur
     assert all(line.isprintable() for line in (shown.out + shown.err).splitlines())
     assert "\\x1b[31m\\u202e[bold]" in shown.out and "\\x1b[31m\\u202e[bold]/again" in shown.err
     assert "\\x1b[31m\\u202e[bold]/no is not a folder" in fails(capsys, "eval", str(folder / "no"))
+
+
+def test_an_empty_name_of_a_file_of_mazes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("eval", "solve"):
+        assert main([command, str(tmp_path), "--from", ""]) == 2
+        assert "from: the text is empty" in capsys.readouterr().err

@@ -130,3 +130,9 @@ def test_sizes_without_held_out_mazes_are_left_out_and_named_at_once() -> None:
     assert len(items) == 4 and all(item.question.lattice.rows == 3 for item in items)
     with pytest.raises(InputError, match="no held-out maze of 2x2"):
         ev.balanced_items(policy, ((2, 2),), ("dfs",), 0.1, 4, 0)
+
+
+def test_as_many_mazes_as_an_option_can_ask_for() -> None:
+    policy = Policy.build(maze_tokenizer(3), 1, 16, 2)
+    items = ev.balanced_items(policy, ((3, 3),), ["dfs"], 0.1, 2**63 - 1, 0)
+    assert next(items).question.lattice.rows == 3

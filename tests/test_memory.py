@@ -160,5 +160,9 @@ def test_a_person_is_told_what_will_not_be_evaluated_and_what_takes_long() -> No
     assert "no held-out maze of 2x2 by dfs" in line and "this run trains, and cannot be evaluated" in line
     [line] = training_notes(TrainConfig(MazeConfig(sizes=[2, 4])))
     assert "2x2" in line and "4x4" not in line and "only the others are evaluated" in line
+    [line] = training_notes(TrainConfig(probe_mazes=10**10))
+    assert line.startswith("probe_mazes: 10,000,000,000") and not training_notes(
+        TrainConfig(probe_mazes=10**10, probe_every=0)
+    )
     [line] = training_notes(TrainConfig(eval_mazes=10**10))
     assert line.startswith("eval_mazes: 10,000,000,000 of them take more than")

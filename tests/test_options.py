@@ -115,3 +115,13 @@ def test_values_are_checked_wherever_they_stand() -> None:
         with pytest.raises(InputError, match=says):
             check_values(config)
     check_values(SplitConfig(rule_options={"top": None, "keep": 0.5}, kl=0.0, max_thought=None))
+
+
+@pytest.mark.parametrize("option", ["out", "model", "track"])
+def test_an_empty_text_is_refused(option: str) -> None:
+    assert refused(f"--{option}", "").startswith(f"{option}: the text is empty")
+
+
+def test_a_pair_of_texts_is_called_one() -> None:
+    with pytest.raises(InputError, match=r"delimiters: .* is not a pair of texts like \[a, b\]"):
+        run_config("split", SplitConfig, "", ["--delimiters", "[a]"])

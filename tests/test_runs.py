@@ -232,3 +232,14 @@ def test_a_config_of_an_older_version_or_written_otherwise(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"wall_cost: this run began with 1.0, and going on with 2.0"):
         runs.check_options(tmp_path, replace(same, wall_cost=2.0))
     shutil.rmtree(tmp_path)
+
+
+def test_lines_without_figures_do_not_spoil_the_pictures(tmp_path: Path) -> None:
+    from clew import plots
+
+    lines = ['{"step": 1}', '{"step": 2, "loss": null, "score": "x"}', '{"step": 3, "loss": 1.5, "held_out_exact": 1}',
+             '{"step": 4, "score": 0.5, "thought_tokens": 3, "held_out_score": 0.5}']  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    for draw in (plots.training_curves, plots.split_curves):
+        draw(tmp_path / "metrics.jsonl", tmp_path / f"{draw.__name__}.png")
+        assert (tmp_path / f"{draw.__name__}.png").stat().st_size > 1000

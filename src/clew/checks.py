@@ -105,7 +105,8 @@ def training_notes(config: TrainConfig) -> list[str]:
     """What a person should know before a run begins: which mazes it cannot be evaluated on, and what will take long."""
     mazes = config.mazes
     streams, missing = held_out_streams(sizes_of(mazes.sizes), mazes.generators, mazes.p, 0)
-    notes = [f"eval_mazes: {line}" for line in _long(config.eval_mazes)]
+    asked = {"eval_mazes": config.eval_mazes, "probe_mazes": config.probe_mazes if config.probe_every else 0}
+    notes = [f"{name}: {line}" for name, count in asked.items() for line in _long(count)]
     if missing:
         rest = "only the others are evaluated" if streams else "so this run trains, and cannot be evaluated"
         notes.append(f"mazes.sizes: {missing}; {rest}")

@@ -100,8 +100,8 @@ def evaluate(args: list[str]) -> None:
 
     _quiet()
     check_positive(config, "mazes", "batch")
-    policy, items, missing = _given(config, source) if source else _drawn(config)
-    with terminal.MazeProgress(Console(stderr=True), None if source else config.mazes) as progress:
+    policy, items, missing = _given(config, source) if source is not None else _drawn(config)
+    with terminal.MazeProgress(Console(stderr=True), None if source is not None else config.mazes) as progress:
         report, kept = ev.evaluate(policy, progress.counted(items), config.batch)
     if missing:
         report["not_evaluated"] = missing
@@ -121,6 +121,8 @@ def _given(config: EvalConfig | SolveConfig, source: str, most: int | None = Non
     from clew.mazes.interop import read_questions
 
     check_text("from", source)
+    if not source:
+        raise InputError("from: the text is empty; a file of mazes was expected")
     policy = _policy_of(config)
     return policy, ev.items_of(read_questions(Path(source))[:most], policy, source), ""
 
@@ -155,7 +157,7 @@ def solve(args: list[str]) -> None:
     from clew import evaluate as ev
 
     _quiet()
-    if source:
+    if source is not None:
         policy, items, _ = _given(config, source, 1)
     else:
         sizes = sizes_of([config.size])

@@ -300,6 +300,8 @@ def check_values(config: Any, inside: str = "") -> None:
         elif value is None:
             if hint is not Any and type(None) not in get_args(hint):
                 raise InputError(f"{inside}{name}: null is no value of it; leave the option out for its default")
+        elif value == "":
+            raise InputError(f"{inside}{name}: the text is empty; leave the option out for its default")
         else:
             _check_value(inside + name, value)
     seed = getattr(config, "seed", 0) if "seed" in hints else 0

@@ -103,7 +103,7 @@ def balanced_items(
     parts, missing = held_out_streams(sizes, generators, p, seed, stream)
     if not parts:
         raise InputError(f"sizes: {missing}; choose a larger size, such as 3 by dfs, to evaluate on")
-    streams = [islice(held_out_items(policy, one), math.ceil(mazes / len(parts))) for one in parts]
+    streams = [islice(held_out_items(policy, one), -(-mazes // len(parts))) for one in parts]
     # In turn, so that the first few show every kind.
     return (item for in_turn in zip(*streams, strict=True) for item in in_turn)
 

@@ -14,7 +14,7 @@ from clew.errors import InputError
 NUMBER = 4  # bytes of a float32
 LEARNT = 4 * NUMBER  # a parameter with its gradient and AdamW's two averages
 KEPT = 32  # numbers that a token of a layer keeps for the backward pass, a unit of width (measured: 42 to 58)
-LAYERS = 4096  # each takes a moment to make and to run, however narrow it is
+LAYERS = 1024  # each takes a moment to make and to run, however narrow it is
 SAMPLED = 40  # bytes of a sampled token: two entries of lists, and a log-probability
 
 

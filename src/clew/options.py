@@ -86,7 +86,7 @@ def _in_words(hint: Any) -> str:
     if origin is dict:
         return "a mapping like {name: value}"
     if origin is tuple:
-        return "a pair of numbers like [4, 6]"
+        return "a pair of texts like [a, b]" if str in args else "a pair of numbers like [4, 6]"
     return " or ".join(_in_words(arg) for arg in args) if args else str(hint)
 
 

@@ -30,10 +30,19 @@ STYLE: Any = {
 }  # fmt: skip
 
 
+def _figures(metrics: Path, *names: str) -> list[dict[str, Any]]:
+    """The lines of figures that have a number under each of these names; what else stands in a file is passed over."""
+    found = []
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        values = json.loads(line)
+        if all(isinstance(values.get(name), (int, float)) for name in ("step", *names)):
+            found.append(values)
+    return found
+
+
 def training_curves(metrics: Path, out: Path) -> None:
     """Loss, and the share of held-out mazes solved, against steps."""
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    probes = [row for row in rows if "held_out_exact" in row]
+    rows, probes = _figures(metrics, "loss"), _figures(metrics, "held_out_exact", "held_out_starts_at_once")
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2 if probes else 1, figsize=(9 if probes else 4.5, 3.2), squeeze=False)
         loss = axes[0][0]
@@ -136,17 +145,16 @@ def _save(figure: Any, out: Path) -> None:
 
 def split_curves(metrics: Path, out: Path) -> None:
     """Scores, held-out scores and thought lengths against rounds."""
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    rounds = [row for row in rows if row["step"] > 0]
-    looks = [row for row in rows if "held_out_score" in row]
+    rounds = [row for row in _figures(metrics, "score", "thought_tokens") if row["step"] > 0]
+    looks = _figures(metrics, "held_out_thought_tokens")
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
         axes[0].plot(
             [row["step"] for row in rounds], [row["score"] for row in rounds], color=GREY, lw=1, label="sampled"
         )
         for name, color in (("score", BLUE), ("optimal", GOLD)):
-            if looks and f"held_out_{name}" in looks[0]:
-                axes[0].plot([row["step"] for row in looks], [row[f"held_out_{name}"] for row in looks], color=color,
+            if held := _figures(metrics, f"held_out_{name}"):
+                axes[0].plot([row["step"] for row in held], [row[f"held_out_{name}"] for row in held], color=color,
                              marker="o", ms=3, label=f"held-out {name}")  # fmt: skip
         axes[0].set(xlabel="round", title="Score")
         axes[0].legend(frameon=False)
