@@ -27,6 +27,12 @@ def bushy(thoughts: int, answers: int) -> SpanTree:
     return SpanTree([3], "prompt", 0.0, [answered, *(SpanTree([4] * 2, "thought", 1.0) for _ in range(thoughts - 1))])
 
 
+def lopsided(long: int, short: int) -> SpanTree:
+    """One long answer among many short ones."""
+    few = [SpanTree([6], "answer", 1.0)] * short
+    return SpanTree([3] * 5, "prompt", 0.0, [*few, SpanTree([5] * long, "answer", 1.0), *few])
+
+
 @st.composite
 def crooked(draw: st.DrawFn, spans: int = 220) -> SpanTree:
     """Trees of any shape, up to 200 levels: a token or more a span, each hung below one of those before it."""

@@ -16,7 +16,7 @@ from clew.losses import graded_nll, token_nll, weighted_nll
 from clew.mazes import MazeStream
 from clew.supervised import maze_batch
 from models import MAKERS, tiny
-from shapes import bushy, caterpillar, crooked, staggered
+from shapes import bushy, caterpillar, crooked, lopsided, staggered
 
 # Llama and Qwen3 normalise in float32 whatever their weights are in, so sums over 5 or over 50 rows round apart.
 LOSS_TOLERANCE, GRAD_TOLERANCE = 1e-10, {"llama": 2e-5, "qwen3": 2e-5}
@@ -67,7 +67,15 @@ def hold_together(tree: SpanTree) -> None:
 
 
 @pytest.mark.parametrize(
-    "tree", [caterpillar(22, 10, 10), caterpillar(200, 1, 1), staggered(40, 30), bushy(300, 300), bushy(10, 1990)]
+    "tree",
+    [
+        caterpillar(22, 10, 10),
+        caterpillar(200, 1, 1),
+        staggered(40, 30),
+        bushy(300, 300),
+        bushy(10, 1990),
+        lopsided(300, 50),
+    ],
 )
 def test_trees_of_awkward_shapes_equal_their_rows(tree: SpanTree) -> None:
     hold_together(tree)

@@ -20,8 +20,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from clew.errors import InputError
+from clew.layout import TreeLayout, TreeLevel
 from clew.prefix import SharedPrefix
-from clew.tree import TreeBatch, TreeLayout, TreeLevel
+from clew.tree import TreeBatch
 
 NAME = "clew"
 Attention = Literal["trees", "rows"]
@@ -130,8 +131,10 @@ def _below(parts: list[Repeated], level: TreeLevel) -> list[Repeated]:
     Each part is repeated from its own level at once, however far below it is read: adding up its gradients in one go
     takes a third of the time that it takes step by step. Only where cells fork unequally is all of it joined.
     """
-    if not parts or level.each:
-        return [(x, times * (level.each or 1)) for x, times in parts]
+    if level.parent_C is None:
+        return []
+    if level.each:
+        return [(x, times * level.each) for x, times in parts]
     return [(_joined(parts)[level.parent_C], 1)]
 
 
@@ -150,6 +153,7 @@ def _masks(layout: TreeLayout, dtype: torch.dtype) -> list[Tensor | None]:
     valid_CK = layout.levels[0].grid_CL >= 0
     for level in layout.levels:
         if level.parent_C is None:
+            valid_CK = level.grid_CL >= 0
             masks.append(None)
             continue
         above_CK = level.below(valid_CK)

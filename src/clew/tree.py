@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clew.errors import InputError
+from clew.layout import Segments, TreeLayout, layout_of
 from clew.text import show
 
 LARGEST = float(np.finfo(np.float32).max)  # what a weight may be: losses are weighted in float32
@@ -134,52 +135,6 @@ def _folded(tree: SpanTree, fold: Callable[[SpanTree, list[Any]], Any]) -> Any:
 
 
 @dataclass(frozen=True)
-class TreeLevel:
-    """Runs of tokens at one depth of the trees, all read at once: C cells of L places."""
-
-    grid_CL: Tensor
-    """int64: flat token indices; -1 at the end of a run shorter than L"""
-    parent_C: Tensor | None
-    """int64: the cell of the level above that each cell continues, in their order; None at the top"""
-    each: int | None
-    """how many cells continue each cell above, where that is the same for all"""
-    padded: bool
-    """whether some cell has a -1 among the levels above it"""
-
-    def below(self, above: Tensor) -> Tensor:
-        """What belongs to the cells above, (C', …), for each cell that continues them: (C, …)."""
-        return above.repeat_interleave(self.each, 0) if self.each else above[self.parent_C]
-
-    def to(self, device: torch.device | str) -> "TreeLevel":
-        parent_C = None if self.parent_C is None else self.parent_C.to(device)
-        return replace(self, grid_CL=self.grid_CL.to(device), parent_C=parent_C)
-
-
-@dataclass(frozen=True)
-class TreeLayout:
-    """How attention reads a packed row, level by level.
-
-    On most trees a cell is a segment (a run without a fork) and reads the cells above it and itself. Where that would
-    cost more than plain rows do, as in a deep and lopsided tree, there is one level whose cells are those rows: tokens
-    that several rows share stand in each of them, and the layout costs what the rows cost, whatever the tree's shape.
-    """
-
-    levels: tuple[TreeLevel, ...]
-    reach: int
-    """tokens of the longest way from a root to a leaf"""
-    slots_T: Tensor
-    """int64: where each token's output stands when the levels' outputs are laid end to end."""
-    sources_U: Tensor
-    """int64: the tokens whose last hidden state anything depends on, each once, in order."""
-    slots_U: Tensor
-    """int64: `slots_T` at those tokens."""
-
-    def to(self, device: torch.device | str) -> "TreeLayout":
-        moved = [x.to(device) for x in (self.slots_T, self.sources_U, self.slots_U)]
-        return TreeLayout(tuple(level.to(device) for level in self.levels), self.reach, *moved)
-
-
-@dataclass(frozen=True)
 class TreeBatch:
     """Trees as tensors. S counts the supervised tokens: those of a weight other than 0 that have a token before them.
 
@@ -249,7 +204,7 @@ class TreeBatch:
         if not (np.abs(weights_T) <= LARGEST).all():
             raise InputError("weights: one is not a finite float32 number")
         supervised = np.flatnonzero((weights_T != 0) & (parents_T >= 0))
-        segments = _Segments(parents_T)
+        segments = Segments(parents_T)
         sources_S = parents_T[supervised]
         return cls(
             tokens_BT=torch.from_numpy(np.ascontiguousarray(tokens_T))[None],
@@ -261,7 +216,7 @@ class TreeBatch:
             weights_S=torch.from_numpy(weights_T[supervised].astype(np.float32)),
             pad_token_id=pad_token_id,
             roots_S=torch.from_numpy((np.cumsum(parents_T < 0) - 1)[supervised]),
-            layout=segments.layout(np.unique(sources_S)),
+            layout=layout_of(segments, np.unique(sources_S)),
             choices_SC=None if choices_TC is None else torch.from_numpy(choices_TC[supervised]),
             optimal_SC=None if optimal_TC is None else torch.from_numpy(optimal_TC[supervised]),
         )
@@ -301,94 +256,3 @@ class TreeBatch:
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, (Tensor, TreeLayout))
         }
         return replace(self, **moved)
-
-
-ROWS_WORTH = 4  # a level's place costs less than a row's, which needs a query too: so much more of them may there be
-MASK_WORTH = 1 / 32  # a number of a mask against a place with its key and value
-
-
-class _Segments:
-    """The runs without a fork of a forest in depth-first order, found from its parents alone."""
-
-    def __init__(self, parents_T: np.ndarray):
-        index = np.arange(len(parents_T))
-        if (parents_T >= index).any():
-            raise InputError("parents: a token stands before its parent; trees are laid out depth first")
-        fanout = np.bincount(parents_T[parents_T >= 0], minlength=len(parents_T))
-        starts = (parents_T < 0) | (parents_T != index - 1) | (fanout[parents_T] > 1)
-        self.first = np.flatnonzero(starts)
-        self.length = np.diff(self.first, append=len(parents_T))
-        of_token = np.cumsum(starts) - 1
-        before = parents_T[self.first]
-        self.parent = np.where(before >= 0, of_token[before], -1)
-        # Parents come first, so one pass settles all depths.
-        level, offset = [0] * len(self.first), [0] * len(self.first)
-        for s, (above, length) in enumerate(zip(self.parent.tolist(), self.length.tolist(), strict=True)):
-            if above >= 0:
-                level[s] = level[above] + 1
-                offset[s] = offset[above]
-            offset[s] += length
-        self.level, self.end = np.array(level), np.array(offset)
-        self.leaves = np.flatnonzero(np.bincount(self.parent[self.parent >= 0], minlength=len(self.first)) == 0)
-        self.positions_T = (self.end - self.length)[of_token] + index - self.first[of_token]
-
-    def layout(self, sources_U: np.ndarray) -> TreeLayout:
-        reach = int(self.end.max())
-        by_level = np.split(np.argsort(self.level, kind="stable"), np.bincount(self.level).cumsum()[:-1])
-        levels = by_level if self._cost(by_level) <= ROWS_WORTH * len(self.leaves) * reach else None
-        laid, slots_T = self._rows(reach) if levels is None else self._levels(levels)
-        slots = torch.from_numpy(slots_T)
-        sources = torch.from_numpy(sources_U)
-        return TreeLayout(laid, reach, slots, sources, slots[sources])
-
-    def _cost(self, by_level: list[np.ndarray]) -> float:
-        """Keys that the levels' cells read, and the masks that they need, in places of a row."""
-        cost, above = 0.0, 0
-        for here in by_level:
-            width = int(self.length[here].max())
-            cost += len(here) * (above + width) * (1 + MASK_WORTH * width * (above > 0))
-            above += width
-        return cost
-
-    def _levels(self, by_level: list[np.ndarray]) -> tuple[tuple[TreeLevel, ...], np.ndarray]:
-        """One level for each depth of the trees, a cell for each segment."""
-        cell_of = np.zeros(len(self.first), np.int64)
-        slots_T = np.empty(len(self.positions_T), np.int64)
-        full = np.ones(len(self.first), np.bool_)  # no -1 in the segment's cell, nor above it
-        levels, base = [], 0
-        for depth, here in enumerate(by_level):
-            cell_of[here] = np.arange(len(here))
-            width = int(self.length[here].max())
-            grid, above = self._grid(self.first[here], self.length[here], width), self.parent[here]
-            slots_T[grid[grid >= 0]] = base + np.flatnonzero(grid >= 0)
-            full[here] = (self.length[here] == width) & (full[above] if depth else True)
-            parent_C, each = None, None
-            if depth:
-                parent_C = torch.from_numpy(cell_of[above])
-                count = np.bincount(cell_of[above], minlength=len(by_level[depth - 1]))
-                each = int(count[0]) if (count == count[0]).all() else None
-            padded = depth > 0 and not full[above].all()
-            levels.append(TreeLevel(torch.from_numpy(grid), parent_C, each, padded))
-            base += grid.size
-        return tuple(levels), slots_T
-
-    def _rows(self, reach: int) -> tuple[tuple[TreeLevel, ...], np.ndarray]:
-        """One level, a cell for each way from a root to a leaf."""
-        grid = np.full((len(self.leaves), reach), -1, np.int64)
-        segment = self.leaves.copy()
-        for _ in range(int(self.level.max()) + 1):  # all rows climb together, until they are past their roots
-            rows = np.flatnonzero(segment >= 0)
-            here = segment[rows]
-            places = self._grid(self.first[here], self.length[here], int(self.length[here].max()))
-            row, along = np.nonzero(places >= 0)
-            grid[rows[row], (self.end - self.length)[here[row]] + along] = places[row, along]
-            segment[rows] = self.parent[here]
-        slots_T = np.empty(len(self.positions_T), np.int64)
-        at = np.flatnonzero(grid >= 0)[::-1]  # of the rows that hold a token the first one's output counts
-        slots_T[grid.reshape(-1)[at]] = at
-        return (TreeLevel(torch.from_numpy(grid), None, None, False),), slots_T
-
-    @staticmethod
-    def _grid(first: np.ndarray, length: np.ndarray, width: int) -> np.ndarray:
-        along = np.arange(width)
-        return np.where(along < length[:, None], first[:, None] + along, -1)

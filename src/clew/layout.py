@@ -1,0 +1,204 @@
+"""How attention reads a forest: its segments level by level, or its plain rows where those cost less."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clew.errors import InputError
+
+
+@dataclass(frozen=True)
+class TreeLevel:
+    """Runs of tokens at one depth of the trees, all read at once: C cells of L places."""
+
+    grid_CL: Tensor
+    """int64: flat token indices; -1 at the end of a run shorter than L"""
+    parent_C: Tensor | None
+    """int64: the cell of the level above that each cell continues, in their order; None where the cells are whole paths
+    from a root, which need nothing above them"""
+    each: int | None
+    """how many cells continue each cell above, where that is the same for all"""
+    padded: bool
+    """whether some cell has a -1 among the levels above it"""
+
+    def below(self, above: Tensor) -> Tensor:
+        """What belongs to the cells above, (C', …), for each cell that continues them: (C, …)."""
+        return above.repeat_interleave(self.each, 0) if self.each else above[self.parent_C]
+
+    def to(self, device: torch.device | str) -> "TreeLevel":
+        parent_C = None if self.parent_C is None else self.parent_C.to(device)
+        return replace(self, grid_CL=self.grid_CL.to(device), parent_C=parent_C)
+
+
+@dataclass(frozen=True)
+class TreeLayout:
+    """How attention reads a packed row, level by level.
+
+    On most trees a cell is a segment (a run without a fork) and reads the cells above it and itself. Long segments
+    stand in a level of whole paths, whose cells repeat the tokens above them: plain causal attention reads such cells
+    without a mask. Where levels would cost more than plain rows do, as in a deep and ragged tree, there is one level
+    whose cells are those rows. So a layout costs at most what the rows cost, whatever the tree's shape.
+    """
+
+    levels: tuple[TreeLevel, ...]
+    reach: int
+    """tokens of the longest way from a root to a leaf"""
+    slots_T: Tensor
+    """int64: where each token's output stands when the levels' outputs are laid end to end."""
+    sources_U: Tensor
+    """int64: the tokens whose last hidden state anything depends on, each once, in order."""
+    slots_U: Tensor
+    """int64: `slots_T` at those tokens."""
+
+    def to(self, device: torch.device | str) -> "TreeLayout":
+        moved = [x.to(device) for x in (self.slots_T, self.sources_U, self.slots_U)]
+        return TreeLayout(tuple(level.to(device) for level in self.levels), self.reach, *moved)
+
+
+ROWS_WORTH = 4  # a level's place costs less than a row's, which needs a query too: so much more of them may there be
+MASK_WORTH = 1 / 32  # a number of a mask against a place with its key and value
+LOPSIDED = 2  # times the keys that segments have above them and in them: what levels may cost unshortened
+LONG = 256  # tokens of a segment from which its mask is dearer than reading its path anew, if that is not far longer
+PAYS = 0.9  # of the cost before: what one more cut may leave of it
+CHOICES = 16  # lengths of a level that are tried as its width
+
+
+class Segments:
+    """The runs without a fork of a forest in depth-first order, found from its parents alone.
+
+    cuts: tokens at which a run is cut in two all the same. InputError for a token that stands before its parent.
+    """
+
+    def __init__(self, parents_T: np.ndarray, cuts: np.ndarray | tuple[()] = ()):
+        index = np.arange(len(parents_T))
+        if (parents_T >= index).any():
+            raise InputError("parents: a token stands before its parent; trees are laid out depth first")
+        fanout = np.bincount(parents_T[parents_T >= 0], minlength=len(parents_T))
+        starts = (parents_T < 0) | (parents_T != index - 1) | (fanout[parents_T] > 1)
+        starts[list(cuts)] = True
+        self.starts, self.parents_T = starts, parents_T
+        self.first = np.flatnonzero(starts)
+        self.length = np.diff(self.first, append=len(parents_T))
+        of_token = np.cumsum(starts) - 1
+        before = parents_T[self.first]
+        self.parent = np.where(before >= 0, of_token[before], -1)
+        # Parents come first, so one pass settles all depths.
+        level, offset = [0] * len(self.first), [0] * len(self.first)
+        for s, (above, length) in enumerate(zip(self.parent.tolist(), self.length.tolist(), strict=True)):
+            if above >= 0:
+                level[s] = level[above] + 1
+                offset[s] = offset[above]
+            offset[s] += length
+        self.level, self.end = np.array(level), np.array(offset)
+        self.leaves = np.flatnonzero(np.bincount(self.parent[self.parent >= 0], minlength=len(self.first)) == 0)
+        self.positions_T = (self.end - self.length)[of_token] + index - self.first[of_token]
+
+    def by_level(self) -> list[np.ndarray]:
+        """The segments of each depth."""
+        return np.split(np.argsort(self.level, kind="stable"), np.bincount(self.level).cumsum()[:-1])
+
+    def cost(self) -> float:
+        """Keys that the levels' cells read, and the masks that they need, in places of a row."""
+        cost, above = 0.0, 0
+        for here in self.by_level():
+            width = int(self.length[here].max())
+            if _whole(width, above):
+                above = int(self.end[here].max())
+                cost += len(here) * above
+            else:
+                cost += len(here) * (above + width) * (1 + MASK_WORTH * width * (above > 0))
+                above += width
+        return cost
+
+    def shorter(self) -> "Segments":
+        """The same where a level's longest segments are cut to the length of others, if that pays anywhere: one long
+        answer would make as long a cell of every other."""
+        most, cuts, above = 0, self.first[:0], 0
+        for here in self.by_level():
+            lengths = np.sort(self.length[here])
+            width = int(lengths[-1])
+            for to in np.unique(lengths[:: max(1, len(lengths) // CHOICES)]).tolist():
+                longer = self.length[here] > to
+                saved = len(here) * (width - to) - int(longer.sum()) * (above + width)
+                if saved > most:
+                    most, cuts = saved, self.first[here][longer] + to
+            above += width
+        return Segments(self.parents_T, np.flatnonzero(self.starts).tolist() + cuts.tolist()) if most else self
+
+    def levels(self) -> tuple[tuple[TreeLevel, ...], np.ndarray]:
+        """One level for each depth of the trees, a cell for each segment; and where each token's output stands."""
+        cell_of = np.zeros(len(self.first), np.int64)
+        slots_T = np.empty(len(self.positions_T), np.int64)
+        full = np.ones(len(self.first), np.bool_)  # no -1 in the segment's cell, nor above it
+        by_level = self.by_level()
+        levels, base, above, cells = [], 0, 0, 0
+        for depth, here in enumerate(by_level):
+            cell_of[here] = np.arange(len(here))
+            width, parent = int(self.length[here].max()), self.parent[here]
+            if whole := _whole(width, above):
+                above = int(self.end[here].max())
+                grid = self.paths(here, above)
+                full[here] = self.end[here] == above
+            else:
+                above += width
+                grid = self._grid(self.first[here], self.length[here], width)
+                full[here] = (self.length[here] == width) & (full[parent] if depth else True)
+            own = (grid >= 0) & (np.arange(grid.shape[1]) >= (self.end - self.length)[here][:, None] * whole)
+            slots_T[grid[own]] = base + np.flatnonzero(own)
+            levels.append(self._level(grid, None if whole or not depth else cell_of[parent], cells, full[parent]))
+            base, cells = base + grid.size, len(here)
+        return tuple(levels), slots_T
+
+    @staticmethod
+    def _level(grid: np.ndarray, parent_C: np.ndarray | None, cells: int, full_C: np.ndarray) -> TreeLevel:
+        if parent_C is None:
+            return TreeLevel(torch.from_numpy(grid), None, None, False)
+        count = np.bincount(parent_C, minlength=cells)
+        each = int(count[0]) if (count == count[0]).all() else None
+        return TreeLevel(torch.from_numpy(grid), torch.from_numpy(parent_C), each, not full_C.all())
+
+    def rows(self, reach: int) -> tuple[tuple[TreeLevel, ...], np.ndarray]:
+        """One level, a cell for each way from a root to a leaf; and where each token's output stands."""
+        grid = self.paths(self.leaves, reach)
+        slots_T = np.empty(len(self.positions_T), np.int64)
+        at = np.flatnonzero(grid >= 0)[::-1]  # of the rows that hold a token the first one's output counts
+        slots_T[grid.reshape(-1)[at]] = at
+        return (self._level(grid, None, 0, grid),), slots_T
+
+    def paths(self, ends: np.ndarray, width: int) -> np.ndarray:
+        """The tokens from a root to each of these segments' ends, with -1 behind them up to `width`."""
+        grid, segment = np.full((len(ends), width), -1, np.int64), ends.copy()
+        while (rows := np.flatnonzero(segment >= 0)).size:  # all climb together, until they are past their roots
+            here = segment[rows]
+            places = self._grid(self.first[here], self.length[here], int(self.length[here].max()))
+            row, along = np.nonzero(places >= 0)
+            grid[rows[row], (self.end - self.length)[here[row]] + along] = places[row, along]
+            segment[rows] = self.parent[here]
+        return grid
+
+    @staticmethod
+    def _grid(first: np.ndarray, length: np.ndarray, width: int) -> np.ndarray:
+        along = np.arange(width)
+        return np.where(along < length[:, None], first[:, None] + along, -1)
+
+
+def _whole(width: int, above: int) -> bool:
+    """Whether segments of this width, below so many tokens, are read as whole paths."""
+    return above > 0 and width > LONG and (above <= width or width > 4 * LONG)
+
+
+def layout_of(segments: Segments, sources_U: np.ndarray) -> TreeLayout:
+    """The cheapest way found to read a forest; sources_U: the tokens whose last hidden state is used, in order."""
+    reach = int(segments.end.max())
+    cost = segments.cost()
+    while cost > LOPSIDED * segments.end.sum():
+        shorter = segments.shorter()
+        if (less := shorter.cost()) > PAYS * cost:
+            break
+        segments, cost = shorter, less
+    by_rows = cost > ROWS_WORTH * len(segments.leaves) * reach
+    levels, slots_T = segments.rows(reach) if by_rows else segments.levels()
+    slots, sources = torch.from_numpy(slots_T), torch.from_numpy(sources_U)
+    return TreeLayout(levels, reach, slots, sources, slots[sources])
