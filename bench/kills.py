@@ -53,7 +53,7 @@ COMMANDS = {
     "study": STUDY,
 }
 HOWS = {"SIGKILL": 0.66, "SIGINT": 0.12, "SIGTERM": 0.12, "full disk": 0.10}
-CODES = {"SIGKILL": (-signal.SIGKILL,), "SIGINT": (130,), "SIGTERM": (143, -signal.SIGTERM), "full disk": (2,)}
+CODES = {"SIGKILL": (-signal.SIGKILL,), "SIGINT": (130,), "SIGTERM": (143,), "full disk": (2,)}
 CLOCKS = ("seconds", "paths_per_second")
 ORIGIN = ("command", "versions", "machine", "date", "cpu")  # of an evaluation: what differs between two commands
 STRIKES = 5  # a life, at most; then it runs to its end
@@ -76,13 +76,15 @@ class Struck:
 
     def tidy(self) -> bool:
         """Whether it ended as the docs say: with its exit code and, unless it was kill -9, one line about it."""
-        said = self.how == "SIGKILL" or bool(self.told and self.told[-1].startswith("clew "))
-        if self.how == "SIGTERM" and self.code == -signal.SIGTERM:  # 143 to a shell: the process was on its way out
-            said = bool(self.told and self.told[-1].startswith("wrote "))
+        if self.how != "full disk" and self.told and self.told[-1].startswith("wrote "):
+            codes, said = (*CODES[self.how], -getattr(signal, self.how)), True  # all was done: it was on its way out
+        else:
+            codes = CODES[self.how]
+            said = self.how == "SIGKILL" or bool(self.told and self.told[-1].startswith("clew "))
         if self.how == "full disk":
             said = said and re.search("No space left on device|File too large", self.told[-1]) is not None
         clean = not self.left and not self.half_written and not any("Traceback" in line for line in self.told)
-        return self.code in CODES[self.how] and said and clean
+        return self.code in codes and said and clean
 
 
 @dataclass
@@ -253,7 +255,7 @@ def attempt(ground: Ground, args: list[str], folder: Path, how: str, moment: flo
     if code is None:
         os.killpg(pid, signal.SIGKILL)
         return Struck(how, moment, waited(pid, time.monotonic() + PATIENCE) or 0, ["it did not end"])
-    if code == 0 and how != "SIGKILL":  # it had nothing left to write, or was done when the signal came
+    if code == 0:  # it had nothing left to write, or was done when the signal came
         return code
     parts = [path for ending in ("part", "old") for path in folder.rglob(f".*.{ending}") if how != "SIGKILL"]
     return Struck(how, round(moment, 3), code, ground.told()[-3:], outlived(pid), len(parts))

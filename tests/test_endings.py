@@ -12,7 +12,7 @@ import pytest
 
 from clew.cli import HELP, main
 from clew.credit import RuleError
-from clew.endings import Terminated, ended_by_sigterm, exit_code
+from clew.endings import Terminated, exit_code, interruptible
 from clew.errors import InputError
 from clew.graders import GraderError
 from clew.learner import LossNotFinite
@@ -53,7 +53,7 @@ def test_bugs_go_through() -> None:
 
 def test_sigterm_ends_a_run_as_an_interrupt_does_and_only_once() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated), ended_by_sigterm():
+    with pytest.raises(Terminated), interruptible():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             threading.Event().wait(10)
@@ -90,15 +90,30 @@ def test_a_reader_that_has_had_enough(tmp_path: Path) -> None:
     assert process.stderr.read() == b"" and process.wait() == 2
 
 
-def test_an_interrupt_while_a_class_is_made_is_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
-    """Importing a library makes classes, and Python wraps what comes then in a RuntimeError."""
+@pytest.mark.parametrize(
+    ("number", "code", "says"), [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_what_a_library_makes_of_an_interrupt_is_an_interrupt(
+    number: int, code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Importing makes classes, and Python wraps what comes then in a RuntimeError; others swallow it whole."""
 
     class Field:
         def __set_name__(self, owner: type, name: str) -> None:
-            raise Terminated
+            os.kill(os.getpid(), number)
 
-    def work() -> None:
+    def importing() -> None:
         type("Config", (), {"rank": Field()})
 
-    assert exit_code("clew x", work) == 143
-    assert capsys.readouterr().err == "clew x: ended by SIGTERM\n"
+    def drawing() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt:
+            raise ValueError("Invalid bounding box") from None
+
+    for work in (importing, drawing):
+        with interruptible():
+            assert exit_code("clew x", work) == code
+        assert capsys.readouterr().err == f"clew x: {says}\n"
+    with interruptible(), pytest.raises(ValueError, match="of its own"):  # and what came of no signal is a bug
+        exit_code("clew x", lambda: (_ for _ in ()).throw(ValueError("of its own")))

@@ -23,7 +23,7 @@ from clew.config import (
     read_yaml,
     sizes_of,
 )
-from clew.endings import complain, ended_by_sigterm, exit_code
+from clew.endings import complain, exit_code, interruptible
 from clew.errors import InputError
 from clew.options import instance, parser_of, run_config, underscored
 from clew.text import printable, safe_libraries
@@ -304,7 +304,7 @@ def main(argv: list[str] | None = None) -> int:
     name = args[0]
     if name not in COMMANDS:
         return complain(f"clew: {name!r} is not a command; there are {', '.join(COMMANDS)} (clew --help)")
-    with safe_libraries(), ended_by_sigterm():
+    with safe_libraries(), interruptible():
         return exit_code(f"clew {name}", lambda: COMMANDS[name]([underscored(arg) for arg in args[1:]]))
 
 

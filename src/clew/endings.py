@@ -18,6 +18,10 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came: the run ends as if it had been interrupted, with its files whole."""
 
 
+_CAME: list[type[KeyboardInterrupt]] = []
+"""what the signals that came were raised as"""
+
+
 def exit_code(name: str, work: Callable[[], None]) -> int:
     """Does the work and returns the exit code of the command called `name`, having said in one line what went wrong.
 
@@ -26,7 +30,7 @@ def exit_code(name: str, work: Callable[[], None]) -> int:
     Whatever else is raised is a bug, and goes through.
     """
     try:
-        with _unwrapped_interrupts():
+        with _as_interrupts():
             work()
             sys.stdout.flush()
     except InputError as error:
@@ -53,17 +57,14 @@ def exit_code(name: str, work: Callable[[], None]) -> int:
 
 
 @contextmanager
-def _unwrapped_interrupts() -> Iterator[None]:
-    """Raises the interrupt that an error came of: Python turns one that comes while a class is made into a
-    RuntimeError (https://docs.python.org/3.11/reference/datamodel.html#object.__set_name__), and libraries do alike."""
+def _as_interrupts() -> Iterator[None]:
+    """What is raised once a signal came is an interrupt: one that comes amid a library's compiled code, or while Python
+    makes a class, is turned into an error of theirs."""
     try:
         yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, KeyboardInterrupt):
-            cause = cause.__cause__
-        if cause is not None:
-            raise cause from None
+    except Exception:
+        if _CAME:
+            raise _CAME[-1] from None
         raise
 
 
@@ -74,18 +75,28 @@ def complain(line: str, code: int = 2) -> int:
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """While entered, SIGTERM raises Terminated, once: a second one ends the process at once."""
+def interruptible() -> Iterator[None]:
+    """While entered, SIGTERM raises Terminated, once: a second one ends the process at once. Signals are remembered."""
+    _CAME.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def end(*_: Any) -> None:
+    def terminate(*_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _CAME.append(Terminated)
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, end)
+    def interrupt(*_: Any) -> None:
+        _CAME.append(KeyboardInterrupt)
+        raise KeyboardInterrupt
+
+    handlers = {signal.SIGTERM: terminate}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
+        handlers[signal.SIGINT] = interrupt
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
