@@ -7,7 +7,7 @@ without a word. No list of names could be kept right, so each model is asked: a 
 
 What it costs: a model of up to 30 million parameters is copied (float32, on the CPU, a little noise on its weights, so
 that parameters that begin at 0 count) and the copy reads about 40 tokens a few times: on one core 0.1 seconds for
-135,000 parameters, 0.25 for a million, one for 26 million. A larger one reads them itself, within its own precision,
+135,000 parameters, 0.2 for a million, 2.7 for 25 million. A larger one reads them itself, within its own precision,
 which takes about as long as two short training steps. Once for each model in a process, and again where a path is more
 than twice as long as any before it, where a batch is larger (a pass without gradients), and where a model was changed.
 """
