@@ -327,13 +327,6 @@ def test_prompt_tuning_is_refused() -> None:
             token_nll(model, either)
 
 
-def test_a_model_that_answers_in_tuples_is_read_on_rows() -> None:
-    batch, model = TreeBatch.pack([TREE], 0), tiny("llama")
-    want = token_nll(model, batch.flatten())
-    model.config.return_dict = False
-    assert torch.equal(token_nll(model, batch.flatten()), want)
-
-
 @pytest.mark.parametrize("rows", [False, True])
 def test_nothing_supervised_is_a_loss_of_nothing(rows: bool) -> None:
     model, batch = tiny("llama"), TreeBatch.pack([SpanTree([4, 5, 6], "prompt")], 0)

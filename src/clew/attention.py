@@ -305,9 +305,7 @@ def row_logits(model: nn.Module, tokens_BT: Tensor, at_S: Tensor) -> Tensor:
     kept: dict[str, Tensor] = {}
     if "logits_to_keep" in signature(_unwrapped(model).forward).parameters:  # the output head at these columns alone
         kept["logits_to_keep"], column_S = column_S.unique(return_inverse=True)
-    output = model(input_ids=tokens_BT, use_cache=False, **kept)
-    logits_BTV = output[0] if isinstance(output, tuple) else output.logits  # a tuple with return_dict=False
-    return logits_BTV[row_S, column_S]
+    return model(input_ids=tokens_BT, use_cache=False, **kept).logits[row_S, column_S]
 
 
 def reading(tree: TreeLayout | SharedPrefix, device: torch.device, last: nn.Module | None = None) -> dict[str, Any]:
