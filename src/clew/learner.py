@@ -1,5 +1,6 @@
 """One policy's optimizer: update, checkpoint, resume. Accelerate runs underneath."""
 
+import gc
 import json
 import math
 from collections.abc import Callable
@@ -220,6 +221,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"it has no {path.name}") from None
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"its {path.name} cannot be read: {one_line(error)[:200]}") from None
+
+
+def end_training(accelerator: Accelerator, *learners: Learner) -> None:
+    """Ends what the processes share. What wraps a model goes first: were it the last to hold the process group, taking
+    that apart would wait, with the interpreter's lock, for a thread that waits for the lock."""
+    for learner in learners:
+        learner.model = learner.policy.model
+    accelerator.free_memory()
+    gc.collect()
+    accelerator.end_training()
 
 
 def learning_rate(peak: float, step: int, warmup: int, progress: float, schedule: str = "cosine") -> float:

@@ -26,7 +26,7 @@ from clew.config import (
 from clew.errors import InputError
 from clew.evaluate import Tally, provenance
 from clew.files import folder_written_whole, write_atomically, write_json
-from clew.learner import Learner, Objective, learning_rate
+from clew.learner import Learner, Objective, end_training, learning_rate
 from clew.losses import clipped, kl_to, paired, token_nll
 from clew.plan import Components, best_allocation
 from clew.policy import Policy, write_card
@@ -189,7 +189,7 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
             result = loop.finish() if accelerator.is_main_process else {}
             accelerator.wait_for_everyone()
         finally:
-            accelerator.end_training()
+            end_training(accelerator, *learners)
         return result
 
 

@@ -26,7 +26,7 @@ from clew.config import (
 )
 from clew.errors import InputError
 from clew.files import write_atomically, write_json
-from clew.learner import Learner, LossNotFinite, Objective, learning_rate
+from clew.learner import Learner, LossNotFinite, Objective, end_training, learning_rate
 from clew.losses import graded_nll, weighted_nll
 from clew.mazes.questions import Forest, MazeStream
 from clew.mazes.vocab import PADDING, maze_tokenizer, token_map
@@ -89,7 +89,7 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
             result = finish(config, out, policy, report) if accelerator.is_main_process else {}
             accelerator.wait_for_everyone()
         finally:
-            accelerator.end_training()
+            end_training(accelerator, learner)
         return result
 
 
