@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from clew.errors import InputError
 from clew.losses import weighted_nll
 from clew.policy import Policy
-from clew.runs import read_state
+from clew.runs.checkpoints import read_state
 from clew.text import one_line, show
 from clew.tree import TreeBatch
 

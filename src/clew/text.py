@@ -1,6 +1,6 @@
 """Text that is safe to show: whatever a file, a folder's name or a model says, a terminal displays it and never obeys.
 
-Only the standard library is imported here: `clew --help` needs it too.
+Only light modules are imported here: `clew --help` needs it too.
 """
 
 import logging
@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from clew.errors import InputError
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlist, _SHORT.maxdict = 60, 120, 2, 2
@@ -34,6 +36,16 @@ def show(value: object) -> str:
     except Exception:
         text = f"<{type(value).__name__}>"
     return printable(text)
+
+
+def check_text(name: str, value: str) -> None:
+    """InputError for text that no path, and so no option, can hold: NUL, or what is no UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name}: {show(value)} is no UTF-8; expected ordinary text") from None
+    if "\0" in value:
+        raise InputError(f"{name}: {show(value)} holds a NUL character; expected ordinary text")
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Run folders: read and written here alone. Every module is light until it is called."""

@@ -1,0 +1,60 @@
+"""A run folder is held by one run at a time, and cleared of what a killed run left half-written."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from clew.errors import InputError
+from clew.files import naming, put_back
+from clew.runs.checkpoints import checkpoints
+
+
+@contextmanager
+def run_folder(out: Path, resume: bool, main: bool = True) -> Iterator[None]:
+    """Holds a run folder for one run at a time. InputError if it is in use, or holds a run that is not resumed."""
+    if not main:
+        yield
+        return
+    _check_folder(out, resume)
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        with naming(out / ".lock"):
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"out: {out} is in use by another run") from None
+    try:
+        _check_folder(out, resume)  # another may have begun a run here, and ended it
+        _tidy(out)
+        yield
+    finally:
+        lock.release()
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    for name in ("checkpoints", "warm", "rollouts", "plots"):
+        if os.path.lexists(out / name) and not (out / name).is_dir():
+            raise InputError(f"out: {out / name} is not a folder")
+    files = [out / name for name in ("metrics.jsonl", "eval.json", "samples.jsonl")]
+    for file in (*files, *(out / "plots").glob("*.png")):
+        if file.is_dir():
+            raise InputError(f"out: {file} is a folder; a file was expected")
+    if resume and not (out / "config.yaml").is_file():
+        raise InputError(f"resume: {out} holds no run (no config.yaml)")
+    if not resume and (out / "config.yaml").exists():
+        raise InputError(f"out: {out} already holds a run; go on with --resume {out}, or choose another --out")
+    if not resume and checkpoints(out):
+        raise InputError(f"out: {out} holds checkpoints of a run whose config.yaml is gone; choose another --out")
+
+
+def _tidy(out: Path) -> None:
+    """Clears away what a killed run was in the middle of writing; what it had set aside for that goes back."""
+    for folder in (out, *(out / name for name in ("checkpoints", "rollouts", "plots"))):
+        for old in folder.glob(".*.old"):
+            put_back(old.with_name(old.name[1:-4]))
+        for part in folder.glob(".*.part"):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()

@@ -1,0 +1,22 @@
+"""What made a result."""
+
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from clew import __version__
+
+
+def provenance(command: Sequence[str] | None = None) -> dict[str, Any]:
+    """What made a result: {command, versions, machine}. command: its words after `clew`; by default this process's."""
+    import torch
+    import transformers
+
+    words = ["clew", *(sys.argv[1:] if command is None else command)]
+    versions = {"clew": __version__, "python": platform.python_version()}
+    versions |= {"torch": torch.__version__, "transformers": transformers.__version__}
+    machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        machine += f", {torch.cuda.get_device_name()}"
+    return {"command": " ".join(words), "versions": versions, "machine": machine}
