@@ -14,13 +14,11 @@ sys.path.insert(0, os.path.dirname(__file__))
 from clew import SpanTree, TreeBatch
 from clew.attention import _masks as level_masks
 from clew.errors import InputError
-from clew.tree import only, pruned, spans_of
+from clew.tree import ROLES, only, pruned, spans_of
 from shapes import bushy, caterpillar, crooked, lopsided, staggered
 
-EXAMPLE = SpanTree([5, 6], "prompt", 0.0, [
-    SpanTree([7], "thought", 0.5, [SpanTree([8, 9], "answer", [1.0, -2.0]), SpanTree([], "answer", 1.0)]),
-    SpanTree([10, 11, 12], "thought"),
-])  # fmt: skip
+ANSWERS = [SpanTree([8, 9], "answer", [1.0, -2.0]), SpanTree([], "answer", 1.0)]
+EXAMPLE = SpanTree([5, 6], "prompt", 0.0, [SpanTree([7], "thought", 0.5, ANSWERS), SpanTree([10, 11, 12], "thought")])
 
 
 def trees(depth: int = 3) -> st.SearchStrategy[SpanTree]:
@@ -148,10 +146,13 @@ def numbers_held(batch: TreeBatch) -> int:
 
 
 CROOKED = {
-    "caterpillar": caterpillar(22, 45, 45), "200 levels": caterpillar(200, 9, 3), "staggered": staggered(100, 60),
-    "bushy": bushy(300, 300), "10,000 leaves": bushy(100, 9901),
+    "caterpillar": caterpillar(22, 45, 45),
+    "200 levels": caterpillar(200, 9, 3),
+    "staggered": staggered(100, 60),
+    "bushy": bushy(300, 300),
+    "10,000 leaves": bushy(100, 9901),
     "one long answer": lopsided(2000, 500),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CROOKED)
@@ -187,30 +188,31 @@ def test_bad_input_is_named(make, says: str) -> None:
         make()
 
 
-@pytest.mark.parametrize(
-    "tokens", [[1.5], [True], ["3"], [None], "12", b"12", [-1], [2**63], [10**30], np.array([1.0]), np.array([True]),
-               torch.tensor([1.0]), torch.tensor([True]), [torch.tensor(1.5)], [np.True_], [[1]], 3, None,
-               np.zeros((2, 2), int), {1, 2}],
-)  # fmt: skip
+PLAIN = ([1.5], [True], ["3"], [None], "12", b"12", [-1], [2**63], [10**30], [[1]], 3, None, {1, 2})
+ARRAYS = (np.array([1.0]), np.array([True]), [np.True_], np.zeros((2, 2), int))
+TENSORS = (torch.tensor([1.0]), torch.tensor([True]), [torch.tensor(1.5)])
+
+
+@pytest.mark.parametrize("tokens", [*PLAIN, *ARRAYS, *TENSORS])
 def test_tokens_that_are_no_whole_numbers_are_named(tokens: object) -> None:
     with pytest.raises(InputError, match=r"^tokens: ") as caught:
         SpanTree(tokens, "answer", 1.0)  # type: ignore[arg-type]
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize(
-    "tokens", [[np.int64(3), 4], np.array([3, 4], np.int32), torch.tensor([3, 4]), [torch.tensor(3), 4], (3, 4),
-               np.array([3, 4], np.uint8), range(3, 5)],
-)  # fmt: skip
+WHOLE = ((3, 4), range(3, 5), [np.int64(3), 4], np.array([3, 4], np.int32), np.array([3, 4], np.uint8))
+
+
+@pytest.mark.parametrize("tokens", [*WHOLE, torch.tensor([3, 4]), [torch.tensor(3), 4]])
 def test_whole_numbers_of_any_kind_are_tokens(tokens: Any) -> None:
     batch = TreeBatch.pack([SpanTree(tokens, "answer", 1.0)], 0)
     assert batch.tokens_BT.tolist() == [[3, 4]]
 
 
-@pytest.mark.parametrize(
-    "weight", [1e39, -1e39, float("nan"), float("inf"), 10**400, [1.0, 1e39], [1.0], "1", "12", ["1", "2"], None,
-               [None, 1.0], 1j, {}, object()],
-)  # fmt: skip
+TOO_LARGE = (1e39, -1e39, float("nan"), float("inf"), 10**400, [1.0, 1e39])
+
+
+@pytest.mark.parametrize("weight", [*TOO_LARGE, [1.0], "1", "12", ["1", "2"], None, [None, 1.0], 1j, {}, object()])
 def test_weights_that_no_float32_holds_are_named(weight: object) -> None:
     with pytest.raises(InputError, match=r"^weight: "):
         SpanTree([3, 4], "answer", weight)  # type: ignore[arg-type]
@@ -218,13 +220,15 @@ def test_weights_that_no_float32_holds_are_named(weight: object) -> None:
 
 def test_other_fields_that_cannot_be_are_named() -> None:
     for make, says in (
-        (lambda: SpanTree([1], "answer", 1.0, [3]), "children: "), (lambda: SpanTree([1], "reply"), "role: 'reply'"),
-        (lambda: SpanTree([1], ["answer"]), "role: "), (lambda: SpanTree([1], "answer", 1.0, None), "children: None"),
+        (lambda: SpanTree([1], "answer", 1.0, [3]), "children: "),
+        (lambda: SpanTree([1], "reply"), "role: 'reply'"),
+        (lambda: SpanTree([1], ["answer"]), "role: "),
+        (lambda: SpanTree([1], "answer", 1.0, None), "children: None"),
         (lambda: TreeBatch.pack([3], 0), "trees: 3 is no SpanTree"),
         (lambda: TreeBatch.pack([SpanTree([1, 2], "answer", 1.0)], -1), "pad_token_id: -1"),
         (lambda: TreeBatch.pack([SpanTree([1, 2], "answer", 1.0)], None), "None is not a token id"),
         (lambda: TreeBatch.from_arrays(np.arange(2), np.arange(-1, 1), np.array([0, 1e39]), 0), "weights: one"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError, match=says):
             make()  # type: ignore[no-untyped-call]
     largest = float(np.finfo(np.float32).max)
@@ -254,3 +258,31 @@ def test_what_is_no_list_of_trees_or_no_padding_is_named() -> None:
     for pad in (-1, 2**63, "a", None):
         with pytest.raises(InputError, match=r"pad_token_id: .* is not a token id"):
             TreeBatch.pack([tree], pad)
+
+
+def test_batches_know_roles_and_what_sampling_said() -> None:
+    answer = SpanTree([8, 9], "answer", 1.0, (), [-0.5, -1.5])
+    tree = SpanTree([5, 6], "prompt", [0.0, 1.0], [SpanTree([7], "thought", 0.5, [answer])])
+    batch = TreeBatch.pack([tree], 0)
+    for made in (batch, batch.flatten(), batch.to("cpu")):
+        assert made.roles_S is not None and made.sampled_nll_S is not None
+        assert [ROLES[role] for role in made.roles_S.tolist()] == ["prompt", "thought", "answer", "answer"]
+        assert made.sampled_nll_S.dtype == torch.float32
+        assert made.sampled_nll_S.isnan().tolist() == [True, True, False, False]
+        assert made.sampled_nll_S[2:].tolist() == [0.5, 1.5]
+    assert TreeBatch.pack([EXAMPLE], 0).sampled_nll_S is None
+    assert TreeBatch.from_arrays(np.arange(2), np.arange(-1, 1), np.ones(2), 0).roles_S is None
+    assert spans_of(only(tree, "answer"), "answer")[0].logps == [-0.5, -1.5]
+    for logps in (np.array([-1.0, 0.0], np.float32), torch.tensor([-1.0, 0.0]), (-1, 0)):
+        batch = TreeBatch.pack([SpanTree([3, 4], "answer", 1.0, (), logps)], 0)  # type: ignore[arg-type]
+        assert batch.sampled_nll_S is not None and batch.sampled_nll_S.tolist() == [0.0]
+
+
+NO_LOGPS = ([-1.0], [-1.0, 0.5], [-1.0, float("nan")], [float("-inf"), -1.0], "ab", [None, -1.0], [[-1.0], [-1.0]])
+
+
+@pytest.mark.parametrize("logps", [*NO_LOGPS, -1.0, [[-1.0], -1.0], ["-1", "-2"], [True, False], [-1e39, -1.0], {}])
+def test_logps_that_cannot_be_are_named(logps: object) -> None:
+    with pytest.raises(InputError, match=r"^logps: ") as caught:
+        SpanTree([3, 4], "answer", 1.0, (), logps)  # type: ignore[arg-type]
+    assert str(caught.value).isprintable()

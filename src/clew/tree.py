@@ -15,10 +15,13 @@ from torch import Tensor
 
 from clew.errors import InputError
 from clew.layout import Segments, TreeLayout, layout_of
+from clew.microbatches import cut, parents_within
 from clew.text import show
 
 LARGEST = float(np.finfo(np.float32).max)  # what a weight may be: losses are weighted in float32
+CERTAIN = 1e-3  # by how much rounding may lift a log-probability above 0
 Role = Literal["prompt", "thought", "answer"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +29,39 @@ class SpanTree:
     """A run of tokens with one role, and the spans that continue it.
 
     tokens: token ids, possibly none. weight: a number for the whole span, or one per token; 0 means not trained on,
-    negative pushes away. InputError names a role, token or weight that cannot be.
+    negative pushes away. logps: what sampling said of each token, as a natural logarithm of its probability; None for
+    what was not sampled. InputError names a role, token, weight or logp that cannot be.
     """
 
     tokens: Sequence[int]
     role: Role
     weight: float | Sequence[float] = 0.0
     children: Sequence["SpanTree"] = ()
+    logps: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.role, str) or self.role not in get_args(Role):
-            raise InputError(f"role: {show(self.role)} is not one of {', '.join(get_args(Role))}")
+        if not isinstance(self.role, str) or self.role not in ROLES:
+            raise InputError(f"role: {show(self.role)} is not one of {', '.join(ROLES)}")
         check_ids(self.tokens)
         if not isinstance(self.children, Sequence) or not all(isinstance(child, SpanTree) for child in self.children):
             raise InputError(f"children: {show(self.children)} is no list of SpanTrees")
         for weight in set(self.weights()):
             if not abs(weight) <= LARGEST:
                 raise InputError(f"weight: {weight} is not a finite float32 number, which ends at {LARGEST:.3g}")
+        if self.logps is not None:
+            self._check_logps()
+
+    def _check_logps(self) -> None:
+        try:
+            logps = np.asarray(self.logps)
+        except (TypeError, ValueError, RuntimeError):  # rows of unequal lengths; a tensor that cannot be read here
+            logps = np.array(None)
+        if logps.ndim != 1 or (logps.size and logps.dtype.kind not in "fiu"):
+            raise InputError(f"logps: {show(self.logps)} is no row of log-probabilities (numbers up to 0)")
+        if len(logps) != len(self.tokens):
+            raise InputError(f"logps: {len(logps)} log-probabilities for {len(self.tokens)} tokens")
+        for wrong in logps[~((logps >= -LARGEST) & (logps <= CERTAIN))]:
+            raise InputError(f"logps: {wrong} is not the logarithm of a probability (a finite number up to 0)")
 
     def weights(self) -> list[float]:
         """One weight per token. InputError if there are more or fewer weights than tokens, or one is no number."""
@@ -96,8 +115,11 @@ def _whole(value: object, name: str = "tokens") -> int:
 
 def only(tree: SpanTree, *roles: Role) -> SpanTree:
     """The tree with every weight but those of `roles` set to 0."""
-    return _folded(tree, lambda span, children: replace(
-        span, weight=span.weight if span.role in roles else 0.0, children=children))  # fmt: skip
+
+    def kept(span: SpanTree, children: list[SpanTree]) -> SpanTree:
+        return replace(span, weight=span.weight if span.role in roles else 0.0, children=children)
+
+    return folded(tree, kept)
 
 
 def pruned(tree: SpanTree) -> SpanTree | None:
@@ -107,7 +129,7 @@ def pruned(tree: SpanTree) -> SpanTree | None:
         children = [child for child in below if child]
         return replace(span, children=children) if children or any(span.weights()) else None
 
-    return _folded(tree, kept)
+    return folded(tree, kept)
 
 
 def spans_of(tree: SpanTree, role: Role) -> list[SpanTree]:
@@ -122,7 +144,7 @@ def spans_of(tree: SpanTree, role: Role) -> list[SpanTree]:
     return found
 
 
-def _folded(tree: SpanTree, fold: Callable[[SpanTree, list[Any]], Any]) -> Any:
+def folded(tree: SpanTree, fold: Callable[[SpanTree, list[Any]], Any]) -> Any:
     """What `fold` makes of a span and of what it made of its children, from the leaves up: depth takes no stack."""
     spans, left = [], [tree]
     while left:
@@ -164,6 +186,14 @@ class TreeBatch:
     """int64: for graded losses, the tokens that would be allowed in the place of supervised token s; -1 = none."""
     optimal_SC: Tensor | None = None
     """bool: which of those would be as good as any."""
+    roles_S: Tensor | None = None
+    """uint8: the roles of the supervised tokens, as places in `ROLES`; None where nobody said."""
+    sampled_nll_S: Tensor | None = None
+    """float32: their negative log-likelihoods as sampling reported them, in nats; NaN where it did not."""
+    reference_nll_S: Tensor | None = None
+    """float32: their negative log-likelihoods under a frozen policy; None until `dataclasses.replace` sets them."""
+    share: float = 1.0
+    """this batch's part of the supervised tokens that one update is made of."""
 
     @classmethod
     def pack(cls, trees: Sequence[SpanTree], pad_token_id: int) -> "TreeBatch":
@@ -177,16 +207,26 @@ class TreeBatch:
         tokens: list[int] = []
         parents: list[int] = []
         weights: list[float] = []
+        spans: list[SpanTree] = []
         stack: list[tuple[SpanTree, int]] = [(tree, -1) for tree in reversed(trees)]
         while stack:
             span, before = stack.pop()
+            spans.append(span)
             weights += span.weights()
             for token in span.tokens:
                 parents.append(before)
                 before = len(tokens)
                 tokens.append(int(token))
             stack += [(child, before) for child in reversed(span.children)]
-        return cls.from_arrays(np.array(tokens, np.int64), np.array(parents, np.int64), np.array(weights), pad_token_id)
+        lengths = [len(span.tokens) for span in spans]
+        return cls.from_arrays(
+            np.array(tokens, np.int64),
+            np.array(parents, np.int64),
+            np.array(weights),
+            pad_token_id,
+            roles_T=np.repeat(np.array([ROLES.index(span.role) for span in spans], np.uint8), lengths),
+            sampled_nll_T=_sampled_nll(spans),
+        )
 
     @classmethod
     def from_arrays(
@@ -197,6 +237,8 @@ class TreeBatch:
         pad_token_id: int,
         choices_TC: np.ndarray | None = None,
         optimal_TC: np.ndarray | None = None,
+        roles_T: np.ndarray | None = None,
+        sampled_nll_T: np.ndarray | None = None,
     ) -> "TreeBatch":
         """A batch from flat arrays in depth-first order: each token's parent stands before it, -1 at a root."""
         if len(tokens_T) == 0:
@@ -204,22 +246,55 @@ class TreeBatch:
         if not (np.abs(weights_T) <= LARGEST).all():
             raise InputError("weights: one is not a finite float32 number")
         supervised = np.flatnonzero((weights_T != 0) & (parents_T >= 0))
-        segments = Segments(parents_T)
-        sources_S = parents_T[supervised]
+
+        def chosen(values_T: np.ndarray | None) -> Tensor | None:
+            return None if values_T is None else torch.from_numpy(values_T[supervised])
+
         return cls(
-            tokens_BT=torch.from_numpy(np.ascontiguousarray(tokens_T))[None],
-            positions_BT=torch.from_numpy(segments.positions_T)[None],
-            parents_BT=torch.from_numpy(np.ascontiguousarray(parents_T))[None],
-            supervised_S=torch.from_numpy(supervised),
-            sources_S=torch.from_numpy(sources_S),
-            targets_S=torch.from_numpy(tokens_T[supervised]),
+            **_structure(tokens_T, parents_T, supervised),
             weights_S=torch.from_numpy(weights_T[supervised].astype(np.float32)),
             pad_token_id=pad_token_id,
-            roots_S=torch.from_numpy((np.cumsum(parents_T < 0) - 1)[supervised]),
-            layout=layout_of(segments, np.unique(sources_S)),
-            choices_SC=None if choices_TC is None else torch.from_numpy(choices_TC[supervised]),
-            optimal_SC=None if optimal_TC is None else torch.from_numpy(optimal_TC[supervised]),
+            choices_SC=chosen(choices_TC),
+            optimal_SC=chosen(optimal_TC),
+            roles_S=chosen(roles_T),
+            sampled_nll_S=chosen(sampled_nll_T),
         )
+
+    def microbatches(self, most_tokens: int, rows: bool = False, whole_trees: bool = False) -> list["TreeBatch"]:
+        """Batches of at most `most_tokens` tokens whose losses and gradients add up to this one's.
+
+        A tree that alone is larger is cut between its branches (never, with `whole_trees`): what stands above a cut is
+        read in both pieces and supervised in the first. A way from a root to a leaf stays whole, whatever its length.
+        rows: counts the places of the plain rows that a piece stands for. Pieces in which nothing is supervised are
+        left out, unless that leaves none. InputError for plain rows: cut first, then flatten.
+        """
+        if self.layout is None:
+            raise InputError("batch: plain rows are not cut; cut the packed batch and flatten its pieces")
+        parents_T = self.parents_BT.reshape(-1).cpu().numpy()
+        pieces = cut(parents_T, most_tokens, rows, whole_trees)
+        if len(pieces) == 1:
+            return [self]
+        supervised = self.supervised_S.cpu().numpy()
+        bounds = np.searchsorted(supervised, [(piece.first, piece.end) for piece in pieces])
+        made = []
+        for piece, (first, end) in zip(pieces, bounds.tolist(), strict=True):
+            if first < end or (not len(supervised) and not made):
+                made.append(self._part(parents_T, piece.tokens(), slice(first, end)))
+        return made
+
+    def _part(self, parents_T: np.ndarray, tokens: np.ndarray, mine: slice) -> "TreeBatch":
+        """Some of the tokens, with all above them, of which those in `mine` (a range of S) are supervised."""
+        supervised = np.searchsorted(tokens, self.supervised_S[mine].cpu().numpy())
+        tokens_T = self.tokens_BT.reshape(-1).cpu().numpy()[tokens]
+        kept = {
+            name: value[mine]
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name.endswith(("_S", "_SC"))
+        }
+        structure = _structure(tokens_T, parents_within(parents_T, tokens), supervised)
+        share = self.share * len(supervised) / max(1, len(self.supervised_S))
+        part = replace(self, **(kept | structure), share=share if len(supervised) else self.share)
+        return part.to(self.tokens_BT.device)
 
     def flatten(self) -> "TreeBatch":
         """The same examples as plain rows, one a leaf, padded on the right: the slow, obvious reference.
@@ -246,8 +321,15 @@ class TreeBatch:
         positions_BT = torch.arange(width).expand(len(rows), width).contiguous()
         parents_BT = torch.where(positions_BT > 0, torch.arange(len(rows) * width).view(len(rows), width) - 1, -1)
         supervised_S = torch.tensor([first_seen[t] for t in self.supervised_S.tolist()], dtype=torch.int64)
-        plain = replace(self, tokens_BT=tokens_BT, positions_BT=positions_BT, parents_BT=parents_BT,
-                        supervised_S=supervised_S, sources_S=supervised_S - 1, layout=None)  # fmt: skip
+        plain = replace(
+            self,
+            tokens_BT=tokens_BT,
+            positions_BT=positions_BT,
+            parents_BT=parents_BT,
+            supervised_S=supervised_S,
+            sources_S=supervised_S - 1,
+            layout=None,
+        )
         return plain.to(self.tokens_BT.device)
 
     def to(self, device: torch.device | str) -> "TreeBatch":
@@ -256,3 +338,27 @@ class TreeBatch:
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, (Tensor, TreeLayout))
         }
         return replace(self, **moved)
+
+
+def _structure(tokens_T: np.ndarray, parents_T: np.ndarray, supervised: np.ndarray) -> dict[str, Any]:
+    """The fields of a packed TreeBatch that follow from its tokens, their parents, and which of them are supervised."""
+    segments = Segments(parents_T)
+    sources_S = parents_T[supervised]
+    return {
+        "tokens_BT": torch.from_numpy(np.ascontiguousarray(tokens_T))[None],
+        "positions_BT": torch.from_numpy(segments.positions_T)[None],
+        "parents_BT": torch.from_numpy(np.ascontiguousarray(parents_T))[None],
+        "supervised_S": torch.from_numpy(supervised),
+        "sources_S": torch.from_numpy(sources_S),
+        "targets_S": torch.from_numpy(tokens_T[supervised]),
+        "roots_S": torch.from_numpy((np.cumsum(parents_T < 0) - 1)[supervised]),
+        "layout": layout_of(segments, np.unique(sources_S)),
+    }
+
+
+def _sampled_nll(spans: Sequence[SpanTree]) -> np.ndarray | None:
+    """float32: what sampling said of each of the spans' tokens, NaN where nothing; None if it said nothing at all."""
+    if all(span.logps is None for span in spans):
+        return None
+    parts = [np.full(len(span.tokens), np.nan) if span.logps is None else -np.asarray(span.logps) for span in spans]
+    return np.concatenate(parts).astype(np.float32)
