@@ -1,63 +1,199 @@
-"""What the loops ask of a world: its prompts, its tokens, its grader. They know nothing else of it."""
+"""What a world is: where questions come from, with all that the loops need to know of them.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+Loops, evaluation, statistics and commands ask a world and know nothing else of it. A world of your own is a subclass
+of `World`, named on the command line as `--world package.module:Class`.
+"""
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from clew.tree import SpanTree
+from clew.config import WorldConfig
+from clew.errors import InputError
+from clew.graders import load_function
+from clew.text import show
+from clew.tree import SpanTree, TreeBatch, folded
+
+Look = Literal["validation", "final"]
+Figures = dict[str, float | bool]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Stop:
+    """What ends a completion. Token ids and texts, so that a sampler in another process can obey them too."""
+
+    token_ids: tuple[int, ...] = ()
+    """ends with one of these tokens"""
+    strings: tuple[str, ...] = ()
+    """ends as soon as its text holds one of these"""
+
+
+@dataclass(frozen=True)
+class Question:
     """One question as the loops see it."""
 
     prompt: str
-    """what the grader is told was asked"""
+    """what the grader is told was asked: "<ADJLIST_START> (0,0) <--> …" """
     tokens: list[int]
     """what the shoggoth continues"""
-    columns: dict[str, Any] = field(default_factory=dict)
-    """named values for the grader: a reference, say; never a thought"""
-
-
-class World(Protocol):
-    """A source of questions, with the tokens that thoughts and answers are made of."""
-
-    tokenizer: PreTrainedTokenizerBase
     max_thought: int
     """tokens that a thought may take"""
     max_answer: int
     """tokens that an answer may take"""
-    close_thought: list[int]
+    columns: dict[str, Any] = field(default_factory=dict)
+    """named values for the grader: {"answer": "42"}, say; never a thought"""
+    labels: dict[str, str] = field(default_factory=dict)
+    """groups that a report tells apart: {"size": "4x4", "path_length": "6"}"""
+    reference: Any = None
+    """the world's own form of the question: a maze with origin and target, say"""
+    held_out: bool = False
+    """whether no training ever asks it"""
+
+
+class World:
+    """A source of questions. Subclasses set the first four attributes, and write the first four methods at least.
+
+    They are made as `Class(tokenizer=..., seed=..., **world_options)`; `tokenizer` is that of the model to start from,
+    or None, in which case the world brings one for a new model.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    thought_stop: Stop
+    """what ends a thought"""
+    answer_stop: Stop
+    """what ends an answer"""
+    thought_end: list[int]
     """put, unweighted, behind a thought that did not end by itself, so that the face knows where it stands"""
+    headline = "score"
+    """the figure of `measure` (or the score) that stands for all in a progress bar"""
+    answers_directly = True
+    """whether `clew train` may ask for an answer with no thought before it"""
+    held_out_rule = "questions that no training uses"
+    """what is held out, in words, for reports"""
 
-    def ask(self, indices: Sequence[int], held_out: bool = False) -> list[Asked]:
-        """The questions with these numbers: the same whoever asks. Held-out ones are never among the others."""
-        ...
+    def questions(self, numbers: Sequence[int]) -> list[Question]:
+        """The training questions with these numbers: the same whoever asks."""
+        raise NotImplementedError
 
-    def demonstrate(self, indices: Sequence[int]) -> list[SpanTree]:
-        """Trees of prompt, thought and answer spans to imitate; empty for a world that has none to show."""
-        ...
+    def held_out(self, numbers: Sequence[int], look: Look = "final", seed: int = 0) -> list[Question]:
+        """Held-out questions with these numbers, never among the others: of a series for each look and seed."""
+        raise NotImplementedError
 
-    def thought_ends(self, tokens: Sequence[int]) -> bool:
-        """Whether a thought is over with the last of these, its tokens so far."""
-        ...
+    def demonstrations(self, numbers: Sequence[int]) -> list[SpanTree]:
+        """Trees of prompt, thought and answer spans of weight 1 to imitate; empty for a world that has none to show."""
+        raise NotImplementedError
 
-    def answer_ends(self, tokens: Sequence[int]) -> bool:
-        """Whether an answer is over with the last of these, its tokens so far."""
-        ...
+    def measure(self, question: Question, thought: str | None, answer: str) -> Figures:
+        """Named figures of a sample for reports, never used as credit: a bool is a rate, a number a mean."""
+        raise NotImplementedError
+
+    def held_out_count(self) -> int | None:
+        """How many held-out questions there are; None for more than anyone asks."""
+        return None
+
+    def not_evaluated(self) -> str:
+        """A line about the part of the world that has no held-out question; empty if all has."""
+        return ""
 
     def text(self, tokens: Sequence[int]) -> str:
         """Tokens as the text that graders and people read."""
-        ...
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    def default_grader(self) -> Callable[..., list[float]] | None:
-        """The world's own reward function, None if it has none."""
-        ...
+    def grader(self) -> Callable[..., Any] | None:
+        """The world's own reward function (see `graders`), None if it has none."""
+        return None
 
-    def measure(
-        self, asked: Sequence[Asked], thoughts: Sequence[str], answers: Sequence[str]
-    ) -> dict[str, list[float]]:
-        """Named figures of each sample for the logs (whether an answer is optimal, say); never used as credit."""
-        ...
+    def batch(self, numbers: Sequence[int], prompt_weight: float = 0.0, choices: bool = False) -> TreeBatch | None:
+        """What `clew train` learns from: answers of weight 1 behind prompts of `prompt_weight`, without thoughts.
+
+        choices: with the tokens that would be as good in each one's place, for the graded loss. None if there is
+        nothing. By default the demonstrations, their thoughts left out.
+        """
+        if choices:
+            raise InputError(f"loss: graded needs the moves open at each step, and {type(self).__name__} knows none")
+        trees = [_without_thoughts(tree, prompt_weight) for tree in self.demonstrations(numbers)]
+        pad = self.tokenizer.pad_token_id
+        return TreeBatch.pack(trees, pad if isinstance(pad, int) else 0) if trees else None
+
+    def step_tokens(self, config: Any) -> float:
+        """Tokens of one tree that is trained on under a command's options, for estimates of memory."""
+        trees = self.demonstrations(range(1))
+        return float(TreeBatch.pack(trees, 0).tokens_BT.numel()) if trees else 0.0
+
+    def baseline(self, question: Question, rng: np.random.Generator) -> str | None:
+        """The answer of somebody who only knows the rules, to compare a model with; None if there is no such thing."""
+        return None
+
+    def read(self, file: Path) -> Iterator[Question]:
+        """Questions that others wrote, from a file. InputError for what cannot be read."""
+        raise InputError(f"from: {type(self).__name__} reads no files")
+
+    def drawing(self, question: Question, answer: str) -> Any:
+        """What a terminal shows of a question and its answer beyond their text: anything that rich prints, or None."""
+        return None
+
+    def pictures(self, report: dict[str, Any], samples: Sequence[tuple[Question, str]], folder: Path) -> None:
+        """Draws an evaluation, with a few questions and their answers, into a folder. By default nothing."""
+
+    def label(self, name: str) -> str:
+        """A figure's name as people read it."""
+        return name.replace("_", " ")
+
+
+def _without_thoughts(tree: SpanTree, prompt_weight: float) -> SpanTree:
+    def direct(span: SpanTree, children: list[list[SpanTree]]) -> list[SpanTree]:
+        below = [child for several in children for child in several]
+        if span.role == "thought":
+            return below
+        weight = 1.0 if span.role == "answer" else prompt_weight
+        return [replace(span, weight=weight, children=below)]
+
+    return folded(tree, direct)[0]
+
+
+def world_of(config: WorldConfig, seed: int, tokenizer: PreTrainedTokenizerBase | None = None) -> World:
+    """The world that a config asks in. InputError, naming the option, for one that cannot be had.
+
+    tokenizer: that of a model to start from. It is taught the words of the world that it lacks.
+    """
+    name = config.world or ("prompts" if config.prompts.file else "mazes")
+    if config.prompts.file and name != "prompts":
+        raise InputError(f"world: {show(name)} asks no prompts; leave out --world, or --prompts")
+    if config.world_options and ":" not in name:
+        raise InputError(f"world_options: {show(name)} takes none; they are for a world of your own")
+    if name == "mazes":
+        from clew.mazes.world import MazeWorld
+
+        return MazeWorld(config.mazes, seed, tokenizer)
+    if name == "prompts":
+        from clew.prompts.rows import read_rows
+        from clew.prompts.world import PromptWorld
+
+        if not config.prompts.file:
+            raise InputError("prompts.file: the world called prompts needs a file of them")
+        if tokenizer is None:
+            raise InputError("model.folder: prompts need a model folder to start from")
+        return PromptWorld(read_rows(config.prompts.file), tokenizer, config.prompts.delimiters)
+    if ":" not in name:
+        raise InputError(f"world: {show(name)} is not one of mazes, prompts or package.module:Class")
+    return _own_world(name, config.world_options, seed, tokenizer)
+
+
+def _own_world(name: str, options: dict[str, Any], seed: int, tokenizer: PreTrainedTokenizerBase | None) -> World:
+    kind = load_function(name, "world")
+    if not (isinstance(kind, type) and issubclass(kind, World)):
+        raise InputError(f"world: {show(name)} is not a subclass of clew.world.World")
+    try:
+        world = kind(tokenizer=tokenizer, seed=seed, **options)
+        lacking = [what for what in World.__annotations__ if not hasattr(world, what)]
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"world: {show(name)} could not be made with {options}: {show(error)}") from error
+    if lacking:
+        raise InputError(f"world: {show(name)} lacks {', '.join(lacking)}")
+    return world

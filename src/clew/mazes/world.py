@@ -1,103 +1,270 @@
 """Mazes as a world: the thought is a search trace, the answer a path."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from clew.config import MazeConfig, sizes_of
 from clew.errors import InputError
-from clew.mazes import vocab
-from clew.mazes.grading import PathGrade, grade_path
-from clew.mazes.lattice import Question
+from clew.mazes import lattice, vocab
+from clew.mazes.grading import PathGrade, grade_path, path_metrics
+from clew.mazes.interop import read_questions
 from clew.mazes.questions import MazeStream
 from clew.mazes.traces import ALGORITHMS, search_steps, trace, trace_tokens
-from clew.tree import SpanTree
-from clew.world import Asked
+from clew.text import show
+from clew.tree import SpanTree, TreeBatch
+from clew.world import Figures, Look, Question, Stop, World
 
-HELD_OUT_STREAM, DEMONSTRATION_STREAM = 3, 4
+TRAINING, VALIDATION, FINAL, DEMONSTRATIONS = 0, 1, 2, 4  # streams of one seed
+SPARE_TOKENS = 2  # beyond the longest possible path: room to be seen going wrong
+FEW = 16  # mazes from which the tokens of others are estimated
+NAMES = {
+    "exact": "exact (the reference path)",
+    "optimal": "optimal (any shortest path)",
+    "valid": "valid (only open passages)",
+    "target_reached": "ends at the target",
+    "starts_at_once": "starts its path at once",
+    "fraction_connections_adjacent": "open steps",
+}
 
 
 def path_score(completions: list[str], lattice: list, origin: list, target: list, **_: Any) -> list[float]:
-    """The default grader: a path's score in [0, 1] (design, section 7)."""
-    questions = [Question(*asked) for asked in zip(lattice, origin, target, strict=True)]
-    return [_grade(question, text).score for question, text in zip(questions, completions, strict=True)]
+    """The world's own grader: a path's score in [0, 1], see `grade_path`."""
+    mazes = zip(lattice, origin, target, strict=True)
+    return [grade_answer(_maze(*maze), text).score for maze, text in zip(mazes, completions, strict=True)]
 
 
-def _grade(question: Question, text: str) -> PathGrade:
+def _maze(*parts: Any) -> lattice.Question:
+    return lattice.Question(*parts)
+
+
+def grade_answer(maze: lattice.Question, text: str) -> PathGrade:
+    """Grades what a model wrote: any tokens whatever."""
     _, cells, ended = vocab.answer_cells(text.split())
-    return grade_path(question, cells, ended)
+    return grade_path(maze, cells, ended)
 
 
-class MazeWorld:
-    """Mazes of a stream's sizes and generators, one question each; demonstrations are random traces of `algorithms`."""
+class MazeWorld(World):
+    """Mazes of several sizes and generators. A question of a round or an evaluation has a maze of its own; training
+    asks `branches` of each, and demonstrations show random traces of `traces`, in turn.
+
+    tokenizer: one that numbers the maze tokens in its own way; those that it lacks are added if `teach`, else InputError.
+    """
+
+    headline = "exact"
+    held_out_rule = "mazes whose connectivity hash is 0 modulo 10; no training ever uses them"
 
     def __init__(
-        self, sizes: tuple[tuple[int, int], ...], generators: tuple[str, ...] = ("dfs",), p: float = 0.1, seed: int = 0,
-        algorithms: Sequence[str] = ("dfs",), branches: int = 4, max_size: int | None = None,
-    ):  # fmt: skip
-        def stream(number: int, held_out: bool, branches: int = 1) -> MazeStream:
-            return MazeStream(sizes, generators, p, branches, held_out, seed, number)
+        self,
+        config: MazeConfig | None = None,
+        seed: int = 0,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        teach: bool = False,
+    ):
+        self.config, self.seed = config or MazeConfig(), seed
+        self.sizes = sizes_of(self.config.sizes)
+        self._training = self._stream(TRAINING, 1)
+        self._trained = replace(self._training, branches=self.config.branches)
+        self._shown = self._stream(DEMONSTRATIONS, self.config.branches)
+        if not self.config.traces or not set(self.config.traces) <= set(ALGORITHMS):
+            raise InputError(f"mazes.traces: {show(self.config.traces)} are not some of {', '.join(ALGORITHMS)}")
+        side = self.config.max_size or self._training.max_size
+        if not self._training.max_size <= side <= lattice.MAX_SIZE:
+            raise InputError(
+                f"mazes.max_size: {side} is not between {self._training.max_size}, the largest side in mazes.sizes, "
+                f"and {lattice.MAX_SIZE}"
+            )
+        own = vocab.maze_tokenizer(side)
+        self.tokenizer = tokenizer or own
+        if tokenizer is not None and teach:
+            known = tokenizer.get_vocab()
+            words = own.convert_ids_to_tokens(list(range(len(own))))
+            tokenizer.add_tokens([word for word in words if word not in known])
+        self._ids = None if tokenizer is None else _numbers(tokenizer, self._training.max_size)
+        thought_end, path_end = self._numbered(["<THOUGHT_END>", "<PATH_END>"])
+        self.thought_stop, self.answer_stop = Stop((thought_end,)), Stop((path_end,))
+        self.thought_end = [thought_end]
 
-        self._training, self._held_out = stream(0, False), stream(HELD_OUT_STREAM, True)
-        self._shown = stream(DEMONSTRATION_STREAM, False, branches)
-        self.algorithms = tuple(algorithms)
-        if not self.algorithms or not set(self.algorithms) <= set(ALGORITHMS):
-            raise InputError(f"traces: {list(self.algorithms)} are not some of {', '.join(ALGORITHMS)}")
-        side = max_size or self._training.max_size
-        self.tokenizer: PreTrainedTokenizerBase = vocab.maze_tokenizer(side)
-        cells = max(rows * cols for rows, cols in sizes)
-        self.max_thought, self.max_answer = 3 * cells + 2, cells + 4
-        self.close_thought = [vocab.THOUGHT_END]
+    def _stream(self, number: int, branches: int) -> MazeStream:
+        config = self.config
+        return MazeStream(self.sizes, tuple(config.generators), config.p, branches, False, self.seed, number)
 
-    def ask(self, indices: Sequence[int], held_out: bool = False) -> list[Asked]:
-        stream = self._held_out if held_out else self._training
-        forest = stream.forest(indices)
-        ends = [*forest.starts_M[1:].tolist(), len(forest.tokens_T)]
-        asked = []
-        for i, start, end in zip(indices, forest.starts_M.tolist(), ends, strict=True):
-            question = stream.questions(i)[0]
-            tokens = forest.tokens_T[start:end][~forest.answers_T[start:end]].tolist()
-            columns = {"lattice": question.lattice, "origin": question.origin, "target": question.target}
-            asked.append(Asked(self.text(tokens), tokens, columns))
-        return asked
+    def questions(self, numbers: Sequence[int]) -> list[Question]:
+        return self._questions(self._training, numbers)
 
-    def demonstrate(self, indices: Sequence[int]) -> list[SpanTree]:
-        trees = []
-        for i in indices:
-            questions = self._shown.questions(i)
-            edges = vocab.shuffled_edges(questions[0].lattice, seed=i)
-            texts = [self._ids(vocab.question_text(question, edges).split()) for question in questions]
-            fork = texts[0].index(vocab.ADJLIST_END) + 1
-            children = []
-            for b, (question, ids) in enumerate(zip(questions, texts, strict=True)):
-                thought = trace(question, self.algorithms[(i + b) % len(self.algorithms)], seed=i * len(questions) + b)
-                answer = ids.index(vocab.PATH_START)
-                answer_span = SpanTree(ids[answer:], "answer", 1.0)
-                thought_span = SpanTree(self._ids(trace_tokens(thought)), "thought", 1.0, [answer_span])
-                children.append(SpanTree(ids[fork:answer], "prompt", 0.0, [thought_span]))
-            trees.append(SpanTree(texts[0][:fork], "prompt", 0.0, children))
-        return trees
+    def held_out(self, numbers: Sequence[int], look: Look = "final", seed: int = 0) -> list[Question]:
+        """As many of each size and generator, in turn; those that have no held-out maze are left out."""
+        streams = self._kinds(seed, VALIDATION if look == "validation" else FINAL)[0]
+        if not streams:
+            raise InputError(f"mazes.sizes: {self.not_evaluated()}; choose a larger size, such as 3 by dfs")
+        made: dict[int, Question] = {}
+        for kind, stream in enumerate(streams):
+            mine = [number for number in numbers if number % len(streams) == kind]
+            made |= zip(mine, self._questions(stream, [number // len(streams) for number in mine]), strict=True)
+        return [made[number] for number in numbers]
 
-    def _ids(self, words: list[str]) -> list[int]:
-        return self.tokenizer.convert_tokens_to_ids(words)  # type: ignore[return-value]
+    def held_out_count(self) -> int | None:
+        return None if self._kinds(0, FINAL)[0] else 0
 
-    def thought_ends(self, tokens: Sequence[int]) -> bool:
-        return tokens[-1] == vocab.THOUGHT_END
+    def not_evaluated(self) -> str:
+        without = ", ".join(self._kinds(0, FINAL)[1])
+        return f"there is no held-out maze of {without} (too few differ to put some aside)" if without else ""
 
-    def answer_ends(self, tokens: Sequence[int]) -> bool:
-        return tokens[-1] == vocab.PATH_END
+    @cache  # noqa: B019  a world lives as long as its run
+    def _kinds(self, seed: int, number: int) -> tuple[list[MazeStream], list[str]]:
+        """A stream of held-out mazes for each size and generator that has any, and the names of those that have none:
+        there are four mazes of 2x2, for one, and the hash put none aside."""
+        kinds = [
+            MazeStream((size,), (generator,), self.config.p, 1, True, seed, number)
+            for size, generator in product(self.sizes, self.config.generators)
+        ]
+        missing = [kind for kind in kinds if kind.missing()]
+        names = [f"{kind.sizes[0][0]}x{kind.sizes[0][1]} by {kind.generators[0]}" for kind in missing]
+        return [kind for kind in kinds if kind not in missing], [*dict.fromkeys(names)]
+
+    def _questions(self, stream: MazeStream, numbers: Sequence[int]) -> list[Question]:
+        if not numbers:
+            return []
+        forest = stream.forest(numbers)
+        tokens_T = forest.tokens_T if self._ids is None else self._ids[forest.tokens_T]
+        parts = (np.split(flat, forest.starts_M[1:]) for flat in (tokens_T, forest.answers_T))
+        generator = stream.generators[0] if len(stream.generators) == 1 else "mixed"
+        return [
+            self._question(stream.questions(number)[0], tokens[: int(answers.argmax())].tolist(), generator)
+            for number, tokens, answers in zip(numbers, *parts, strict=True)
+        ]
+
+    def _question(self, maze: lattice.Question, tokens: list[int], generator: str) -> Question:
+        grid = maze.lattice
+        cells, held_out = grid.rows * grid.cols, grid.held_out
+        labels = {"size": f"{grid.rows}x{grid.cols}", "generator": generator}
+        labels |= {"path_length": str(len(solution(maze)) - 1), "split": "held_out" if held_out else "not_held_out"}
+        columns = {"lattice": grid, "origin": maze.origin, "target": maze.target}
+        longest = cells + 2 + SPARE_TOKENS
+        return Question(self.text(tokens), tokens, 3 * cells + 2, longest, columns, labels, maze, held_out)
+
+    def demonstrations(self, numbers: Sequence[int]) -> list[SpanTree]:
+        return [self._demonstration(number) for number in numbers]
+
+    def _demonstration(self, number: int) -> SpanTree:
+        mazes, algorithms = self._shown.questions(number), self.config.traces
+        edges = vocab.shuffled_edges(mazes[0].lattice, seed=number)
+        texts = [vocab.question_text(maze, edges).split() for maze in mazes]
+        fork = texts[0].index("<ADJLIST_END>") + 1
+        children = []
+        for b, (maze, words) in enumerate(zip(mazes, texts, strict=True)):
+            searched = trace(maze, algorithms[(number + b) % len(algorithms)], seed=number * len(mazes) + b)
+            path = words.index("<PATH_START>")
+            answer = SpanTree(self._numbered(words[path:]), "answer", 1.0)
+            thought = SpanTree(self._numbered(trace_tokens(searched)), "thought", 1.0, [answer])
+            children.append(SpanTree(self._numbered(words[fork:path]), "prompt", 0.0, [thought]))
+        return SpanTree(self._numbered(texts[0][:fork]), "prompt", 0.0, children)
+
+    def batch(self, numbers: Sequence[int], prompt_weight: float = 0.0, choices: bool = False) -> TreeBatch:
+        """Each maze's adjacency list once, then its questions with their paths, straight from the kernel's arrays."""
+        forest = self._trained.forest(np.asarray(numbers), choices=choices)
+        tokens_T, choices_TC = forest.tokens_T, forest.choices_TC
+        if self._ids is not None:
+            tokens_T = self._ids[tokens_T]
+            choices_TC = np.where(choices_TC >= 0, self._ids[choices_TC], -1)
+        weights_T = np.where(forest.answers_T, 1.0, prompt_weight)
+        open_moves = (choices_TC, forest.optimal_TC) if choices else (None, None)
+        return TreeBatch.from_arrays(tokens_T, forest.parents_T, weights_T, vocab.PADDING, *open_moves)
+
+    def step_tokens(self, config: Any) -> float:
+        """An adjacency list and its branches, on average over a few mazes."""
+        sample = {n: len(replace(self._training, branches=n).forest(range(FEW)).tokens_T) / FEW for n in (1, 9)}
+        question = (sample[9] - sample[1]) / 8
+        return sample[1] - question + config.mazes.branches * question
 
     def text(self, tokens: Sequence[int]) -> str:
         return " ".join(self.tokenizer.convert_ids_to_tokens(list(tokens)))
 
-    def default_grader(self) -> Callable[..., list[float]]:
+    def _numbered(self, words: list[str]) -> list[int]:
+        return self.tokenizer.convert_tokens_to_ids(words)  # type: ignore[return-value]
+
+    def grader(self) -> Callable[..., list[float]]:
         return path_score
 
-    def measure(
-        self, asked: Sequence[Asked], thoughts: Sequence[str], answers: Sequence[str]
-    ) -> dict[str, list[float]]:
-        grades = [_grade(Question(**one.columns), text) for one, text in zip(asked, answers, strict=True)]
-        return {
-            "optimal": [float(grade.optimal) for grade in grades], "valid": [float(grade.valid) for grade in grades],
-            "search_steps": [float(search_steps(text)) for text in thoughts],
-        }  # fmt: skip
+    def measure(self, question: Question, thought: str | None, answer: str) -> Figures:
+        """Whether the path is exact (the reference), optimal, valid; maze-transformer's path metrics; search steps."""
+        maze, (starts, cells, ended) = question.reference, vocab.answer_cells(answer.split())
+        grade, best = grade_path(maze, cells, ended), solution(maze)
+        figures: Figures = {
+            "exact": bool(ended and cells == list(best)),
+            "optimal": grade.optimal,
+            "valid": grade.valid,
+            "target_reached": grade.reaches_target,
+            "starts_at_once": bool(starts),
+            "ended": bool(ended),
+        }
+        return figures | path_metrics(maze, cells, best) | ({} if thought is None else {"search_steps": float(search_steps(thought))})
+
+    def baseline(self, question: Question, rng: np.random.Generator) -> str:
+        """A random walk that never turns back and takes open passages alone; it ends at the target or in a dead end."""
+        walk = random_walk(question.reference, rng)
+        return " ".join(["<PATH_START>", *map(vocab.cell_text, walk), "<PATH_END>"])
+
+    def read(self, file: Path) -> Iterator[Question]:
+        """Mazes as others write them, asked in their own words where they have any."""
+        known = self.tokenizer.get_vocab()
+        for number, (maze, text) in enumerate(read_questions(file), 1):
+            words = (text or vocab.prompt_text(maze)).split()
+            if not all(word in known for word in words):
+                size = f"{maze.lattice.rows}x{maze.lattice.cols}"
+                raise InputError(f"{file}: maze {number} is {size}, larger than this model's tokenizer knows")
+            yield self._question(maze, [known[word] for word in words], "given")
+
+    def drawing(self, question: Question, answer: str) -> Any:
+        from clew.mazes.terminal import attempt
+
+        return attempt(question.reference, vocab.answer_cells(answer.split())[1], solution(question.reference))
+
+    def pictures(self, report: dict[str, Any], samples: Sequence[tuple[Question, str]], folder: Path) -> None:
+        from clew.mazes import draw
+
+        draw.maze_sheet([draw.Attempt(one.reference, answer) for one, answer in samples], folder / "mazes.png")
+        draw.accuracy(report, folder / "accuracy.png")
+
+    def label(self, name: str) -> str:
+        return NAMES.get(name, name.replace("_", " "))
+
+
+def _numbers(tokenizer: PreTrainedTokenizerBase, side: int) -> np.ndarray:
+    """The map from the maze tokens' own ids to a tokenizer's. InputError for one that was not made for such mazes."""
+    known = cells_known(tokenizer)
+    if known and known < side:
+        raise InputError(f"mazes.sizes: {side} is more than this model knows, which is mazes to {known}x{known}")
+    return vocab.token_map(tokenizer, side)
+
+
+def cells_known(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The largest square whose cells a tokenizer knows, as the length of a side; 0 for none."""
+    cells = {cell for token in tokenizer.get_vocab() if (cell := vocab.parse_cell(token))}
+    side = 0
+    while all((side, other) in cells and (other, side) in cells for other in range(side + 1)):
+        side += 1
+    return side
+
+
+def solution(maze: lattice.Question) -> tuple[lattice.Cell, ...]:
+    """The reference path: the question's own, or else a shortest one."""
+    return maze.path or tuple(maze.lattice.shortest_path(maze.origin, maze.target))
+
+
+def random_walk(maze: lattice.Question, rng: np.random.Generator) -> list[lattice.Cell]:
+    """A random walk without turning back. It stops at the target or in a dead end."""
+    walk = [maze.origin]
+    longest = maze.lattice.passages[0].size
+    while walk[-1] != maze.target and len(walk) <= longest:
+        onward = [cell for cell in maze.lattice.neighbours(walk[-1]) if len(walk) < 2 or cell != walk[-2]]
+        if not onward:
+            break
+        walk.append(onward[rng.integers(len(onward))])
+    return walk

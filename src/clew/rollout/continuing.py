@@ -4,14 +4,14 @@ A model that cannot read so is sampled row by row, each read anew for each token
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from clew.attention import Attention, as_written, check_tokens, reading, row_logits
 from clew.errors import InputError
@@ -19,6 +19,7 @@ from clew.prefix import SharedPrefix
 from clew.selfcheck import reads_rows, reads_trees
 from clew.text import show
 from clew.tree import check_ids
+from clew.world import Stop
 
 Tails = Sequence[Sequence[Sequence[int]]]
 
@@ -34,7 +35,7 @@ class Continuation:
     logps: list[float]
     """natural log-probability of each, at temperature 1 and over the whole vocabulary"""
     stopped: bool
-    """whether it ended by a stop token; otherwise it was cut at `max_new`"""
+    """whether it ended by itself; otherwise it was cut at `max_new`"""
 
 
 @torch.inference_mode()
@@ -42,9 +43,10 @@ def continue_prompts(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     *,
-    stop: Callable[[list[int]], bool],
-    max_new: int,
+    stop: Stop,
+    max_new: int | Sequence[int],
     pad_token_id: int,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     tails: Tails | None = None,
     copies: int = 1,
     temperature: float = 0.0,
@@ -55,8 +57,8 @@ def continue_prompts(
     """`copies` continuations of each prompt, those of one prompt side by side.
 
     tails: for each prompt the ways in which it goes on before the model does (its thoughts, say); each of these gets
-    its `copies` then. stop: told a continuation's tokens so far, says whether it is over. temperature 0 is greedy;
-    otherwise `seeds` holds one number a prompt (or tail), and copy j of it draws from the stream (seeds[i], j),
+    its `copies` then. stop: what ends a continuation; texts among it need the `tokenizer`. max_new: tokens that each may
+    take, or one number a prompt (or tail). temperature 0 is greedy; otherwise `seeds` holds one number a prompt (or tail), and copy j of it draws from the stream (seeds[i], j),
     whatever else is in the batch. Rows that have stopped leave the batch.
     attention: "trees" reads shared prefixes once; "rows" is for models that do not read them exactly.
     InputError, before anything is sampled, for a prompt that is empty, a token that the model does not know or a number
@@ -68,8 +70,10 @@ def continue_prompts(
         raise InputError(f"attention: {show(attention)} is not one of {', '.join(get_args(Attention))}")
     longest = _check_rows(model, prompts, tails, pad_token_id)
     rows = len(prompts) if tails is None else sum(map(len, tails))
-    _check_numbers(max_new, copies, temperature, top_p, seeds, rows)
-    reach = longest + max_new
+    limits = [max_new] * rows if isinstance(max_new, int) else list(max_new)
+    _check_numbers(limits, copies, temperature, top_p, seeds, rows)
+    over = _Over(stop, tokenizer)
+    reach = longest + max(limits)
     if attention == "trees":
         reads_trees(model, reach)
     else:
@@ -78,15 +82,33 @@ def continue_prompts(
     model.eval()
     try:
         with as_written():
-            rows = (_SharedRows if attention == "trees" else _PlainRows)(model, prompts, tails, copies, pad_token_id)
-            return _continued(rows, stop, max_new, copies, temperature, top_p, seeds)
+            reader = (_SharedRows if attention == "trees" else _PlainRows)(model, prompts, tails, copies, pad_token_id)
+            limits = [limit for limit in limits for _ in range(copies)]
+            return _continued(reader, over, limits, copies, temperature, top_p, seeds)
     finally:
         model.train(was_training)
 
 
+class _Over:
+    """Whether a continuation is over with the last of its tokens so far."""
+
+    def __init__(self, stop: Stop, tokenizer: PreTrainedTokenizerBase | None):
+        if stop.strings and tokenizer is None:
+            raise InputError("stop: its strings need the tokenizer that tells where they are")
+        self.ids, self.strings, self.tokenizer = frozenset(stop.token_ids), stop.strings, tokenizer
+        # A text may be cut into tokens in several ways, at most one a byte, so the text is what counts.
+        self.window = max((16, *(len(text.encode()) + 1 for text in stop.strings)))
+
+    def __call__(self, tokens: list[int]) -> bool:
+        if tokens[-1] in self.ids or self.tokenizer is None:
+            return tokens[-1] in self.ids
+        text = str(self.tokenizer.decode(tokens[-self.window :]))
+        return any(string in text for string in self.strings)
+
+
 def _check_rows(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], tails: Tails | None, pad_token_id: int
-) -> int:  # fmt: skip
+) -> int:
     """The tokens of the longest prompt with its tail. InputError for rows that no model could read."""
     if tails is not None and len(tails) != len(prompts):
         raise InputError(f"tails: {len(tails)} for {len(prompts)} prompts; expected a list of them for each")
@@ -99,15 +121,17 @@ def _check_rows(
         check_ids(way, "tails")
     check_ids([pad_token_id], "pad_token_id")
     check_tokens(model, max(int(pad_token_id), *(int(max(tokens)) for tokens in given if len(tokens))))
-    return max(len(prompt) + max(map(len, ways), default=0)
-               for prompt, ways in zip(prompts, tails or [()] * len(prompts), strict=True))  # fmt: skip
+    both = zip(prompts, tails or [()] * len(prompts), strict=True)
+    return max(len(prompt) + max(map(len, ways), default=0) for prompt, ways in both)
 
 
 def _check_numbers(
-    max_new: int, copies: int, temperature: float, top_p: float, seeds: Sequence[int], rows: int
-) -> None:  # fmt: skip
-    if min(max_new, copies) < 1:
-        raise InputError(f"max_new, copies: {max_new}, {copies} are not both at least 1")
+    limits: Sequence[int], copies: int, temperature: float, top_p: float, seeds: Sequence[int], rows: int
+) -> None:
+    if len(limits) != rows:
+        raise InputError(f"max_new: {len(limits)} numbers for {rows} prompts (or tails)")
+    if min(*limits, copies) < 1:
+        raise InputError(f"max_new, copies: {min(limits)}, {copies} are not both at least 1")
     if not 0 <= temperature < math.inf:
         raise InputError(f"temperature: {temperature} is not a number from 0")
     if not 0 < top_p <= 1:
@@ -151,9 +175,8 @@ class _PlainRows:
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], tails: Tails | None, copies: int, pad: int
     ):
         self.model, self.pad = model, pad
-        begun = prompts if tails is None else [
-            [*prompt, *tail] for prompt, ways in zip(prompts, tails, strict=True) for tail in ways
-        ]  # fmt: skip
+        ways = [[()]] * len(prompts) if tails is None else tails
+        begun = [[*prompt, *tail] for prompt, several in zip(prompts, ways, strict=True) for tail in several]
         self.rows = [list(row) for row in begun]
         self._read()
         self.logits_RV = self.logits_RV.repeat_interleave(copies, 0)
@@ -175,17 +198,22 @@ class _PlainRows:
 
 
 def _continued(
-    reader: _SharedRows | _PlainRows, stop: Callable[[list[int]], bool], max_new: int, copies: int, temperature: float,
-    top_p: float, seeds: Sequence[int],
-) -> list[Continuation]:  # fmt: skip
-    """Samples token by token until each row has stopped."""
+    reader: _SharedRows | _PlainRows,
+    over: _Over,
+    limits: Sequence[int],
+    copies: int,
+    temperature: float,
+    top_p: float,
+    seeds: Sequence[int],
+) -> list[Continuation]:
+    """Samples token by token until each row has stopped or has its number of tokens."""
     rows, device = len(reader.logits_RV), reader.logits_RV.device
     written: list[list[int]] = [[] for _ in range(rows)]
     logps: list[list[float]] = [[] for _ in range(rows)]
     stopped = [False] * rows
     dice = [np.random.default_rng([seed, copy]) for seed in seeds for copy in range(copies)] if temperature > 0 else []
     batch = list(range(rows))  # the rows that the model still reads; some of them may have stopped
-    for step in range(max_new):
+    for step in range(max(limits)):
         logits_RV = reader.logits_RV
         logp_RV = logits_RV.float().log_softmax(-1)
         if temperature > 0:
@@ -196,12 +224,12 @@ def _continued(
             choice_R = logits_RV.argmax(-1)
         sampled_logps = logp_RV.gather(1, choice_R[:, None])[:, 0].tolist()
         for row, token, logp in zip(batch, choice_R.tolist(), sampled_logps, strict=True):
-            if not stopped[row]:
+            if not stopped[row] and step < limits[row]:
                 written[row].append(token)
                 logps[row].append(logp)
-                stopped[row] = stop(written[row])
-        alive = [i for i, row in enumerate(batch) if not stopped[row]]
-        if not alive or step + 1 == max_new:
+                stopped[row] = over(written[row])
+        alive = [i for i, row in enumerate(batch) if not stopped[row] and step + 1 < limits[row]]
+        if not alive:
             break
         if len(alive) <= LEAVE_AT * len(batch):
             kept = torch.tensor(alive, device=device)

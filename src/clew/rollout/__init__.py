@@ -1,0 +1,1 @@
+"""How completions are made, and what is kept of them: what each policy wrote, with what it read."""

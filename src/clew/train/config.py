@@ -1,0 +1,183 @@
+"""What can be set of the two loops. Only light modules are imported here, so that help and errors are quick."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from clew.config import (
+    MazeConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    SamplingConfig,
+    WorldConfig,
+    check_positive,
+    check_values,
+)
+from clew.errors import InputError
+
+Loss = Literal["path", "full", "weighted", "graded"]
+
+
+@dataclass
+class TrainConfig(RunConfig, WorldConfig):
+    """Train one model to answer, with the loss on the answer alone."""
+
+    loss: Loss = "path"
+    """path: the answer alone; full: every token; weighted: answer 1, the rest prompt_weight; graded: per step"""
+    prompt_weight: float = 0.1
+    """weight of every token before the answer, with --loss weighted"""
+    detour_cost: float = 0.5
+    """cost of probability on a valid step that is not on a shortest path, with --loss graded"""
+    wall_cost: float = 1.0
+    """cost of probability on a step that no passage allows, with --loss graded"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    per_step: int = 8
+    """trees a step (of mazes: mazes, each with its branches), over all processes together"""
+    steps: int | None = None
+    """stop after so many steps; with neither steps nor minutes, 2000"""
+    minutes: float | None = None
+    """stop after so many minutes of training"""
+    log_every: int = 10
+    """steps between lines of metrics.jsonl"""
+    validate_every: int = 250
+    """steps between validations on held-out questions; 0 for none before the end"""
+    checkpoint_every: int = 500
+    """steps between checkpoints; 0 for one at the end alone"""
+
+
+@dataclass
+class WarmStartConfig:
+    """Imitation of the world's demonstrations, before the first round."""
+
+    steps: int = 1000
+    """steps of imitation; 0 for none"""
+    per_step: int = 16
+    """trees a step, over all processes together"""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass
+class ObjectiveConfig:
+    """What an update of a round minimises."""
+
+    name: Literal["nll", "clipped", "pair"] = "nll"
+    """nll: weighted log-likelihood; clipped: PPO's ratio clipping; pair: logistic loss of best against worst"""
+    updates: int = 1
+    """updates on each round's samples"""
+    clip_ratio: float = 0.2
+    """how far a ratio of probabilities counts, with clipped"""
+    beta: float = 0.1
+    """how sharply pair tells best from worst"""
+    kl: float = 0.0
+    """weight of the KL divergence to the policies as they were before the first round"""
+
+
+@dataclass
+class SplitConfig(RunConfig, WorldConfig):
+    """Train a shoggoth that writes thoughts and a face that writes answers, from one score."""
+
+    mazes: MazeConfig = field(default_factory=lambda: MazeConfig(branches=4))
+    max_thought: int | None = None
+    """most tokens of a thought; by default what the world needs"""
+    max_answer: int | None = None
+    """most tokens of an answer; by default what the world needs"""
+    policies: Literal["two", "adapters", "one"] = "two"
+    """two models; one base with two LoRA adapters; or one model that plays both roles (the control)"""
+    rank: int = 16
+    """LoRA rank, with --policies adapters"""
+    face_sees: Literal["prompt+thought", "thought"] = "prompt+thought"
+    """what the face may read before it answers"""
+    paraphraser: Literal["copy"] | None = None
+    """what rewrites a thought before the face reads it; copy: nothing is changed (the control)"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+    rounds: int = 100
+    """rounds of sample, grade, credit, update"""
+    questions: int = 16
+    """questions a round, over all processes together"""
+    thoughts: int = 8
+    """thoughts a question (n)"""
+    answers: int = 4
+    """answers a thought (k)"""
+    allocate: Literal["fixed", "auto"] = "fixed"
+    """auto: plan n and k anew every few rounds, from the scores' variances, at the same cost"""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    rule: str = "denoised"
+    """basic, denoised, contrastive, advantage, or package.module:function of one's own"""
+    rule_options: dict[str, Any] = field(default_factory=dict)
+    """the rule's own options, such as {top: 3, keep: 0.25, answers: best, scope: question}"""
+    grader: list[str] = field(default_factory=list)
+    """package.module:function of graders that both policies hear; by default the world's own"""
+    answer_grader: list[str] = field(default_factory=list)
+    """graders that the face alone hears: what they say must not teach the shoggoth"""
+    time_limit: float = 60.0
+    """seconds that one call of a grader may take"""
+    length_cost: float = 0.0
+    """share of a positive score that the shoggoth, and it alone, loses for each token of a thought"""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, weight_decay=0.0))
+    validate_every: int = 10
+    """rounds between validations on held-out questions; 0 for none but the first and last"""
+    checkpoint_every: int = 10
+    """rounds between checkpoints; 0 for one at the end alone"""
+
+
+COMMANDS: dict[str, type] = {"train": TrainConfig, "split": SplitConfig}
+
+# What is learned, from what and by what stays as it was when the run began. How long, how fast, where, and how often
+# it is looked at may change: from the resumed step on the new value holds, as if the run had been at that step with it.
+_BOTH = """optimizer.lr optimizer.warmup optimizer.schedule optimizer.weight_decay optimizer.clip optimizer.tokens_at_once
+    device precision model.attention track validate_every validation_questions final_questions checkpoint_every out"""
+MAY_CHANGE: dict[str, list[str]] = {
+    "train": f"steps minutes log_every {_BOTH}".split(),
+    "split": f"rounds time_limit {_BOTH}".split(),
+}
+LIMIT = {"train": "steps", "split": "rounds"}
+
+# Options of earlier versions that have another name now, not only another place.
+RENAMED = {
+    "mazes.per_step": "per_step",
+    "adjacency_weight": "prompt_weight",
+    "probe_every": "validate_every",
+    "probe_mazes": "validation_questions",
+    "eval_mazes": "final_questions",
+    "eval_every": "validate_every",
+    "eval_questions": "validation_questions",
+    "warmup_steps": "warm_start.steps",
+    "warmup_lr": "warm_start.optimizer.lr",
+    "warmup_optimizer": "warm_start.optimizer.name",
+}
+
+
+def check_optimizer(config: Any, inside: str = "optimizer") -> None:
+    """InputError for an optimizer's option that cannot be used."""
+    names = ("muon_scale", "lr", "clip", "tokens_at_once")
+    check_positive(config, *(f"{inside}.{name}" for name in names))
+    check_positive(config, f"{inside}.warmup", f"{inside}.weight_decay", zero=True)
+
+
+def check_train(config: TrainConfig) -> None:
+    """InputError for an option of `clew train` that cannot be used, as far as can be seen from it alone."""
+    check_values(config)
+    counts = "mazes.branches per_step steps minutes log_every validation_questions final_questions"
+    check_positive(config, *counts.split(), "model.layers", "model.width", "model.heads")
+    check_positive(config, "prompt_weight", "detour_cost", "wall_cost", "validate_every", "checkpoint_every", zero=True)
+    check_optimizer(config)
+
+
+def check_split(config: SplitConfig) -> None:
+    """InputError for an option of `clew split` that cannot be used, as far as can be seen from it alone."""
+    check_values(config)
+    counts = """questions thoughts answers rank validation_questions final_questions time_limit max_thought max_answer
+        mazes.branches warm_start.per_step model.layers model.width model.heads sampling.top_p sampling.temperature
+        objective.updates objective.beta objective.clip_ratio"""
+    check_positive(config, *counts.split())
+    at_least_0 = "rounds warm_start.steps objective.kl length_cost validate_every checkpoint_every"
+    check_positive(config, *at_least_0.split(), zero=True)
+    check_optimizer(config)
+    check_optimizer(config, "warm_start.optimizer")
+    if config.sampling.top_p > 1:
+        raise InputError(f"sampling.top_p: {config.sampling.top_p} is more than 1")
+    if config.thoughts * config.answers < 2:
+        raise InputError("thoughts, answers: one sample a question has nothing to be compared with")

@@ -1,0 +1,212 @@
+"""What policies really do when they are asked: greedy answers to held-out questions, with intervals and a baseline."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from clew import graders
+from clew.config import SamplingConfig
+from clew.errors import InputError
+from clew.rollout.paraphrase import Paraphraser
+from clew.rollout.stages import GREEDY, FaceSees, direct_answers, limited, rollouts
+from clew.rollout.types import Completion, Context, Rollout, Sampler
+from clew.runs.intervals import Tally
+from clew.world import Figures, Look, Question, World
+
+BASELINE = 0xBA5E
+
+
+@dataclass(frozen=True)
+class Reasoner:
+    """Who answers: a shoggoth that thinks and a face that answers, or a face alone."""
+
+    face: Sampler
+    shoggoth: Sampler | None = None
+    """None: answers come with no thought before them"""
+    face_sees: FaceSees = "prompt+thought"
+    paraphraser: Paraphraser | None = None
+    max_thought: int | None = None
+    """tokens of a thought, where not the world's own"""
+    max_answer: int | None = None
+
+    def rollouts(
+        self,
+        world: World,
+        questions: Sequence[Question],
+        shape: tuple[int, int] = (1, 1),
+        sampling: SamplingConfig = GREEDY,
+        seeds: Sequence[int] = (),
+    ) -> list[Rollout]:
+        """n thoughts of each question, k answers to each. Without a shoggoth: one answer, greedy, and no thought."""
+        questions = limited(questions, self.max_thought, self.max_answer)
+        if self.shoggoth is None:
+            both = zip(questions, direct_answers(world, self.face, questions), strict=True)
+            return [Rollout(question, [], [answer.context], [[answer]]) for question, answer in both]
+        return rollouts(
+            world,
+            self.shoggoth,
+            self.face,
+            questions,
+            shape,
+            sampling=sampling,
+            face_sees=self.face_sees,
+            paraphraser=self.paraphraser,
+            seeds=seeds,
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question with what was answered, and what that is worth."""
+
+    question: Question
+    thought: str | None
+    answer: str
+    figures: Figures
+    record: dict[str, Any]
+    """a line of samples.jsonl, in the schema of rollouts"""
+
+
+def held_out(world: World, count: int, look: Look = "final", seed: int = 0) -> Iterator[Question]:
+    """So many held-out questions, or as many as there are."""
+    there = world.held_out_count()
+    count = count if there is None else min(count, there)
+    for first in range(0, count, 64):
+        yield from world.held_out(range(first, min(count, first + 64)), look, seed)
+
+
+def world_grader(world: World) -> list[graders.Grader]:
+    """The world's own grader, if it has one."""
+    own = world.grader()
+    return [graders.Grader(own)] if own else []
+
+
+def evaluate(
+    world: World,
+    reasoner: Reasoner,
+    questions: Iterator[Question],
+    scorers: Sequence[graders.Grader],
+    *,
+    accelerator: Accelerator | None = None,
+    batch: int = 256,
+    seed: int = 0,
+    keep: int = 100,
+) -> tuple[dict[str, Any], list[Sample]]:
+    """Asks every question greedily and reports figures with 95% intervals: all together and by each of the questions'
+    labels, beside the world's baseline. Also returns the first `keep` samples, for looking at.
+
+    Processes share the questions, `batch` each at a time, and all return the same. InputError if there is no question.
+    """
+    rank, processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    tally, kept, first = _Tallies(), [], 0
+    while chunk := list(islice(questions, batch * processes)):
+        mine = list(range(rank, len(chunk), processes))
+        asked = [chunk[i] for i in mine]
+        samples = samples_of(world, reasoner.rollouts(world, asked), scorers) if asked else []
+        walked = _baselines(world, asked, scorers, [[seed, BASELINE, first + i] for i in mine])
+        done = list(zip(mine, samples, walked, strict=True))
+        if processes > 1:
+            done = sorted(gather_object(done), key=lambda one: one[0])
+        for _, sample, walk in done:
+            tally.add(sample, walk)
+            if len(kept) < keep:
+                kept.append(sample)
+        first += len(chunk)
+    if not first:
+        raise InputError("questions: there is none to evaluate")
+    return tally.report(), kept
+
+
+class _Tallies:
+    """All sums of a report."""
+
+    def __init__(self) -> None:
+        self.all, self.baseline = Tally(), Tally()
+        self.groups: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))
+
+    def add(self, sample: Sample, walked: Figures | None) -> None:
+        both = [(self.all, "by_", sample.figures)]
+        both += [(self.baseline, "baseline_by_", walked)] if walked is not None else []
+        for total, prefix, figures in both:
+            total.add(figures)
+            for label, value in sample.question.labels.items():
+                self.groups[prefix + label][value].add(figures)
+
+    def report(self) -> dict[str, Any]:
+        report = self.all.report()
+        if self.baseline.n:
+            report["baseline"] = self.baseline.report()
+        for name, tallies in self.groups.items():
+            ordered = sorted(tallies, key=lambda key: (len(key), key))
+            report[name] = {key: tallies[key].report() for key in ordered}
+        return report
+
+
+def samples_of(world: World, made: Sequence[Rollout], scorers: Sequence[graders.Grader]) -> list[Sample]:
+    """Rollouts of one thought (or none) and one answer each, scored and measured."""
+    thoughts = [rollout.thoughts[0] if rollout.thoughts else None for rollout in made]
+    answers = [rollout.answers[0][0] for rollout in made]
+    texts = [world.text(answer.tokens) for answer in answers]
+    scores = score_texts([rollout.question for rollout in made], texts, scorers)
+    samples = []
+    for i, rollout in enumerate(made):
+        thought = None if thoughts[i] is None else world.text(thoughts[i].tokens)
+        figures: Figures = {} if scores is None else {"score": float(scores[i])}
+        figures |= world.measure(rollout.question, thought, texts[i])
+        if thoughts[i] is not None:
+            figures["thought_tokens"] = float(len(thoughts[i].tokens))
+        figures["answer_tokens"] = float(len(answers[i].tokens))
+        record = _record(world, rollout.question, thoughts[i], rollout.read[0], answers[i], figures)
+        samples.append(Sample(rollout.question, thought, texts[i], figures, record))
+    return samples
+
+
+def score_texts(
+    questions: Sequence[Question], texts: Sequence[str], scorers: Sequence[graders.Grader]
+) -> np.ndarray | None:
+    """What all graders together give each answer, as the face hears them: scores_B; None without graders."""
+    if not scorers:
+        return None
+    columns = {name: [question.columns[name] for question in questions] for name in questions[0].columns}
+    return graders.grade(scorers, [question.prompt for question in questions], texts, columns).face_B
+
+
+def _baselines(
+    world: World, questions: list[Question], scorers: Sequence[graders.Grader], seeds: list[list[int]]
+) -> list[Figures | None]:
+    """The figures of the world's baseline, question by question; None where it has none."""
+    answers = [world.baseline(one, np.random.default_rng(seed)) for one, seed in zip(questions, seeds, strict=True)]
+    there = [i for i, answer in enumerate(answers) if answer is not None]
+    scores = score_texts([questions[i] for i in there], [answers[i] for i in there], scorers) if there else None
+    found: list[Figures | None] = [None] * len(questions)
+    for place, i in enumerate(there):
+        figures: Figures = {} if scores is None else {"score": float(scores[place])}
+        found[i] = figures | world.measure(questions[i], None, answers[i])
+    return found
+
+
+def _record(
+    world: World, question: Question, thought: Completion | None, read: Context, answer: Completion, figures: Figures
+) -> dict[str, Any]:
+    """One question in the schema of rollouts (`runs.rollouts`), with its labels and figures."""
+    answered = {"text": world.text(answer.tokens), "tokens": answer.tokens, "logps": answer.logps}
+    answered |= {"ended": answer.ended, "weight": 0.0, "score": figures.get("score"), "figures": figures}
+    own = {"text": "", "tokens": [], "logps": [], "ended": True}
+    if thought is not None:
+        own = {"text": world.text(thought.tokens), "tokens": thought.tokens, "logps": thought.logps}
+        own["ended"] = thought.ended
+    own |= {"read": world.text(read.ids()), "weight": 0.0, "answers": [answered]}
+    told = {"prompt": question.prompt, "context": question.tokens, "labels": question.labels}
+    return told | {"held_out": question.held_out, "thoughts": [own]}
+
+
+def as_metrics(report: dict[str, Any]) -> dict[str, float]:
+    """The figures of a report as one line of metrics has them."""
+    figures = {name: value for name, value in report.items() if isinstance(value, dict) and "low" in value}
+    return {f"held_out_{name}": value["value"] for name, value in figures.items()}
