@@ -1,0 +1,89 @@
+"""Pictures of mazes, and of how well they are solved."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from clew.mazes.grading import valid_start
+from clew.mazes.lattice import Cell, Question
+from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, clip, rates, save
+
+
+class Drawn(NamedTuple):
+    """A maze with somebody's path through it."""
+
+    question: Question
+    cells: Sequence[Cell | None]
+    """the path; None for what is no cell"""
+    solution: Sequence[Cell]
+    """a shortest path"""
+    title: str
+    good: bool
+    """whether the title is good news: in ink, else in red"""
+
+
+def maze_sheet(attempts: Sequence[Drawn], out: Path, columns: int = 6, most: int = 24) -> None:
+    """A sheet of mazes: a shortest path in gold, the model's in blue, its first wrong step and what follows in red."""
+    shown = attempts[:most]
+    if not shown:
+        return
+    rows = -(-len(shown) // columns)
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, axes = plt.subplots(rows, columns, figsize=(1.7 * columns, 1.95 * rows), squeeze=False)
+        for ax in axes.flat:
+            ax.axis("off")
+        for ax, attempt in zip(axes.flat, shown, strict=False):
+            draw_attempt(ax, attempt)
+        save(figure, out)
+
+
+def draw_attempt(ax: Axes, attempt: Drawn) -> None:
+    """One maze with the shortest path and the attempt's."""
+    question = attempt.question
+    _draw_walls(ax, question)
+    _trail(ax, attempt.solution, GOLD, 6.5, 0.55)
+    good = valid_start(question, attempt.cells)
+    on_grid = [cell for cell in attempt.cells if cell is not None]
+    _trail(ax, on_grid[:good], BLUE, 2.2, 1)
+    _trail(ax, on_grid[max(0, good - 1) :] if good < len(attempt.cells) else [], RED, 2.2, 1)
+    (r0, c0), (r1, c1) = question.origin, question.target
+    ax.plot(c0, r0, "o", color=INK, ms=5)
+    ax.plot(c1, r1, "s", color=INK, ms=5)
+    ax.set_title(clip(attempt.title, 40), fontsize=8, color=INK if attempt.good else RED, pad=3)
+
+
+def _draw_walls(ax: Axes, question: Question) -> None:
+    rows, cols, passages = question.lattice.rows, question.lattice.cols, question.lattice.passages
+    walls = [((-0.5, cols - 0.5), (-0.5, -0.5)), ((-0.5, -0.5), (-0.5, rows - 0.5))]
+    for r in range(rows):
+        for c in range(cols):
+            if not passages[0, r, c]:
+                walls.append(((c - 0.5, c + 0.5), (r + 0.5, r + 0.5)))
+            if not passages[1, r, c]:
+                walls.append(((c + 0.5, c + 0.5), (r - 0.5, r + 0.5)))
+    for x, y in walls:
+        ax.plot(x, y, color=INK, lw=1.3, solid_capstyle="round")
+    ax.set(xlim=(-0.7, cols - 0.3), ylim=(rows - 0.3, -0.7), aspect="equal")
+
+
+def _trail(ax: Axes, cells: Sequence[Cell], color: str, width: float, alpha: float) -> None:
+    ends: Any = {"solid_capstyle": "round", "solid_joinstyle": "round"}
+    ax.plot([c for _, c in cells], [r for r, _ in cells], color=color, lw=width, alpha=alpha, **ends)
+
+
+def accuracy(report: dict[str, Any], out: Path) -> None:
+    """Exact paths by path length and by maze size, with 95% intervals, beside the random walk."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=[2, 1])
+        for prefix, color, label in (("", BLUE, "model"), ("baseline_", GREY, "random non-backtracking walk")):
+            lengths, sizes = report[f"{prefix}by_path_length"], report[f"{prefix}by_size"]
+            rates(axes[0], map(int, lengths), (one["exact"] for one in lengths.values()), color, label, 1.2)
+            rates(axes[1], sizes, (one["exact"] for one in sizes.values()), color, label, 0)
+        axes[0].set(xlabel="shortest path (steps)", ylabel="exact paths", ylim=(0, 1.02), title="By path length")
+        axes[0].legend(frameon=False)
+        axes[1].set(xlabel="maze size", ylim=(0, 1.02), title="By size")
+        axes[1].margins(x=0.3)
+        save(figure, out)
