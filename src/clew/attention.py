@@ -63,13 +63,13 @@ class _Recorded(Exception):
 
 
 def tree_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    clew_tree: _Reading | _LastLayer | SharedPrefix | None = None, **kwargs: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
     """query (1, H, T, D), key and value (1, H', T, D) of a packed row -> (1, T, H, D).
 
     With a SharedPrefix, what its `attend` takes and gives.
     """
+    clew_tree: _Reading | _LastLayer | SharedPrefix | None = kwargs.pop("clew_tree", None)
     if clew_tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     for name in ("softcap", "s_aux", "position_bias", "cache"):
@@ -271,8 +271,8 @@ def read_by(base: PreTrainedModel) -> set[str | None]:
 def undo(base: PreTrainedModel) -> None:
     """Takes the hooks of `set_up` away again."""
     for module in base.modules():
-        for hooks, keyed in ((module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
-                             (module._forward_hooks, module._forward_hooks_with_kwargs)):  # fmt: skip
+        before = module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs
+        for hooks, keyed in (before, (module._forward_hooks, module._forward_hooks_with_kwargs)):
             for number in [number for number, hook in hooks.items() if hook in (_narrow, _widen)]:
                 del hooks[number]
                 keyed.pop(number, None)
@@ -289,11 +289,9 @@ def tree_logits(model: nn.Module, batch: TreeBatch) -> Tensor:
             return model(input_ids=batch.tokens_BT[:1, :1], use_cache=False).logits[0, :0]
         if batch.layout is None:
             return row_logits(model, batch.tokens_BT, batch.sources_S)
-        last = _last_layer(inner(model))
-        return model(
-            input_ids=batch.tokens_BT, position_ids=batch.positions_BT, logits_to_keep=batch.sources_S,
-            **reading(batch.layout, batch.tokens_BT.device, last),
-        ).logits[0]  # fmt: skip
+        carried = reading(batch.layout, batch.tokens_BT.device, _last_layer(inner(model)))
+        places = {"position_ids": batch.positions_BT, "logits_to_keep": batch.sources_S}
+        return model(input_ids=batch.tokens_BT, **places, **carried).logits[0]
 
 
 def row_logits(model: nn.Module, tokens_BT: Tensor, at_S: Tensor) -> Tensor:
@@ -311,8 +309,8 @@ def row_logits(model: nn.Module, tokens_BT: Tensor, at_S: Tensor) -> Tensor:
 def reading(tree: TreeLayout | SharedPrefix, device: torch.device, last: nn.Module | None = None) -> dict[str, Any]:
     """The model's arguments that make it read by `tree`; `last`: its last layer, to be read where asked alone."""
     # A ready 4-d mask keeps transformers from building a dense one; tree_attention has its own.
-    carried = _Reading(tree, last) if isinstance(tree, TreeLayout) else tree
-    return {"attention_mask": torch.zeros(1, 1, 1, 1, device=device), "use_cache": False, "clew_tree": carried}
+    clew_tree = _Reading(tree, last) if isinstance(tree, TreeLayout) else tree
+    return {"attention_mask": torch.zeros(1, 1, 1, 1, device=device), "use_cache": False, "clew_tree": clew_tree}
 
 
 AttentionInterface.register(NAME, tree_attention)

@@ -176,8 +176,8 @@ def _weights(name: str, given: object, shape: tuple[int, ...]) -> Array:
     if weights.dtype.kind not in "fiub":
         raise RuleError(f"returned {name} as {_kind(given)}; expected an array of numbers of shape {shape}")
     if weights.shape != shape:
-        raise RuleError(f"returned {name} of shape {weights.shape}; expected {shape} for scores of shape "
-                        "(questions, thoughts, answers)")  # fmt: skip
+        axes = "(questions, thoughts, answers)"
+        raise RuleError(f"returned {name} of shape {weights.shape}; expected {shape} for scores of shape {axes}")
     weights = weights.astype(np.float64)
     for place in np.argwhere(~(np.abs(weights) <= LARGEST))[:1]:
         where = ", ".join(f"{axis} {i}" for axis, i in zip(("question", "thought", "answer"), place, strict=False))

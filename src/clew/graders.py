@@ -107,8 +107,9 @@ def check_call(grader: Grader, columns: Mapping[str, Any]) -> None:
     """InputError for a grader that cannot be called with these columns, or is a generator."""
     function = grader.function
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise InputError(f"grader: {show(grader.name)} is a generator; expected a function that returns a list of "
-                         "numbers, without yield")  # fmt: skip
+        raise InputError(
+            f"grader: {show(grader.name)} is a generator; expected a function that returns a list of numbers"
+        )
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a compiled function has none to look at
@@ -117,8 +118,8 @@ def check_call(grader: Grader, columns: Mapping[str, Any]) -> None:
         signature.bind(prompts=[], completions=[], **columns)
     except TypeError as error:
         names = ", ".join(("prompts", "completions", *columns))
-        raise InputError(f"grader: {show(grader.name)} cannot be called with {printable(names)}: "
-                         f"{one_line(error)}; **columns takes those that it has no use for") from None  # fmt: skip
+        said = f"cannot be called with {printable(names)}: {one_line(error)}"
+        raise InputError(f"grader: {show(grader.name)} {said}; **columns takes those that it has no use for") from None
 
 
 def grade(graders: Sequence[Grader], prompts: Sequence[Any], completions: Sequence[str], columns: Columns) -> Scores:

@@ -76,8 +76,8 @@ def check_memory(
 def check_layers(layers: int) -> None:
     """InputError for more layers than can be made in a moment."""
     if layers > LAYERS:
-        raise InputError(f"layers: {layers:,} would take minutes to make and seconds to run a token through, however "
-                         f"narrow; expected at most {LAYERS:,}")  # fmt: skip
+        cost = "minutes to make and seconds to run a token through, however narrow"
+        raise InputError(f"layers: {layers:,} would take {cost}; expected at most {LAYERS:,}")
 
 
 def value_of(config: Any, option: str) -> Any:

@@ -75,13 +75,13 @@ class SharedPrefix:
             self.cells.insert(0, level.parent_C[self.cells[0]])
         self.places: list[Tensor] = []
         self.widths: list[int] = []
+        self.masks: list[Tensor | None] = []
         for level, cell_R in zip(self.levels, self.cells, strict=True):
             count_C = torch.bincount(cell_R, minlength=len(level.valid_CL))
             slot_R = torch.arange(len(cell_R), device=cell_R.device) - (count_C.cumsum(0) - count_C)[cell_R]
             self.widths.append(int(count_C.max()))
             self.places.append(cell_R * self.widths[-1] + slot_R)
-        self.masks = [None if level.valid_CL.all() else ~level.valid_CL[cell_R]
-                      for level, cell_R in zip(self.levels, self.cells, strict=True)]  # fmt: skip
+            self.masks.append(None if level.valid_CL.all() else ~level.valid_CL[cell_R])
 
     def reach(self) -> int:
         """The longest way from the root to the token that is being read."""
@@ -110,21 +110,19 @@ class SharedPrefix:
             valid.insert(0, above.valid_CL[cells][:, None].expand(-1, length, -1))
             cells = None if above.parent_C is None else above.parent_C[cells]
         plain = len(self.levels) == 1 and bool(level.valid_CL.all())
-        out = nn.functional.scaled_dot_product_attention(
-            query, torch.cat(keys, 2), torch.cat(values, 2), None if plain else torch.cat(valid, 2)[:, None],
-            is_causal=plain, scale=scale, enable_gqa=query.shape[1] != key.shape[1],
-        )  # fmt: skip
-        return out.transpose(1, 2)
+        mask, grouped = None if plain else torch.cat(valid, 2)[:, None], query.shape[1] != key.shape[1]
+        return nn.functional.scaled_dot_product_attention(
+            query, torch.cat(keys, 2), torch.cat(values, 2), mask, is_causal=plain, scale=scale, enable_gqa=grouped
+        ).transpose(1, 2)
 
     def _continue(self, layer: int, query_RHD: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         rows, heads, size = query_RHD.shape
         grouped = query_RHD.view(rows, key.shape[1], heads // key.shape[1], size) * scale
         own_key, own_value = self._write(layer, key, value)
-        scores = [_from(_grid(grouped, at, level, width) @ level.kv[layer][0].transpose(2, 3), at, grouped)
-                  for level, at, width in zip(self.levels, self.places, self.widths, strict=True)]  # fmt: skip
-        for score, mask in zip(scores, self.masks, strict=True):
-            if mask is not None:
-                score.masked_fill_(mask[:, None, None], -torch.inf)
+        scores: list[Tensor] = []
+        for level, at, width, mask in zip(self.levels, self.places, self.widths, self.masks, strict=True):
+            score = _from(_grid(grouped, at, level, width) @ level.kv[layer][0].transpose(2, 3), at, grouped)
+            scores.append(score if mask is None else score.masked_fill_(mask[:, None, None], -torch.inf))
         scores.append(grouped @ own_key.transpose(2, 3))
         probs = torch.cat(scores, -1).softmax(-1, dtype=torch.float32).to(query_RHD.dtype)
         *shares, own = probs.split([score.shape[-1] for score in scores], -1)

@@ -23,8 +23,8 @@ from transformers import PreTrainedModel
 from clew.attention import NAME, inner, read_by, reading, row_logits, set_up, tree_logits, undo
 from clew.errors import InputError
 from clew.prefix import SharedPrefix
-from clew.probing import apart, noisy_copy, probing, quiet, set_reading
 from clew.tree import SpanTree, TreeBatch
+from clew.trial import apart, noisy_copy, on_trial, quiet, set_reading
 
 SMALL = 30_000_000  # parameters of a model that is copied
 TOLERANCE = 1e-3  # nats, and shares of the largest gradient, in float32; rounding comes to 1e-5
@@ -99,11 +99,11 @@ def _made(base: PreTrainedModel) -> int:
 
 Test = Callable[[PreTrainedModel, float], str | None]
 """what is wrong with a model, held against a tolerance; None if nothing is"""
+Losses = tuple[Tensor, list[Tensor | None]]
+"""nll_S of a batch, and the gradients of its weighted sum"""
 
 
-def _as_far(
-    base: PreTrainedModel, test_of: Callable[[int], Test], wanted: int, further: int
-) -> tuple[int, str | None]:  # fmt: skip
+def _as_far(base: PreTrainedModel, test_of: Callable[[int], Test], wanted: int, further: int) -> tuple[int, str | None]:
     """How far a model passes a test, `further` or at least as far as wanted, and what is wrong if not even that."""
     if further > wanted and not _fault_of(base, test_of(further)):
         return further, None
@@ -128,11 +128,11 @@ def _fault_of(base: PreTrainedModel, test: Test) -> str | None:
     fault = None
     with apart(base.device.type), torch.random.fork_rng(devices=[]), quiet():
         for noise in (1.0, 0.5) if small else (0.0,):
-            with probing(noisy_copy(base, noise) or base) as probe:
-                dtype = next(p.dtype for p in probe.parameters() if p.is_floating_point())
+            with on_trial(noisy_copy(base, noise) or base) as model:
+                dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
                 try:
-                    set_reading(probe, getattr(base, "_clew_came_with", base.config._attn_implementation))
-                    fault = test(probe, max(TOLERANCE, ROUNDING * torch.finfo(dtype).eps))
+                    set_reading(model, getattr(base, "_clew_came_with", base.config._attn_implementation))
+                    fault = test(model, max(TOLERANCE, ROUNDING * torch.finfo(dtype).eps))
                 except InputError as error:
                     fault = str(error).removeprefix("model: ")
                 except Exception as error:  # whatever its code stumbles over: it cannot be used this way
@@ -173,57 +173,55 @@ def _example(base: PreTrainedModel) -> SpanTree:
     return span(9, span(4, span(3), span(1), span(5)), span(6, span(2), span(4)))
 
 
-def _trees_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
-    batch = TreeBatch.pack([_example(probe)], 0).to(probe.device)
+def _trees_fault(model: PreTrainedModel, tolerance: float) -> str | None:
+    batch = TreeBatch.pack([_example(model)], 0).to(model.device)
     rows = batch.flatten()
-    learnt = _learnt(probe)
-    nll_S, gradients = _losses(probe, rows, learnt)
-    set_up(probe)
-    over_tree = _losses(probe, batch, learnt)
+    learnt = _learnt(model)
+    nll_S, gradients = _losses(model, rows, learnt)
+    set_up(model)
+    over_tree = _losses(model, batch, learnt)
     if fault := _difference(over_tree, (nll_S, gradients), learnt, tolerance):
         return fault
-    again_S, _ = _losses(probe, rows, {})  # once set up, its rows have to be what they were
+    again_S, _ = _losses(model, rows, {})  # once set up, its rows have to be what they were
     if fault := _difference((again_S, []), (nll_S, []), {}, tolerance):
         return f"once set up, plain rows change: {fault}"
-    return _sampling_fault(probe, tolerance)
+    return _sampling_fault(model, tolerance)
 
 
-def _rows_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
-    rows = TreeBatch.pack([_example(probe)], 0).flatten().to(probe.device)
-    learnt = _learnt(probe)
-    together = _losses(probe, rows, learnt)
+def _rows_fault(model: PreTrainedModel, tolerance: float) -> str | None:
+    rows = TreeBatch.pack([_example(model)], 0).flatten().to(model.device)
+    learnt = _learnt(model)
+    together = _losses(model, rows, learnt)
     width = rows.tokens_BT.shape[1]
     with torch.no_grad():
         for s in range(0, len(rows.targets_S), 3):  # the row cut off behind a token's source: nothing to look ahead at
             row, column = divmod(int(rows.sources_S[s]), width)
             cut = rows.tokens_BT[row : row + 1, : column + 1]
-            logits = row_logits(probe, cut, torch.tensor([column], device=cut.device))
+            logits = row_logits(model, cut, torch.tensor([column], device=cut.device))
             alone = F.cross_entropy(logits.float(), rows.targets_S[s : s + 1])
             if not (gap := abs(float(alone - together[0][s]))) <= tolerance:
                 return f"it is not causal: a token's loss changes by {gap:.2g} nats with what stands after it"
-    if fault := _difference(together, _alone(probe, rows, learnt), learnt, tolerance):
+    if fault := _difference(together, _alone(model, rows, learnt), learnt, tolerance):
         return f"beside other rows, and padded, {fault}"
     return None
 
 
-def _alone(
-    probe: PreTrainedModel, rows: TreeBatch, learnt: dict[str, nn.Parameter]
-) -> tuple[Tensor, list[Tensor | None]]:
+def _alone(model: PreTrainedModel, rows: TreeBatch, learnt: dict[str, nn.Parameter]) -> Losses:
     """`_losses` of rows that are read one by one, each as far as something in it is supervised."""
     width, losses = rows.tokens_BT.shape[1], []
     for row, tokens in enumerate(rows.tokens_BT):
         own = rows.supervised_S // width == row
         end = int((rows.supervised_S[own] % width).max())
-        logits = row_logits(probe, tokens[None, :end], rows.sources_S[own] % width)
+        logits = row_logits(model, tokens[None, :end], rows.sources_S[own] % width)
         losses.append((own.nonzero()[:, 0], F.cross_entropy(logits.float(), rows.targets_S[own], reduction="none")))
     order = torch.cat([places for places, _ in losses]).argsort()
     nll_S = torch.cat([nll for _, nll in losses])[order]
     return nll_S.detach(), _gradients(nll_S, rows, learnt)
 
 
-def _sampling_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
+def _sampling_fault(model: PreTrainedModel, tolerance: float) -> str | None:
     """Two prompts, three continuations of them, two tokens of their own each: shared prefixes against plain rows."""
-    tree = _example(probe)
+    tree = _example(model)
     prompts = [list(tree.tokens), list(tree.children[1].tokens)]
     tails = [list(child.tokens) for child in tree.children[0].children]
     parent_C, own = torch.tensor([0, 0, 1]), torch.tensor([prompts[0][:2], prompts[1][:2], tails[2][:2]])
@@ -231,27 +229,27 @@ def _sampling_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
     with torch.no_grad():
 
         def logits(step: dict[str, Tensor]) -> Tensor:
-            on_device = {name: value.to(probe.device) for name, value in step.items()}
-            return probe(**on_device, **reading(prefix, probe.device), logits_to_keep=1).logits[:, -1]
+            on_device = {name: value.to(model.device) for name, value in step.items()}
+            return model(**on_device, **reading(prefix, model.device), logits_to_keep=1).logits[:, -1]
 
         def level(rows: list[list[int]], parent_C: Tensor | None) -> Tensor:
             width = max(map(len, rows))
             tokens = torch.tensor([[rows[0][0]] * (width - len(row)) + row for row in rows])
             starts = torch.tensor([width - len(row) for row in rows])
             valid_CL = torch.arange(width) >= starts[:, None]
-            above = None if parent_C is None else parent_C.to(probe.device)
-            return logits(prefix.add(tokens.to(probe.device), valid_CL.to(probe.device), above))
+            above = None if parent_C is None else parent_C.to(model.device)
+            return logits(prefix.add(tokens.to(model.device), valid_CL.to(model.device), above))
 
         level(prompts, None)
         got = [level(tails, parent_C)]
-        prefix.fork(torch.arange(3, device=probe.device))
+        prefix.fork(torch.arange(3, device=model.device))
         for column in own.T:
-            got.append(logits(prefix.step(column.to(probe.device))))
+            got.append(logits(prefix.step(column.to(model.device))))
             prefix.written += 1
         for c, tail in enumerate(tails):
             whole = [*prompts[int(parent_C[c])], *tail, *own[c].tolist()]
-            tokens = torch.tensor([whole], device=probe.device)
-            want = row_logits(probe, tokens, torch.arange(len(whole) - 3, len(whole), device=probe.device))
+            tokens = torch.tensor([whole], device=model.device)
+            want = row_logits(model, tokens, torch.arange(len(whole) - 3, len(whole), device=model.device))
             mine = torch.stack([step[c] for step in got])
             if not (gap := float((mine.float().log_softmax(-1) - want.float().log_softmax(-1)).abs().max())) <= (
                 4 * tolerance
@@ -263,17 +261,17 @@ def _sampling_fault(probe: PreTrainedModel, tolerance: float) -> str | None:
 def _reach_fault(reach: int) -> Test:
     """Whether a path of so many tokens is still read whole: a window or a chunk shows only beyond its length."""
 
-    def test(probe: PreTrainedModel, tolerance: float) -> str | None:
+    def test(model: PreTrainedModel, tolerance: float) -> str | None:
         if reach < 2:
             return None
-        if fault := _length_fault(reach)(probe, tolerance):
+        if fault := _length_fault(reach)(model, tolerance):
             return fault
-        tokens = _tokens(probe, reach, torch.Generator().manual_seed(2))
-        chain = TreeBatch.pack([SpanTree(tokens, "answer", [0.0] * (reach - 1) + [1.0])], 0).to(probe.device)
+        tokens = _tokens(model, reach, torch.Generator().manual_seed(2))
+        chain = TreeBatch.pack([SpanTree(tokens, "answer", [0.0] * (reach - 1) + [1.0])], 0).to(model.device)
         with torch.no_grad():
-            over_row, _ = _losses(probe, chain.flatten(), {})
-            set_up(probe)
-            over_tree, _ = _losses(probe, chain, {})
+            over_row, _ = _losses(model, chain.flatten(), {})
+            set_up(model)
+            over_tree, _ = _losses(model, chain, {})
         return _further_difference(over_tree, over_row, tolerance)
 
     return test
@@ -282,13 +280,13 @@ def _reach_fault(reach: int) -> Test:
 def _length_fault(reach: int) -> Test:
     """Whether a token's loss is the same however long its row becomes: places may be scaled by the longest one."""
 
-    def test(probe: PreTrainedModel, tolerance: float) -> str | None:
-        drawn = _tokens(probe, reach, torch.Generator().manual_seed(2))
-        tokens = torch.tensor([drawn], device=probe.device)
+    def test(model: PreTrainedModel, tolerance: float) -> str | None:
+        drawn = _tokens(model, reach, torch.Generator().manual_seed(2))
+        tokens = torch.tensor([drawn], device=model.device)
         with torch.no_grad():
             for end in {min(8, reach - 1), reach // 2} if reach > 1 else ():
-                at = torch.tensor([end - 1], device=probe.device)
-                long, short = (row_logits(probe, row, at).float() for row in (tokens, tokens[:, :end]))
+                at = torch.tensor([end - 1], device=model.device)
+                long, short = (row_logits(model, row, at).float() for row in (tokens, tokens[:, :end]))
                 gap = float((F.cross_entropy(long, tokens[0, [end]]) - F.cross_entropy(short, tokens[0, [end]])).abs())
                 if gap > tolerance:
                     return f"a token's loss changes by {gap:.2g} nats with the length of its row"
@@ -300,18 +298,18 @@ def _length_fault(reach: int) -> Test:
 def _width_fault(count: int) -> Test:
     """Whether a tree is read alike behind so many tokens of others: some models count in the row, not on the path."""
 
-    def test(probe: PreTrainedModel, tolerance: float) -> str | None:
-        alone = TreeBatch.pack([_example(probe)], 0).to(probe.device)
+    def test(model: PreTrainedModel, tolerance: float) -> str | None:
+        alone = TreeBatch.pack([_example(model)], 0).to(model.device)
         length = alone.positions_BT.max() + 1
-        others = _tokens(probe, max(0, count - alone.tokens_BT.numel()), torch.Generator().manual_seed(3))
+        others = _tokens(model, max(0, count - alone.tokens_BT.numel()), torch.Generator().manual_seed(3))
         before = [SpanTree(others[i : i + length], "answer", 1.0) for i in range(0, len(others), int(length))]
-        behind = TreeBatch.pack([*before, _example(probe)], 0).to(probe.device)
+        behind = TreeBatch.pack([*before, _example(model)], 0).to(model.device)
         mine = len(alone.targets_S)  # the layout keeps the others' places, which the last layer reads too
         behind = replace(behind, sources_S=behind.sources_S[-mine:], targets_S=alone.targets_S)
         with torch.no_grad():
-            over_rows, _ = _losses(probe, alone.flatten(), {})
-            set_up(probe)
-            over_tree, _ = _losses(probe, replace(behind, weights_S=alone.weights_S), {})
+            over_rows, _ = _losses(model, alone.flatten(), {})
+            set_up(model)
+            over_tree, _ = _losses(model, replace(behind, weights_S=alone.weights_S), {})
         return _further_difference(over_tree, over_rows, tolerance)
 
     return test
@@ -322,19 +320,17 @@ def _further_difference(mine_S: Tensor, theirs_S: Tensor, tolerance: float) -> s
     return _difference((mine_S, []), (theirs_S, []), {}, tolerance) if theirs_S.isfinite().all() else None
 
 
-def _learnt(probe: PreTrainedModel) -> dict[str, nn.Parameter]:
+def _learnt(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The parameters whose gradients are compared: all that are trained, of a large model the smaller ones."""
-    trained = {name: p for name, p in probe.named_parameters() if p.requires_grad}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if sum(p.numel() for p in trained.values()) <= SMALL:
         return trained
     return dict(sorted(trained.items(), key=lambda item: item[1].numel())[:GRADIENTS])
 
 
-def _losses(
-    probe: PreTrainedModel, batch: TreeBatch, learnt: dict[str, nn.Parameter]
-) -> tuple[Tensor, list[Tensor | None]]:
+def _losses(model: PreTrainedModel, batch: TreeBatch, learnt: dict[str, nn.Parameter]) -> Losses:
     """nll_S, and the gradients of its weighted sum."""
-    nll_S = F.cross_entropy(tree_logits(probe, batch).float(), batch.targets_S, reduction="none")
+    nll_S = F.cross_entropy(tree_logits(model, batch).float(), batch.targets_S, reduction="none")
     return nll_S.detach(), _gradients(nll_S, batch, learnt)
 
 
@@ -344,10 +340,7 @@ def _gradients(nll_S: Tensor, batch: TreeBatch, learnt: dict[str, nn.Parameter])
     return list(torch.autograd.grad(loss, list(learnt.values()), allow_unused=True)) if learnt else []
 
 
-def _difference(
-    mine: tuple[Tensor, list[Tensor | None]], theirs: tuple[Tensor, list[Tensor | None]],
-    learnt: dict[str, nn.Parameter], tolerance: float,
-) -> str | None:  # fmt: skip
+def _difference(mine: Losses, theirs: Losses, learnt: dict[str, nn.Parameter], tolerance: float) -> str | None:
     """In words, where two sets of losses and gradients differ by more than rounding; None where they do not."""
     gap = float((mine[0] - theirs[0]).abs().max())
     if not gap <= tolerance:  # NaN is a difference too

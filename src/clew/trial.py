@@ -14,13 +14,13 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 @contextmanager
-def probing(probe: PreTrainedModel) -> Iterator[PreTrainedModel]:
+def on_trial(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
     """The model for evaluation, and afterwards as it was."""
-    was_training, was_read_by = [(m, m.training) for m in probe.modules()], probe.config._attn_implementation
+    was_training, was_read_by = [(m, m.training) for m in model.modules()], model.config._attn_implementation
     try:
-        yield probe.eval()
+        yield model.eval()
     finally:
-        set_reading(probe, was_read_by)
+        set_reading(model, was_read_by)
         for module, training in was_training:
             module.training = training
 
@@ -61,7 +61,7 @@ def noisy_copy(base: PreTrainedModel, noise: float) -> PreTrainedModel | None:
     try:
         for module, name, _ in aside:
             setattr(module, name, type(getattr(module, name))())
-        probe = copy.deepcopy(base).float().cpu()
+        noisy = copy.deepcopy(base).float().cpu()
     except Exception:  # it holds what cannot be copied: results of an earlier pass, say, or weights of 4 bits
         return None
     finally:
@@ -69,8 +69,8 @@ def noisy_copy(base: PreTrainedModel, noise: float) -> PreTrainedModel | None:
             setattr(module, name, hooks)
     torch.manual_seed(0)
     with torch.no_grad():
-        for parameter in probe.parameters():
+        for parameter in noisy.parameters():
             spread = 0.1 if parameter.ndim < 2 else 0.5 / parameter[0].numel() ** 0.5
             parameter.add_(torch.randn_like(parameter), alpha=noise * spread)
             parameter.requires_grad_()
-    return probe
+    return noisy
