@@ -7,25 +7,21 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from clew.mazes.grading import valid_start
+from clew.mazes.grading import grade_path, valid_start
 from clew.mazes.lattice import Cell, Question
-from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, clip, rates, save
+from clew.mazes.vocab import answer_cells
+from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, rates, save
 
 
-class Drawn(NamedTuple):
-    """A maze with somebody's path through it."""
+class Attempt(NamedTuple):
+    """A maze with what somebody answered."""
 
     question: Question
-    cells: Sequence[Cell | None]
-    """the path; None for what is no cell"""
-    solution: Sequence[Cell]
-    """a shortest path"""
-    title: str
-    good: bool
-    """whether the title is good news: in ink, else in red"""
+    answer: str
+    """any text: `<PATH_START> (0,0) … <PATH_END>`, say"""
 
 
-def maze_sheet(attempts: Sequence[Drawn], out: Path, columns: int = 6, most: int = 24) -> None:
+def maze_sheet(attempts: Sequence[Attempt], out: Path, columns: int = 6, most: int = 24) -> None:
     """A sheet of mazes: a shortest path in gold, the model's in blue, its first wrong step and what follows in red."""
     shown = attempts[:most]
     if not shown:
@@ -40,19 +36,24 @@ def maze_sheet(attempts: Sequence[Drawn], out: Path, columns: int = 6, most: int
         save(figure, out)
 
 
-def draw_attempt(ax: Axes, attempt: Drawn) -> None:
-    """One maze with the shortest path and the attempt's."""
+def draw_attempt(ax: Axes, attempt: Attempt) -> None:
+    """One maze with the shortest path and the attempt's, and its verdict."""
     question = attempt.question
+    _, cells, ended = answer_cells(attempt.answer.split())
+    grade, solution = grade_path(question, cells, ended), question.path
+    solution = solution or question.lattice.shortest_path(question.origin, question.target)
     _draw_walls(ax, question)
-    _trail(ax, attempt.solution, GOLD, 6.5, 0.55)
-    good = valid_start(question, attempt.cells)
-    on_grid = [cell for cell in attempt.cells if cell is not None]
+    _trail(ax, solution, GOLD, 6.5, 0.55)
+    good = valid_start(question, cells)
+    on_grid = [cell for cell in cells if cell is not None]
     _trail(ax, on_grid[:good], BLUE, 2.2, 1)
-    _trail(ax, on_grid[max(0, good - 1) :] if good < len(attempt.cells) else [], RED, 2.2, 1)
+    _trail(ax, on_grid[max(0, good - 1) :] if good < len(cells) else [], RED, 2.2, 1)
     (r0, c0), (r1, c1) = question.origin, question.target
     ax.plot(c0, r0, "o", color=INK, ms=5)
     ax.plot(c1, r1, "s", color=INK, ms=5)
-    ax.set_title(clip(attempt.title, 40), fontsize=8, color=INK if attempt.good else RED, pad=3)
+    exact = ended and cells == list(solution)
+    verdict = "exact" if exact else "optimal" if grade.optimal else f"score {grade.score:.2f}"
+    ax.set_title(verdict, fontsize=8, color=INK if grade.optimal else RED, pad=3)
 
 
 def _draw_walls(ax: Axes, question: Question) -> None:
