@@ -3,7 +3,8 @@
 import gc
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from clew.losses import weighted_nll
 from clew.policy import Policy
 from clew.runs.checkpoints import read_state
 from clew.text import one_line, show
-from clew.tree import TreeBatch
+from clew.tree import SpanTree, TreeBatch
 
-Objective = Callable[[nn.Module, TreeBatch], Tensor]
+Loss = Callable[[nn.Module, TreeBatch], Tensor]
+"""a scalar of a batch that adds up over the pieces it is cut into"""
+NOTHING = TreeBatch.pack([SpanTree([0], "prompt")], 0)
 SLOTS = (("step", "exp_avg", "exp_avg_sq"), ("momentum_buffer",))  # what AdamW and Muon keep for a parameter
 
 
@@ -32,7 +35,8 @@ class Learner:
     """AdamW over one policy; with `muon`, Muon over its hidden matrices at `muon` times the learning rate.
 
     `update` takes the batch's weights as they stand: whoever writes them decides on their scale. Weight decay is on
-    matrices alone.
+    matrices alone. tokens_at_once: how many tokens one pass may read, where trees can be cut so; None reads each batch
+    at once. Losses and gradients are the same but for rounding.
     """
 
     def __init__(
@@ -44,8 +48,9 @@ class Learner:
         betas: tuple[float, float] = (0.9, 0.95),
         muon: float = 0.0,
         accelerator: Accelerator | None = None,
+        tokens_at_once: int | None = None,
     ):
-        self.policy, self.clip = policy, clip
+        self.policy, self.clip, self.tokens_at_once = policy, clip, tokens_at_once
         self.accelerator = accelerator or Accelerator(cpu=policy.model.device.type == "cpu")
         policy.check()
         policy.activate()  # an adapter is the part of its model that learns
@@ -74,29 +79,56 @@ class Learner:
         self.parameters = list(self.model.parameters())  # asked for once: in a small model the asking is felt
 
     def update(
-        self, batch: TreeBatch, objective: Objective = weighted_nll, lr: float | None = None
+        self,
+        batch: TreeBatch | Sequence[TreeBatch],
+        objective: Loss = weighted_nll,
+        lr: float | None = None,
+        whole_trees: bool = False,
     ) -> dict[str, float]:
-        """One step on `objective(model, batch)`, the gradient added up over all processes.
+        """One step on `objective(model, batch)`, the gradient added up over all batches and all processes.
 
-        A policy that reads plain rows is given those that the batch stands for.
+        batch: one, or several that are read one after the other; none at all where this process has nothing to learn
+        from, and gives a gradient of 0 to those that have. Where none of them has, nothing is changed. A policy that
+        reads plain rows is given those that a batch stands for. whole_trees: `tokens_at_once` cuts no tree in two
+        (`losses.Objective` says for which losses that has to be).
 
         Returns the loss and the gradient's norm before clipping. Raises LossNotFinite, before anything is changed.
         """
         if lr is not None:
             self.set_rate(lr)
-        with self.accelerator.autocast():
-            loss = objective(self.model, self.policy.readable(batch).to(self.accelerator.device))
+        pieces = self._pieces([batch] if isinstance(batch, TreeBatch) else batch, whole_trees)
+        if not pieces:
+            return {"loss": 0.0, "grad_norm": 0.0}
         self._zero_grad()
-        # Data-parallel training averages gradients; the sum is wanted, since weights are already shares of the whole.
-        self.accelerator.backward(loss * self.accelerator.num_processes)
+        last = len(pieces) - 1
+        losses = [self._read(piece, objective, last=i == last) for i, piece in enumerate(pieces)]
         norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.clip))  # type: ignore[arg-type]
-        total = self.total(loss.item())
+        total = self.total(sum(loss.item() for loss in losses))
         if not (math.isfinite(norm) and math.isfinite(total)):
             self._zero_grad()
             raise LossNotFinite(f"the loss is {total} and its gradient's norm {norm}")
         for optimizer in self.optimizers:
             optimizer.step()
         return {"loss": total, "grad_norm": norm}
+
+    def _pieces(self, batches: Sequence[TreeBatch], whole_trees: bool) -> list[TreeBatch]:
+        """What is read one after the other: as many pieces in every process, since each of them waits for the rest."""
+        pieces = list(batches)
+        if self.tokens_at_once is not None:
+            rows = self.policy.attention == "rows"
+            pieces = [part for one in pieces for part in one.microbatches(self.tokens_at_once, rows, whole_trees)]
+        idle = self._most(len(pieces)) - len(pieces)
+        return [NOTHING] * idle + pieces
+
+    def _read(self, piece: TreeBatch, objective: Loss, last: bool) -> Tensor:
+        """Adds a piece's gradient to what is there, and after the last one all processes'; returns its loss."""
+        objective = weighted_nll if piece is NOTHING else objective  # 0, and every parameter is part of it
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
+            with self.accelerator.autocast():
+                loss = objective(self.model, self.policy.readable(piece).to(self.accelerator.device))
+            # Data-parallel training averages gradients; the sum is wanted: weights are already shares of the whole.
+            self.accelerator.backward(loss * self.accelerator.num_processes)
+        return loss.detach()
 
     def set_rate(self, lr: float) -> None:
         """The learning rate from now on; Muon's is `muon` times as much."""
@@ -115,6 +147,13 @@ class Learner:
         exact = torch.float32 if self.accelerator.device.type == "mps" else torch.float64
         tensor = torch.tensor(value, dtype=exact, device=self.accelerator.device)
         return self.accelerator.reduce(tensor, "sum").item()  # type: ignore[union-attr]
+
+    def _most(self, count: int) -> int:
+        """The largest of a count over all processes."""
+        if self.accelerator.num_processes == 1:
+            return count
+        each = self.accelerator.gather(torch.tensor([count], device=self.accelerator.device))
+        return int(each.max())  # type: ignore[union-attr]
 
     def save(self, folder: Path, state: dict) -> None:
         """Fills `folder` with all that an exact resume needs: weights, optimizer, random state and the caller's."""

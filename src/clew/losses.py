@@ -1,4 +1,7 @@
-"""Per-token losses at the supervised positions, and objectives over them."""
+"""Per-token losses at the supervised positions, and objectives over them, as data: what each needs, and its formula."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +10,7 @@ from torch import Tensor, nn
 from clew.attention import check_tokens, tree_logits
 from clew.errors import InputError
 from clew.selfcheck import reads_trees
+from clew.text import show
 from clew.tree import TreeBatch
 
 
@@ -16,17 +20,16 @@ def token_nll(model: nn.Module, batch: TreeBatch) -> Tensor:
     A model's first batch of trees is preceded by a check that it reads them exactly; InputError if it does not, and for
     a token that the model does not know.
     """
-    return F.cross_entropy(_logits(model, batch), batch.targets_S, reduction="none")
+    return _nll(_logits(model, batch), batch)
 
 
 def weighted_nll(model: nn.Module, batch: TreeBatch) -> Tensor:
     """The loss: every supervised token's negative log-likelihood times its weight, added up. A scalar."""
-    nll_S = token_nll(model, batch)
-    return (nll_S * batch.weights_S.to(nll_S.dtype)).sum()
+    return _weighted(token_nll(model, batch), batch)
 
 
 def graded_nll(model: nn.Module, batch: TreeBatch, detour_cost: float = 0.5, wall_cost: float = 1.0) -> Tensor:
-    """The graded loss of each supervised token (design, section 7): -log p(optimal) + costs, graded_S.
+    """The graded loss of each supervised token: -log p(optimal) + costs, graded_S.
 
     p(optimal) is the mass on all tokens that are as good as the label together, so none of several shortest paths is
     punished. Mass on valid detours costs `detour_cost`, mass on everything else `wall_cost`. With both 0 and one
@@ -34,13 +37,7 @@ def graded_nll(model: nn.Module, batch: TreeBatch, detour_cost: float = 0.5, wal
     """
     if batch.choices_SC is None or batch.optimal_SC is None:
         raise InputError("loss: graded needs to know the moves open at each step, and this batch does not hold them")
-    logp_SV = F.log_softmax(_logits(model, batch), dim=-1)
-    logp_SC = logp_SV.gather(1, batch.choices_SC.clamp(min=0))
-    nothing = torch.full_like(logp_SC, -torch.inf)
-    optimal_S = torch.where(batch.optimal_SC, logp_SC, nothing).logsumexp(-1)
-    valid_S = torch.where(batch.optimal_SC | (batch.choices_SC < 0), nothing, logp_SC).exp().sum(-1)
-    wall_S = 1 - optimal_S.exp() - valid_S
-    return -optimal_S + detour_cost * valid_S + wall_cost * wall_S
+    return _graded(_logits(model, batch), batch, ObjectiveOptions(detour_cost=detour_cost, wall_cost=wall_cost))
 
 
 def clipped(nll_S: Tensor, before_S: Tensor, weights_S: Tensor, clip: float = 0.2) -> Tensor:
@@ -60,8 +57,7 @@ def paired(nll_S: Tensor, reference_S: Tensor, weights_S: Tensor, trees_S: Tenso
     with weights of both signs count. With one span of weight 1 and one of -1 this is the direct preference loss.
     Source: Rafailov et al., "Direct Preference Optimization" (2023), equation 7.
     """
-    count = int(trees_S.max()) + 1 if len(trees_S) else 0
-    zeros = nll_S.new_zeros(count)
+    zeros = nll_S.new_zeros(_count(trees_S))
     margin = zeros.index_add(0, trees_S, weights_S.to(nll_S.dtype) * (reference_S - nll_S))
     signs = [zeros.index_add(0, trees_S, (sign * weights_S > 0).to(nll_S.dtype)) > 0 for sign in (1, -1)]
     return (-F.logsigmoid(beta * margin) * (signs[0] & signs[1])).sum()
@@ -74,6 +70,143 @@ def kl_to(nll_S: Tensor, reference_S: Tensor) -> Tensor:
     """
     log_ratio_S = nll_S - reference_S
     return log_ratio_S.exp() - 1 - log_ratio_S
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """The numbers in objectives' formulas, and how many share an update."""
+
+    clip_ratio: float = 0.2
+    """clipped: how far from 1 a token's ratio of probabilities still pays"""
+    beta: float = 0.1
+    """pair: how sharply a margin over the reference counts, per nat"""
+    kl: float = 0.0
+    """weight of the mean KL divergence to the reference, which is added to any objective"""
+    detour_cost: float = 0.5
+    """graded: what mass on valid detours costs"""
+    wall_cost: float = 1.0
+    """graded: what mass on impossible tokens costs"""
+    questions: int = 1
+    """pair: of the round, over all processes; the loss is a mean over them"""
+    processes: int = 1
+    """whose gradients are added up: each gives its part of the mean KL divergence"""
+
+
+TokenLoss = Callable[[Tensor, TreeBatch, ObjectiveOptions], Tensor]
+"""From logits_SV to the loss of each supervised token."""
+
+
+def _nll(logits_SV: Tensor, batch: TreeBatch, options: ObjectiveOptions | None = None) -> Tensor:
+    return F.cross_entropy(logits_SV, batch.targets_S, reduction="none")
+
+
+def _graded(logits_SV: Tensor, batch: TreeBatch, options: ObjectiveOptions) -> Tensor:
+    assert batch.choices_SC is not None and batch.optimal_SC is not None
+    logp_SV = F.log_softmax(logits_SV, dim=-1)
+    logp_SC = logp_SV.gather(1, batch.choices_SC.clamp(min=0))
+    nothing = torch.full_like(logp_SC, -torch.inf)
+    optimal_S = torch.where(batch.optimal_SC, logp_SC, nothing).logsumexp(-1)
+    valid_S = torch.where(batch.optimal_SC | (batch.choices_SC < 0), nothing, logp_SC).exp().sum(-1)
+    wall_S = 1 - optimal_S.exp() - valid_S
+    return -optimal_S + options.detour_cost * valid_S + options.wall_cost * wall_S
+
+
+def _weighted(loss_S: Tensor, batch: TreeBatch, options: ObjectiveOptions | None = None) -> Tensor:
+    return (loss_S * batch.weights_S.to(loss_S.dtype)).sum()
+
+
+def _clipped(nll_S: Tensor, batch: TreeBatch, options: ObjectiveOptions) -> Tensor:
+    assert batch.sampled_nll_S is not None
+    return clipped(nll_S, batch.sampled_nll_S.to(nll_S.dtype), batch.weights_S.to(nll_S.dtype), options.clip_ratio)
+
+
+def _pair(nll_S: Tensor, batch: TreeBatch, options: ObjectiveOptions) -> Tensor:
+    assert batch.reference_nll_S is not None
+    weights_S, trees_S = batch.weights_S.to(nll_S.dtype), batch.roots_S
+    # Weights are shares of the round; a pair wants each of its two sides whole.
+    largest = nll_S.new_zeros(_count(trees_S)).index_reduce(0, trees_S, weights_S.abs(), "amax")
+    sides_S = weights_S / largest.clamp(min=torch.finfo(largest.dtype).tiny)[trees_S]
+    return paired(nll_S, batch.reference_nll_S.to(nll_S.dtype), sides_S, trees_S, options.beta) / options.questions
+
+
+def _count(trees_S: Tensor) -> int:
+    return int(trees_S.max()) + 1 if len(trees_S) else 0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What an update goes down: a pure function of the supervised tokens' losses, and what it needs to know."""
+
+    loss: Callable[[Tensor, TreeBatch, ObjectiveOptions], Tensor]
+    """(loss_S, batch, options) -> a scalar, which adds up over the pieces that a batch is cut into"""
+    needs: tuple[str, ...] = ()
+    """the fields of the batch that may not be None, nor NaN at any supervised token"""
+    token_loss: TokenLoss = _nll
+    """(logits_SV, batch, options) -> loss_S"""
+    whole_trees: bool = False
+    """whether the loss adds up over pieces only where no tree is cut"""
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "nll": Objective(_weighted),
+    "graded": Objective(_weighted, ("choices_SC", "optimal_SC"), _graded),
+    "clipped": Objective(_clipped, ("sampled_nll_S",)),
+    "pair": Objective(_pair, ("reference_nll_S",), whole_trees=True),
+}
+"""nll: weighted log-likelihood; graded: `graded_nll`, weighted; clipped: `clipped`, against what sampling reported;
+pair: `paired`, tree by tree, each tree's weights as parts of its largest."""
+
+
+def evaluate_objective(
+    objective: str | Objective,
+    model: nn.Module,
+    batch: TreeBatch,
+    options: ObjectiveOptions = ObjectiveOptions(),
+    figures: dict[str, float] | None = None,
+) -> Tensor:
+    """An objective of a batch, a name of `OBJECTIVES` or one's own, as a scalar; with the KL term if options.kl > 0.
+
+    figures: where `kl` is added up for the log, if the batch has a reference: over the pieces of a batch it comes to
+    the mean over its supervised tokens, in nats. InputError for an unknown name and, before the model reads anything,
+    for a batch that lacks what the objective needs.
+    """
+    chosen, name = _named(objective)
+    _check_needs(chosen, name, batch, options)
+    logits_SV = _logits(model, batch)
+    loss_S = chosen.token_loss(logits_SV, batch, options)
+    loss = chosen.loss(loss_S, batch, options)
+    if batch.reference_nll_S is None or not len(loss_S):
+        return loss
+    with torch.set_grad_enabled(torch.is_grad_enabled() and options.kl > 0):
+        nll_S = loss_S if chosen.token_loss is _nll else _nll(logits_SV, batch)
+        kl = kl_to(nll_S, batch.reference_nll_S.to(nll_S.dtype)).mean()
+    if figures is not None:
+        figures["kl"] = figures.get("kl", 0.0) + kl.item() * batch.share
+    return loss + options.kl * kl * batch.share / options.processes if options.kl > 0 else loss
+
+
+def _named(objective: str | Objective) -> tuple[Objective, str]:
+    """An objective and what to call it."""
+    if isinstance(objective, Objective):
+        names = [name for name, one in OBJECTIVES.items() if one is objective]
+        return objective, names[0] if names else objective.loss.__name__
+    if objective not in OBJECTIVES:
+        raise InputError(f"objective: {show(objective)} is not one of {', '.join(OBJECTIVES)}")
+    return OBJECTIVES[objective], objective
+
+
+def _check_needs(objective: Objective, name: str, batch: TreeBatch, options: ObjectiveOptions) -> None:
+    """InputError for the first field that the objective, or the KL term, needs and the batch lacks."""
+    needs = [(field, name) for field in objective.needs]
+    if options.kl > 0:
+        needs.append(("reference_nll_S", f"{name} with kl {options.kl:g}"))
+    for field, what in needs:
+        value = getattr(batch, field)
+        if value is None:
+            raise InputError(f"objective: {what} needs {field}, and this batch has none")
+        if value.is_floating_point() and bool(value.isnan().any()):
+            lacking = int(value.isnan().sum())
+            raise InputError(f"objective: {what} needs {field} at every supervised token, and it is NaN at {lacking}")
 
 
 def _logits(model: nn.Module, batch: TreeBatch) -> Tensor:

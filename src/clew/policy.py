@@ -3,11 +3,13 @@
 import copy
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,10 +21,11 @@ from transformers import (
 )
 
 from clew.attention import Attention
-from clew.config import one_line
 from clew.errors import InputError
-from clew.files import folder_written_whole, write_atomically
+from clew.files import folder_written_whole
+from clew.losses import token_nll
 from clew.selfcheck import reads_rows, reads_trees
+from clew.text import one_line
 from clew.tree import TreeBatch
 
 
@@ -60,6 +63,10 @@ class Policy:
         """Adds the tokens that the tokenizer does not know, and rows for them to the model's embeddings."""
         known = self.tokenizer.get_vocab()
         self.tokenizer.add_tokens([token for token in tokens if token not in known])
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Gives the model's embeddings a row for every token of the tokenizer, where they have fewer."""
         if len(self.tokenizer) > self.model.get_input_embeddings().weight.shape[0]:  # type: ignore[operator]
             self.model.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
 
@@ -79,10 +86,16 @@ class Policy:
         if width % (2 * heads):
             raise InputError(f"width: {width} is not a multiple of twice the {heads} heads (rotary embeddings pair up)")
         config = LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-            num_attention_heads=heads, max_position_embeddings=8192, bos_token_id=None,  # type: ignore[arg-type]
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,  # type: ignore[arg-type]
-        )  # fmt: skip
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            max_position_embeddings=8192,
+            bos_token_id=None,  # type: ignore[arg-type]
+            eos_token_id=tokenizer.eos_token_id,  # type: ignore[arg-type]
+            pad_token_id=tokenizer.pad_token_id,  # type: ignore[arg-type]
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = LlamaForCausalLM(config)
@@ -150,19 +163,31 @@ def with_adapters(base: Policy, names: tuple[str, ...], rank: int, seed: int = 0
     return [Policy(model, base.tokenizer, name, base.attention) for name in names]  # type: ignore[arg-type]
 
 
-def write_card(folder: Path, what: str, figures: dict[str, dict[str, float]], origin: dict) -> None:
-    """A model card: what the model is, its held-out figures with intervals, and the command that made it."""
-    rows = [f"| {name.replace('_', ' ')} | {f['value']:.3f} | {f['low']:.3f} to {f['high']:.3f} |"
-            for name, f in figures.items()]  # fmt: skip
-    versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
-    lines = [
-        "---", "library_name: transformers", "tags: [clew]", "---", "",
-        f"# {folder.resolve().parent.name}", "", what, "",
-        "| held-out | value | 95% interval |", "|---|---|---|", *rows, "",
-        f"Made by `{origin['command']}` with {versions}.", "",
-        "```python", "from clew import Policy", "", f'policy = Policy.load("{folder}")', "```", "",
-    ]  # fmt: skip
-    write_atomically(folder / "README.md", "\n".join(lines))
+@torch.no_grad()
+def reference_nll(policy: Policy, frozen: Policy | None, batch: TreeBatch, tokens_at_once: int | None = None) -> Tensor:
+    """What a policy's reference says of a batch: `token_nll` without a gradient, nll_S in nats, on the batch's device.
+
+    The reference is `frozen` where that is given, and otherwise the model that the policy's adapter was put on, read
+    with the adapter off: no second copy. tokens_at_once: at most so many tokens are read at a time (see
+    `TreeBatch.microbatches`). InputError for a policy without an adapter and without a frozen one.
+    """
+    reader = frozen or policy
+    if frozen is None and not policy.adapter:
+        raise InputError("reference: a policy without an adapter needs a frozen policy to be compared with")
+    parts = [batch]
+    if tokens_at_once is not None:
+        parts = batch.microbatches(tokens_at_once, rows=reader.attention == "rows")
+    learning, adapter_off = reader.model.training, nullcontext()
+    if frozen is None:
+        adapter_off = policy.model.disable_adapter()  # type: ignore[operator]
+    reader.model.eval()
+    try:
+        with adapter_off:
+            device = reader.model.device
+            read = [token_nll(reader.model, reader.readable(part).to(device)) for part in parts]
+    finally:
+        reader.model.train(learning)
+    return torch.cat(read).to(batch.tokens_BT.device)
 
 
 def model_folder(folder: str | Path) -> Path:
