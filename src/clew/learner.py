@@ -262,6 +262,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"its {path.name} cannot be read: {one_line(error)[:200]}") from None
 
 
+def release(learner: Learner) -> None:
+    """Takes a policy's model out of all that was wrapped around it for training, so that another learner may have it."""
+    accelerator = learner.accelerator
+    learner.model = accelerator.unwrap_model(learner.model, keep_fp32_wrapper=False)
+    accelerator.free_memory()
+
+
 def end_training(accelerator: Accelerator, *learners: Learner) -> None:
     """Ends what the processes share. What wraps a model goes first: were it the last to hold the process group, taking
     that apart would wait, with the interpreter's lock, for a thread that waits for the lock."""

@@ -155,10 +155,12 @@ def _without_thoughts(tree: SpanTree, prompt_weight: float) -> SpanTree:
     return folded(tree, direct)[0]
 
 
-def world_of(config: WorldConfig, seed: int, tokenizer: PreTrainedTokenizerBase | None = None) -> World:
+def world_of(
+    config: WorldConfig, seed: int, tokenizer: PreTrainedTokenizerBase | None = None, teach: bool = False
+) -> World:
     """The world that a config asks in. InputError, naming the option, for one that cannot be had.
 
-    tokenizer: that of a model to start from. It is taught the words of the world that it lacks.
+    tokenizer: that of a model to start from; with `teach` it is taught the words of the world that it lacks.
     """
     name = config.world or ("prompts" if config.prompts.file else "mazes")
     if config.prompts.file and name != "prompts":
@@ -168,7 +170,7 @@ def world_of(config: WorldConfig, seed: int, tokenizer: PreTrainedTokenizerBase 
     if name == "mazes":
         from clew.mazes.world import MazeWorld
 
-        return MazeWorld(config.mazes, seed, tokenizer)
+        return MazeWorld(config.mazes, seed, tokenizer, teach)
     if name == "prompts":
         from clew.prompts.rows import read_rows
         from clew.prompts.world import PromptWorld

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -178,10 +178,16 @@ class MazeWorld(World):
         return TreeBatch.from_arrays(tokens_T, forest.parents_T, weights_T, vocab.PADDING, *open_moves)
 
     def step_tokens(self, config: Any) -> float:
-        """An adjacency list and its branches, on average over a few mazes."""
-        sample = {n: len(replace(self._training, branches=n).forest(range(FEW)).tokens_T) / FEW for n in (1, 9)}
-        question = (sample[9] - sample[1]) / 8
-        return sample[1] - question + config.mazes.branches * question
+        """An adjacency list and its branches, on average over a few mazes. InputError if there are none to train on."""
+        adjacency, question = self._lengths
+        return adjacency + config.mazes.branches * question
+
+    @cached_property
+    def _lengths(self) -> tuple[float, float]:
+        stream = self._training.require()
+        one, nine = (len(replace(stream, branches=n).forest(range(FEW)).tokens_T) / FEW for n in (1, 9))
+        question = (nine - one) / 8
+        return one - question, question
 
     def text(self, tokens: Sequence[int]) -> str:
         return " ".join(self.tokenizer.convert_ids_to_tokens(list(tokens)))
@@ -236,12 +242,14 @@ class MazeWorld(World):
         return NAMES.get(name, name.replace("_", " "))
 
 
-def _numbers(tokenizer: PreTrainedTokenizerBase, side: int) -> np.ndarray:
-    """The map from the maze tokens' own ids to a tokenizer's. InputError for one that was not made for such mazes."""
+def _numbers(tokenizer: PreTrainedTokenizerBase, side: int) -> np.ndarray | None:
+    """The map from the maze tokens' own ids to a tokenizer's, None where they are the same. InputError for a tokenizer
+    that was not made for such mazes."""
     known = cells_known(tokenizer)
     if known and known < side:
         raise InputError(f"mazes.sizes: {side} is more than this model knows, which is mazes to {known}x{known}")
-    return vocab.token_map(tokenizer, side)
+    ids = vocab.token_map(tokenizer, side)
+    return None if (ids == np.arange(len(ids))).all() else ids
 
 
 def cells_known(tokenizer: PreTrainedTokenizerBase) -> int:

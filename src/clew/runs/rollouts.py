@@ -62,6 +62,11 @@ def read_rollouts(path: Path) -> Iterator[Record]:
     return (record for file in files for record in _records(file))
 
 
+def last_round(out: Path) -> Iterator[Record]:
+    """The questions of a run folder's newest round; none if it has no round."""
+    return iter(_records(_rounds(out)[-1][1])) if _rounds(out) else iter(())
+
+
 def keep_rollouts(out: Path, step: int) -> None:
     """Drops the rounds that a killed run sampled after `step`."""
     for number, file in _rounds(out):

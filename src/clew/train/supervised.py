@@ -1,0 +1,253 @@
+"""Imitation: one policy learns given spans. `clew train` is this loop on a world's answers; a warm start is this loop on
+its demonstrations."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clew import losses
+from clew.config import OptimizerConfig
+from clew.errors import InputError
+from clew.learner import Learner, LossNotFinite, end_training, learning_rate
+from clew.policy import Policy
+from clew.rollout.sampler import SharedPrefixSampler
+from clew.runs.cards import write_card
+from clew.runs.checkpoints import latest_checkpoint, new_checkpoint, number_of, read_state, resumed
+from clew.runs.evaluations import write_evaluation
+from clew.runs.folder import run_folder
+from clew.runs.metrics import append_metrics, keep_metrics
+from clew.runs.options import check_options, flat, write_config
+from clew.runs.provenance import provenance
+from clew.train import checks
+from clew.train.config import COMMANDS, LIMIT, MAY_CHANGE, RENAMED, TrainConfig, check_train
+from clew.train.evaluate import Reasoner, as_metrics, evaluate, held_out, world_grader
+from clew.train.team import accelerator_for, first_policies, learner_for
+from clew.tree import TreeBatch
+from clew.world import Question, World
+
+DEFAULT_STEPS, DEFAULT_WARMUP = 2000, 100
+TELL_EVERY = 20  # seconds
+
+Report = Callable[[dict[str, Any]], None]
+"""Is told of each logged step (step, seconds, loss, and what else there is), and of what a person should know: note."""
+State = dict[str, Any]
+
+
+def imitate(
+    learner: Learner,
+    batch_of: Callable[[Sequence[int]], TreeBatch | None],
+    loss: losses.Objective,
+    options: losses.ObjectiveOptions,
+    optimizer: OptimizerConfig,
+    out: Path,
+    *,
+    per_step: int,
+    steps: int | None,
+    minutes: float | None = None,
+    log_every: int = 10,
+    checkpoint_every: int = 100,
+    resume: bool = False,
+    validate: Callable[[int], dict[str, float]] = lambda step: {},
+    report: Report = lambda values: None,
+) -> None:
+    """Learns `per_step` items a step until `steps` or `minutes` are over; metrics and checkpoints go into `out`.
+
+    batch_of: the spans to imitate, by their numbers; item i is the same whatever the number of processes. Its weights
+    are made to add to 1 over all processes. None ends the loop. validate: figures to log at a step, if it is time.
+    resume: from the last whole checkpoint. LossNotFinite names the last good checkpoint.
+    """
+    accelerator = learner.accelerator
+    rank, processes, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
+    state = resumed(out, partial(_load, learner), accelerator.wait_for_everyone, main) if resume else None
+    if main:
+        keep_metrics(out / "metrics.jsonl", state["step"] if state else -1)
+    state = state or {"step": 0, "seconds": 0.0}
+    step, before, start = state["step"], state["seconds"], time.monotonic()
+    items, busy = 0, 0.0
+    warmup = DEFAULT_WARMUP if optimizer.warmup is None else optimizer.warmup
+    objective = partial(_objective, loss, options)
+    while True:
+        seconds = before + time.monotonic() - start
+        progress = max(step / steps if steps else 0.0, seconds / (60 * minutes) if minutes else 0.0)
+        if processes > 1:  # one clock for all, or they would stop at different steps
+            progress = learner.total(progress) / processes
+        if progress >= 1:
+            break
+        begun = time.monotonic()
+        batch = batch_of(range(step * per_step + rank, (step + 1) * per_step, processes))
+        if batch is None:
+            break
+        batch.weights_S.div_(learner.total(batch.weights_S.sum().item()))
+        rate = learning_rate(optimizer.lr, step, warmup, progress, optimizer.schedule)
+        try:
+            figures = learner.update(batch, objective, rate)
+        except LossNotFinite as error:
+            raise LossNotFinite(f"step {step}: {error}; {_kept(out)}. A lower learning rate is the usual cure") from None
+        step, items, busy = step + 1, items + per_step, busy + time.monotonic() - begun
+        seconds = before + time.monotonic() - start
+        done = steps is not None and step >= steps
+        if step % log_every == 0 or done:
+            values = {"step": step, "seconds": round(seconds, 3), **figures, "lr": rate}
+            values |= {"items_per_second": round(items / busy, 1)} | ({} if done else validate(step))
+            items, busy = 0, 0.0
+            if main:
+                append_metrics(out / "metrics.jsonl", values)
+                report(values | {"progress": max(progress, step / steps if steps else 0.0)})
+            accelerator.log(values, step=step)
+        if checkpoint_every and step % checkpoint_every == 0:
+            _checkpoint(out, learner, {"step": step, "seconds": seconds})
+    if not (last := latest_checkpoint(out)) or number_of(last) != step:
+        _checkpoint(out, learner, {"step": step, "seconds": before + time.monotonic() - start})
+
+
+def _objective(
+    loss: losses.Objective, options: losses.ObjectiveOptions, model: torch.nn.Module, batch: TreeBatch
+) -> torch.Tensor:
+    return losses.evaluate_objective(loss, model, batch, options)
+
+
+def _kept(out: Path) -> str:
+    kept = latest_checkpoint(out)
+    return f"the last good checkpoint is {kept}" if kept else "there was no checkpoint yet"
+
+
+def _load(learner: Learner, checkpoint: Path) -> State:
+    state = read_state(checkpoint)
+    learner.load(checkpoint)
+    return state
+
+
+def _checkpoint(out: Path, learner: Learner, state: State) -> None:
+    if learner.accelerator.is_main_process:
+        with new_checkpoint(out, state["step"]) as part:
+            learner.save(part, state)
+    learner.accelerator.wait_for_everyone()
+
+
+def train(config: TrainConfig, resume: bool = False, report: Report = lambda values: None) -> dict[str, Any]:
+    """Trains as `config` says in its run folder `config.out`, and returns the final evaluation.
+
+    In several processes the first one writes, and the others return {}.
+
+    resume: go on from the folder's last whole checkpoint; on CPU the weights end bit for bit as if it had never
+    stopped. Options that may change (`config.MAY_CHANGE`) hold from there on.
+    InputError for a config that cannot be used, a folder that is in use or holds another run, or one that has
+    checkpoints and none is whole; LossNotFinite if the loss ceases to be a number, with the last checkpoint kept.
+    """
+    if config.out is None:
+        raise InputError("out: a run needs a folder")
+    out = Path(config.out)
+    if resume:
+        check_options(out, config, MAY_CHANGE["train"], LIMIT["train"], COMMANDS, RENAMED)
+    check_train(config)
+    accelerator = accelerator_for(config, out)
+    main = accelerator.is_main_process
+    checks.check_processes({"per_step": config.per_step}, accelerator.num_processes)
+    torch.manual_seed(config.seed)  # of rows for new tokens, and of a model's dropout
+    policies, world = first_policies(config, ("model",), partial(checks.check_training, config))
+    policy = policies["model"]
+    policy.model.to(accelerator.device)  # type: ignore[arg-type]
+    _tell(config, world, report if main else lambda values: None)
+    with run_folder(out, resume, main):
+        learner = learner_for(policy, config.optimizer, accelerator)
+        if main:
+            write_config(out / "config.yaml", config)
+        if config.track:
+            accelerator.init_trackers(out.name, config=_for_trackers(config))
+        objective = losses.OBJECTIVES["graded" if config.loss == "graded" else "nll"]
+        costs = losses.ObjectiveOptions(detour_cost=config.detour_cost, wall_cost=config.wall_cost)
+        limit = config.steps or (None if config.minutes else DEFAULT_STEPS)
+        try:
+            imitate(
+                learner,
+                _answers(config, world),
+                objective,
+                costs,
+                config.optimizer,
+                out,
+                per_step=config.per_step,
+                steps=limit,
+                minutes=config.minutes,
+                log_every=config.log_every,
+                checkpoint_every=config.checkpoint_every,
+                resume=resume,
+                validate=partial(_validate, config, world, learner),
+                report=lambda values: report(values | {"headline": world.headline}),
+            )
+            result = _finish(config, out, world, learner, report)
+            accelerator.wait_for_everyone()
+        finally:
+            end_training(accelerator, learner)
+        return result if main else {}
+
+
+def _answers(config: TrainConfig, world: World) -> Callable[[Sequence[int]], TreeBatch | None]:
+    """What a run imitates: answers, and prompts with the weight that its loss gives them."""
+    before = {"path": 0.0, "graded": 0.0, "full": 1.0, "weighted": config.prompt_weight}[config.loss]
+    return partial(world.batch, prompt_weight=before, choices=config.loss == "graded")
+
+
+def _tell(config: TrainConfig, world: World, report: Report) -> None:
+    validations = config.validation_questions if config.validate_every else 0
+    counts = {"final_questions": config.final_questions, "validation_questions": validations}
+    for line in checks.notes(world, counts):
+        report({"note": line})
+
+
+def _for_trackers(config: TrainConfig) -> dict[str, Any]:
+    """Options as plain values by dotted names, which is what trackers take."""
+    values = flat(asdict(config), TrainConfig)
+    return {name: one if isinstance(one, (int, float, str, bool)) else str(one) for name, one in values.items()}
+
+
+def _validate(config: TrainConfig, world: World, learner: Learner, step: int) -> dict[str, float]:
+    """A look at held-out questions, where it is time for one."""
+    if not config.validate_every or step % config.validate_every >= config.log_every or world.held_out_count() == 0:
+        return {}
+    asked = held_out(world, config.validation_questions, "validation")
+    return as_metrics(_asked(world, learner.policy, asked, learner, keep=0)[0])
+
+
+def _asked(world: World, policy: Policy, asked: Iterator[Question], learner: Learner, keep: int) -> Any:
+    reasoner = Reasoner(SharedPrefixSampler(policy))
+    return evaluate(world, reasoner, asked, world_grader(world), accelerator=learner.accelerator, keep=keep)
+
+
+def _finish(config: TrainConfig, out: Path, world: World, learner: Learner, report: Report) -> dict[str, Any]:
+    """The end of a run: model, final evaluation, samples and pictures into its folder. Returns the evaluation."""
+    main, policy = learner.accelerator.is_main_process, learner.policy
+    if main:
+        policy.save(out / "model")
+    result: dict[str, Any] = {"questions": 0}
+    samples = []
+    if world.held_out_count() != 0:
+        asked = held_out(world, config.final_questions)
+        told = _told(asked, config.final_questions, report if main else lambda values: None)
+        result, samples = _asked(world, policy, told, learner, keep=100)
+    result |= {"not_evaluated": world.not_evaluated()} if world.not_evaluated() else {}
+    result |= {"held_out": world.held_out_rule, **provenance()}
+    if main:
+        from clew.runs import plots
+
+        write_evaluation(out, result, [sample.record for sample in samples])
+        if samples:
+            world.pictures(result, [(sample.question, sample.answer) for sample in samples], out / "plots")
+        what = f"A {type(policy.model).__name__}, trained on the loss called {config.loss}."
+        write_card(out / "model", out.resolve().name, what, result, result, result.get("baseline"))
+        plots.training_curves(out / "metrics.jsonl", out / "plots" / "training.png")
+    return result
+
+
+def _told(questions: Iterator[Question], count: int, report: Report) -> Iterator[Question]:
+    """The questions of a final evaluation; one that takes long is told of now and then."""
+    told = time.monotonic()
+    for number, question in enumerate(questions):
+        if time.monotonic() - told > TELL_EVERY:
+            told = time.monotonic()
+            report({"phase": "final evaluation", "questions": number, "progress": min(1.0, number / count)})
+        yield question

@@ -1,0 +1,91 @@
+"""Where two policies begin: imitation of the world's demonstrations, kept in a run's `warm` folder."""
+
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from clew import losses
+from clew.files import folder_written_whole
+from clew.learner import release
+from clew.policy import Policy
+from clew.rollout.stages import FaceSees
+from clew.train.config import SplitConfig
+from clew.train.supervised import Report, imitate
+from clew.train.team import ROLES, learner_for
+from clew.tree import Role, SpanTree, TreeBatch, only, pruned, spans_of
+from clew.world import World
+
+KEEP_EVERY = 100  # steps between checkpoints
+
+
+def warm_start(
+    config: SplitConfig,
+    world: World,
+    policies: dict[str, Policy],
+    accelerator: Accelerator,
+    out: Path,
+    resume: bool,
+    report: Report,
+) -> None:
+    """Each policy imitates its own spans of the world's demonstrations. Leaves them in `out/warm`.
+
+    One that is interrupted goes on from the checkpoints that it left in `out/imitation`, and ends bit for bit as if it
+    had not been.
+    """
+    warm = config.warm_start
+    for name, policy in policies.items():
+        roles = ROLES[name] if config.policies == "two" else ROLES["shoggoth"] + ROLES["face"]
+        policy.model.to(accelerator.device)  # type: ignore[arg-type]
+        if not warm.steps:
+            continue
+        learner = learner_for(policy, warm.optimizer, accelerator)
+        imitate(
+            learner,
+            partial(_spans, world, roles, config.face_sees, policy.pad_token_id),
+            losses.OBJECTIVES["nll"],
+            losses.ObjectiveOptions(),
+            warm.optimizer,
+            out / "imitation" / name,
+            per_step=warm.per_step,
+            steps=warm.steps,
+            checkpoint_every=KEEP_EVERY,
+            resume=resume,
+            report=partial(_report_as, report, f"warm start, {name}"),
+        )
+        release(learner)
+    if accelerator.is_main_process:
+        with folder_written_whole(out / "warm") as part:
+            for name, policy in policies.items():
+                policy.save_into(part / name)
+        for name in policies:
+            shutil.rmtree(out / "imitation" / name / "checkpoints", ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def _report_as(report: Report, phase: str, values: dict[str, Any]) -> None:
+    report(values | {"phase": phase})
+
+
+def _spans(
+    world: World, roles: Sequence[Role], face_sees: FaceSees, pad_token_id: int, numbers: Sequence[int]
+) -> TreeBatch | None:
+    """What a policy that plays these roles imitates, each span in the context that it will be written in."""
+    trees = [part for tree in world.demonstrations(numbers) for part in as_read(tree, roles, face_sees)]
+    return TreeBatch.pack(trees, pad_token_id) if trees else None
+
+
+def as_read(tree: SpanTree, roles: Sequence[Role], face_sees: FaceSees) -> list[SpanTree]:
+    """A demonstration as the trees that a policy of these roles reads, with weight on its roles alone.
+
+    A face that sees thoughts alone reads trees that begin with them, whoever else the policy is.
+    """
+    if face_sees == "prompt+thought" or "answer" not in roles:
+        parts = [only(tree, *roles)]
+    else:
+        parts = [only(span, "answer") for span in spans_of(tree, "thought")]
+        parts = ([only(tree, "thought")] if "thought" in roles else []) + parts
+    return [left for part in parts if (left := pruned(part))]
