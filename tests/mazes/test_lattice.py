@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from clew.errors import InputError
 from clew.mazes import Lattice, MazeStream
-from clew.mazes.lattice import GENERATORS, MAX_SIZE, as_cell
+from clew.mazes.kernels import GENERATORS
+from clew.mazes.lattice import MAX_SIZE, as_cell
 
 SIZES = [(2, 2), (2, 7), (5, 3), (6, 6), (20, 20)]
 
@@ -70,8 +71,9 @@ def test_distances_paths_and_optimal_steps_agree_with_networkx(generator, size):
         cells = sorted(cell for cell in graph if graph.degree[cell])
         target, origin = cells[seed % len(cells)], cells[-1 - seed % len(cells)]
         hops = hop_counts(graph, target)
-        assert np.array_equal(lattice.distances(target), [[hops.get((r, c), -1) for c in range(size[1])]
-                                                          for r in range(size[0])])  # fmt: skip
+        assert np.array_equal(
+            lattice.distances(target), [[hops.get((r, c), -1) for c in range(size[1])] for r in range(size[0])]
+        )
         for cell in list(graph)[:: max(1, len(graph) // 30)]:
             assert sorted(lattice.neighbours(cell)) == sorted(graph.adj[cell])
             best = {nxt for nxt in graph.adj[cell] if cell in hops and hops[nxt] == hops[cell] - 1}
@@ -202,9 +204,13 @@ ODDITIES = [np.array(3), np.array([1, 2]), np.zeros((2, 2)), np.array([1.0, 2.0]
 
 
 @given(
-    st.none() | st.text() | st.floats() | st.lists(st.integers()) | st.tuples(st.booleans(), st.integers())
+    st.none()
+    | st.text()
+    | st.floats()
+    | st.lists(st.integers())
+    | st.tuples(st.booleans(), st.integers())
     | st.sampled_from(ODDITIES)
-)  # fmt: skip
+)
 @settings(max_examples=100, deadline=None)
 def test_as_cell_takes_pairs_of_whole_numbers_and_nothing_else(value):
     cell = as_cell(value)

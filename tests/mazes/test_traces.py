@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clew.errors import InputError
 from clew.mazes import Lattice, MazeStream, Question
-from clew.mazes.lattice import seeded
+from clew.mazes.kernels import seeded
 from clew.mazes.traces import (
     ALGORITHMS,
     DRAW,
@@ -194,9 +194,15 @@ def test_kernel_tokens_are_the_python_traces_tokens_and_read_back(algorithm):
         tokens = trace_tokens(made)
         out = np.full(3 * lattice.rows * lattice.cols + 6, -1, np.int64)
         end = write_trace(
-            lattice.passages, ALGORITHMS.index(algorithm), origin[0] * lattice.cols + origin[1],
-            target[0] * lattice.cols + target[1], seeded(seed, 0, 0, DRAW), cell_ids(7), out, 2,
-        )  # fmt: skip
+            lattice.passages,
+            ALGORITHMS.index(algorithm),
+            origin[0] * lattice.cols + origin[1],
+            target[0] * lattice.cols + target[1],
+            seeded(seed, 0, 0, DRAW),
+            cell_ids(7),
+            out,
+            2,
+        )
         assert [NAMES[i] for i in out[2:end].tolist()] == tokens
         assert end - 2 == len(tokens) <= 3 * lattice.rows * lattice.cols + 2
         assert (out[:2] == -1).all() and (out[end:] == -1).all()
@@ -269,40 +275,58 @@ DFS, BFS, ASTAR = (
         ("(0,0) (0,0)", "token 3: (0,0) is not a neighbour of (0,0)", True, False, False),
         (
             "(0,0) (1,0) (0,0) (0,1) (0,2) (1,2)",
-            "token 4: (0,0) from (1,0) comes where dfs takes (1,1) from (1,0)", True, True, True,
+            "token 4: (0,0) from (1,0) comes where dfs takes (1,1) from (1,0)",
+            True,
+            True,
+            True,
         ),
         (DFS + " (0,2)", "token 10: the search goes on after the target (1,2)", True, True, False),
         ("(0,0) (0,1) (0,2)", "token 5: the search ends at (0,2), not at the target (1,2)", True, True, False),
         ("(0,0) (0,1) (0,2) (1,2) ; (1,2)", "token 6: ';', expected a cell or <THOUGHT_END>", False, True, True),
         (
             BFS.replace("(1,0) (1,1) ; ", ""),
-            "token 15: (1,2) from (0,2) comes where bfs takes (1,1) from (1,0)", True, True, True,
+            "token 15: (1,2) from (0,2) comes where bfs takes (1,1) from (1,0)",
+            True,
+            True,
+            True,
         ),
         (BFS.replace("(0,1) (0,2)", "(1,1) (0,2)"), "token 11: (1,1) has not been expanded before", True, False, True),
         (BFS.replace("(0,1) (0,2)", "(0,1) (1,2)"), "token 12: (1,2) is not a neighbour of (0,1)", True, False, True),
         (BFS.replace("(0,1) (0,2) ;", "(0,1) (0,2)"), "token 13: '(1,0)', expected ;", False, True, False),
         (
             BFS.replace("(0,0) (0,0) ;", "(0,1) (0,0) ;"),
-            "token 2: (0,1) has not been expanded before", True, False, True,
+            "token 2: (0,1) has not been expanded before",
+            True,
+            False,
+            True,
         ),
         (BFS + " (0,2) (0,2) ;", "token 21: (0,2) is not a neighbour of (0,2)", True, False, False),
         (BFS + " (1,2) (0,2) ;", "token 20: the search goes on after the target (1,2)", True, True, False),
         (
             ASTAR.replace("(0,1) <--> (0,2)", "(0,0) <--> (1,0)"),
-            "token 11: (0,2) has not been expanded before", True, False, True,
+            "token 11: (0,2) has not been expanded before",
+            True,
+            False,
+            True,
         ),
         (
             ASTAR.replace("(0,2) <--> (1,2)", "(1,0) <--> (1,1)"),
-            "token 11: (1,0) has not been expanded before", True, False, False,
+            "token 11: (1,0) has not been expanded before",
+            True,
+            False,
+            False,
         ),
         (
             "(0,0) <--> (0,0) (0,0) <--> (1,0) (0,0) <--> (0,1) (1,0) <--> (1,1) (1,1) <--> (1,0)",
-            "token 16: (1,0) from (1,1) comes where astar takes (0,2) from (0,1)", True, True, False,
+            "token 16: (1,0) from (1,1) comes where astar takes (0,2) from (0,1)",
+            True,
+            True,
+            False,
         ),
         (ASTAR + " ;", "token 14: ';', expected a cell or <THOUGHT_END>", False, True, True),
         ("(0,0) <--> (0,0) (0,0) <--> <UNK>", "token 7: '<UNK>', expected a cell", False, True, False),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said_and_where(body, error, well_formed, valid, reaches):
     parsed = parse_trace(f"<THOUGHT_START> {body} <THOUGHT_END> <PATH_START> (0,0)", SMALL)
     assert (parsed.error, parsed.well_formed, parsed.valid) == (error, well_formed, valid)
@@ -310,8 +334,9 @@ def test_what_is_wrong_is_said_and_where(body, error, well_formed, valid, reache
 
 
 def test_astar_must_take_the_nearest_way_to_a_cell():
-    lattice = Lattice.from_edges(2, 3, [((0, 0), (0, 1)), ((0, 1), (1, 1)), ((0, 0), (1, 0)), ((1, 0), (1, 1)),
-                                        ((1, 1), (1, 2))])  # fmt: skip
+    lattice = Lattice.from_edges(
+        2, 3, [((0, 0), (0, 1)), ((0, 1), (1, 1)), ((0, 0), (1, 0)), ((1, 0), (1, 1)), ((1, 1), (1, 2))]
+    )
     question = Question(lattice, (0, 0), (1, 2))
     start = "<THOUGHT_START> (0,0) <--> (0,0) (0,0) <--> (0,1) (0,0) <--> (1,0)"
     for parent in ("(0,1)", "(1,0)"):
@@ -344,8 +369,15 @@ def test_steps_of_malformed_text():
 
 
 def test_no_path_is_read_off_what_has_none():
-    for body in ("(0,0) (0,2)", "(0,0) (0,1) ;", "(0,0) (0,1) ; (0,1) (0,2) ;", "(0,0) <--> (0,0) (0,1) <--> (0,2)",
-                 "(0,0) (0,0) ; (0,0) (1,1) ;", "(0,0) x (0,1)", "(0,0) <--> (0,0) (0,0) <-->"):  # fmt: skip
+    for body in (
+        "(0,0) (0,2)",
+        "(0,0) (0,1) ;",
+        "(0,0) (0,1) ; (0,1) (0,2) ;",
+        "(0,0) <--> (0,0) (0,1) <--> (0,2)",
+        "(0,0) (0,0) ; (0,0) (1,1) ;",
+        "(0,0) x (0,1)",
+        "(0,0) <--> (0,0) (0,0) <-->",
+    ):
         assert path_from_trace(body) is None, body
     loop = "(0,0) (0,1) (1,1) (1,0) (0,0) (0,1) (0,2)"  # no search, but its first ways to each cell make a path
     assert path_from_trace(loop) == [(0, 0), (0, 1), (0, 2)]

@@ -9,12 +9,11 @@ from clew.mazes.interop import (
     to_maze_dataset,
     to_solved_maze,
 )
-from clew.mazes.lattice import GENERATORS, Lattice, Question
+from clew.mazes.kernels import GENERATORS
+from clew.mazes.lattice import Lattice, Question
 from clew.mazes.questions import MazeStream, maze_questions
 from clew.mazes.vocab import maze_tokenizer, parse_question, prompt_text, question_text
 
-__all__ = [
-    "GENERATORS", "Lattice", "MazeStream", "PathGrade", "Question",
-    "ascii_maze", "from_solved_maze", "grade_path", "maze_questions", "maze_tokenizer", "parse_ascii", "parse_question",
-    "prompt_text", "question_text", "read_questions", "to_maze_dataset", "to_solved_maze",
-]  # fmt: skip
+__all__ = ["GENERATORS", "Lattice", "MazeStream", "PathGrade", "Question", "ascii_maze", "from_solved_maze"]
+__all__ += ["grade_path", "maze_questions", "maze_tokenizer", "parse_ascii", "parse_question", "prompt_text"]
+__all__ += ["question_text", "read_questions", "to_maze_dataset", "to_solved_maze"]

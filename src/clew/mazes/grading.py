@@ -1,4 +1,4 @@
-"""What a predicted path is worth (design, section 7), and the path metrics that maze-transformer names."""
+"""What a predicted path is worth, one number in [0, 1], and the path metrics that maze-transformer names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -114,8 +114,8 @@ def _parse_drawing(lines: list[str], first: int) -> Question:
         if len(line) != width:
             raise InputError(f"ASCII maze: line {first + r} has {len(line)} characters, line {first} has {width}")
     if height % 2 == 0 or width % 2 == 0 or min(rows, cols) < 2 or max(rows, cols) > MAX_SIZE:
-        raise InputError(f"ASCII maze: {height} lines of {width} characters from line {first} on; "
-                         f"r x c cells, 2 to {MAX_SIZE} a side, take 2r + 1 lines of 2c + 1")  # fmt: skip
+        found = f"{height} lines of {width} characters from line {first} on"
+        raise InputError(f"ASCII maze: {found}; r x c cells, 2 to {MAX_SIZE} a side, take 2r + 1 lines of 2c + 1")
     ends: dict[str, Cell] = {}
     for r, line in enumerate(lines):
         for c, mark in enumerate(line):

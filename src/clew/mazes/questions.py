@@ -4,7 +4,7 @@ One maze carries several questions ("branches"), so a batch is a forest: each ad
 with their paths. The kernel writes it as flat arrays; no Python object is made per maze.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count as count_from
 from itertools import product
@@ -14,32 +14,14 @@ import numpy as np
 from numba import njit
 
 from clew.errors import InputError
-from clew.mazes import vocab
-from clew.mazes.lattice import (
-    ATTEMPTS,
-    Lattice,
-    Question,
-    below,
-    carve_into,
-    check_size,
-    distances_into,
-    draw_into,
-    generator_number,
-    is_held_out,
-    neighbours_into,
-    path_into,
-    seeded,
-)
+from clew.mazes import kernels, vocab
+from clew.mazes.kernels import ATTEMPTS, below, neighbours_into, seeded
+from clew.mazes.lattice import Lattice, Question, check_size, generator_number
 from clew.text import show
 
 TRIED, RARE = 16, 480  # mazes that are looked for, and draws that each may take: ATTEMPTS then fail once in 10^9
 CHOICES = 5  # a cell has at most four open passages, and at the target the path may also end
 _PICK, _SHUFFLE = ATTEMPTS + 1, ATTEMPTS + 2  # counters beside the attempts: one for a maze's size, one for its text
-_ADJLIST_START, _ADJLIST_END, _CONNECTOR, _ENDLINE = (
-    vocab.ADJLIST_START, vocab.ADJLIST_END, vocab.CONNECTOR, vocab.ENDLINE)  # fmt: skip
-_ORIGIN_START, _ORIGIN_END, _TARGET_START, _TARGET_END = (
-    vocab.ORIGIN_START, vocab.ORIGIN_END, vocab.TARGET_START, vocab.TARGET_END)  # fmt: skip
-_PATH_START, _PATH_END = vocab.PATH_START, vocab.PATH_END
 
 
 @njit(cache=True)
@@ -48,7 +30,7 @@ def _draw_maze(shapes, p, held_out, seed, stream, index, buffer):
     `shapes` (n, 3) holds rows, cols and generator, each row equally likely."""
     shape = shapes[below(seeded(seed, stream, index, _PICK), shapes.shape[0])]
     passages = buffer[: 2 * shape[0] * shape[1]].reshape((2, shape[0], shape[1]))
-    found, state = draw_into(passages, shape[2], p, held_out, seed, stream, index)
+    found, state = kernels.draw_into(passages, shape[2], p, held_out, seed, stream, index)
     return passages, found, state
 
 
@@ -59,8 +41,8 @@ def _draws(passages, generator, p, held_out, seed, stream, mazes, most):
     for draw in range(most):
         if found == mazes:
             return draw
-        carve_into(passages, generator, p, seeded(seed, stream, draw, 0))
-        if passages.any() and (held_out < 0 or is_held_out(passages) == (held_out == 1)):
+        kernels.carve_into(passages, generator, p, seeded(seed, stream, draw, 0))
+        if passages.any() and (held_out < 0 or kernels.is_held_out(passages) == (held_out == 1)):
             found += 1
     return most
 
@@ -76,8 +58,8 @@ def _draw_path(passages, state, dist, queue, path):
     origin = below(state, cells)
     while origin == target or neighbours_into(passages, origin, near) == 0:
         origin = below(state, cells)
-    distances_into(passages, target, dist, queue)
-    return path_into(passages, dist, origin, state, path)
+    kernels.distances_into(passages, target, dist, queue)
+    return kernels.path_into(passages, dist, origin, state, path)
 
 
 @njit(cache=True)
@@ -90,7 +72,7 @@ def _write_adjacency(passages, state, ids, edges, tokens, at):
                 if passages[way, r, c]:
                     edges[n] = 2 * (r * cols + c) + way
                     n += 1
-    tokens[at] = _ADJLIST_START
+    tokens[at] = vocab.ADJLIST_START
     at += 1
     for i in range(n):
         pick = i + below(state, n - i)
@@ -100,11 +82,11 @@ def _write_adjacency(passages, state, ids, edges, tokens, at):
         if below(state, 2):
             low, high = high, low
         tokens[at] = ids[low // cols, low % cols]
-        tokens[at + 1] = _CONNECTOR
+        tokens[at + 1] = vocab.CONNECTOR
         tokens[at + 2] = ids[high // cols, high % cols]
-        tokens[at + 3] = _ENDLINE
+        tokens[at + 3] = vocab.ENDLINE
         at += 4
-    tokens[at] = _ADJLIST_END
+    tokens[at] = vocab.ADJLIST_END
     return at + 1
 
 
@@ -118,15 +100,15 @@ def _write_choices(passages, dist, cell, ids, choices, optimal):
         choices[k] = ids[near[k] // cols, near[k] % cols]
         optimal[k] = dist[near[k]] < dist[cell]
     if dist[cell] == 0:
-        choices[n] = _PATH_END
+        choices[n] = vocab.PATH_END
         optimal[n] = True
 
 
 @njit(cache=True, nogil=True)
 def _fill(
-    shapes, p, held_out, branches, seed, stream, indices, ids, tokens, parents, answers, choices, optimal, starts
+    shapes, p, held_out, seed, stream, branches, indices, ids, tokens, parents, answers, choices, optimal, starts
 ):
-    """Writes one tree a maze into the flat arrays; returns how many tokens, or -1 - i if maze i cannot be drawn."""
+    """Writes one tree a maze into the arrays of a Forest; returns how many tokens, or -1 - i if there is no maze i."""
     most = ids.shape[0] * ids.shape[0]
     buffer = np.empty(2 * most, np.bool_)
     dist, queue, path = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
@@ -144,13 +126,13 @@ def _fill(
         for _ in range(branches):
             start = at
             steps = _draw_path(passages, state, dist[:cells], queue, path)
-            tokens[at] = _ORIGIN_START
+            tokens[at] = vocab.ORIGIN_START
             tokens[at + 1] = ids[path[0] // cols, path[0] % cols]
-            tokens[at + 2] = _ORIGIN_END
-            tokens[at + 3] = _TARGET_START
+            tokens[at + 2] = vocab.ORIGIN_END
+            tokens[at + 3] = vocab.TARGET_START
             tokens[at + 4] = ids[path[steps - 1] // cols, path[steps - 1] % cols]
-            tokens[at + 5] = _TARGET_END
-            tokens[at + 6] = _PATH_START
+            tokens[at + 5] = vocab.TARGET_END
+            tokens[at + 6] = vocab.PATH_START
             at += 7
             for k in range(steps):
                 tokens[at] = ids[path[k] // cols, path[k] % cols]
@@ -158,9 +140,9 @@ def _fill(
                 if choices.shape[0]:
                     _write_choices(passages, dist, path[k], ids, choices[at], optimal[at])
             if choices.shape[0]:
-                choices[start + 6, 0], optimal[start + 6, 0] = _PATH_START, True
+                choices[start + 6, 0], optimal[start + 6, 0] = vocab.PATH_START, True
                 choices[start + 7, 0], optimal[start + 7, 0] = tokens[start + 1], True
-            tokens[at] = _PATH_END
+            tokens[at] = vocab.PATH_END
             at += 1
             answers[start + 6 : at] = True
             for t in range(start, at):
@@ -226,63 +208,65 @@ class MazeStream:
     def max_size(self) -> int:
         return max(max(size) for size in self.sizes)
 
-    def _counters(self) -> tuple[int, int, int]:
-        held_out = -1 if self.held_out is None else int(self.held_out)
-        return held_out, self.seed, self.stream
+    def _drawn(self) -> tuple[np.ndarray, float, int, int, int]:
+        """What the kernels draw a maze by, but for its index."""
+        return self._shapes(), self.p, self._wanted, self.seed, self.stream
+
+    @property
+    def _wanted(self) -> int:
+        return -1 if self.held_out is None else int(self.held_out)
 
     def _no_maze(self) -> InputError:
-        shapes = ", ".join(f"{rows}x{cols}" for rows, cols in self.sizes)
-        return InputError(f"sizes: no {self._side()} maze in {ATTEMPTS} draws of {'/'.join(self.generators)} at "
-                          f"{shapes}; there are too few mazes of that size to split")  # fmt: skip
+        of = f"{'/'.join(self.generators)} at {', '.join(f'{rows}x{cols}' for rows, cols in self.sizes)}"
+        few = "there are too few mazes of that size to split"
+        return InputError(f"sizes: no {self._side()} maze in {ATTEMPTS} draws of {of}; {few}")
 
     def _side(self) -> str:
         return "held-out" if self.held_out else "training"
 
-    def _kinds(self, kinds: Iterable[tuple[tuple[int, int], str]]) -> str:
-        return ", ".join(f"{rows}x{cols} by {name}" + f" with p {self.p:g}" * name.endswith("percolation")
-                         for (rows, cols), name in kinds)  # fmt: skip
-
     def missing(self) -> list[tuple[tuple[int, int], str]]:
         """The sizes and generators of which no maze is on the wanted side of the held-out split, or one so seldom that
         drawing it could fail. There are four mazes of 2x2, for one, and the hash put none aside."""
-        held_out, seed, stream = self._counters()
-        most = TRIED * RARE
-        return [
-            (size, name) for size, name in dict.fromkeys(product(self.sizes, self.generators))
-            if _draws(np.empty((2, *size), np.bool_), generator_number(name, self.p), self.p, held_out, seed, stream,
-                      TRIED, most) == most
-        ]  # fmt: skip
+
+        def draws(size: tuple[int, int], name: str) -> int:
+            passages, generator = np.empty((2, *size), np.bool_), generator_number(name, self.p)
+            return _draws(passages, generator, self.p, self._wanted, self.seed, self.stream, TRIED, TRIED * RARE)
+
+        kinds = dict.fromkeys(product(self.sizes, self.generators))
+        return [(size, name) for size, name in kinds if draws(size, name) == TRIED * RARE]
 
     def require(self) -> "MazeStream":
         """Itself; InputError if there is no maze of one of its sizes and generators on the wanted side of the split."""
-        if missing := self.missing():
-            raise InputError(f"sizes: there is no {self._side()} maze of {self._kinds(missing)} (too few differ to be "
-                             "split); 3 by dfs, and any larger size, has some")  # fmt: skip
+        kinds = [f"{rows}x{cols} by {name}" for (rows, cols), name in self.missing()]
+        if kinds:
+            of = ", ".join(f"{kind} with p {self.p:g}" if kind.endswith("percolation") else kind for kind in kinds)
+            few = "(too few differ to be split); 3 by dfs, and any larger size, has some"
+            raise InputError(f"sizes: there is no {self._side()} maze of {of} {few}")
         return self
 
     def forest(self, indices: Sequence[int] | np.ndarray, choices: bool = False) -> Forest:
         """The trees of the mazes with these indices, as flat arrays; with the moves open at each step on request."""
-        held_out, seed, stream = self._counters()
         cells = max(rows * cols for rows, cols in self.sizes)
         room = len(indices) * (2 + 8 * cells + self.branches * (cells + 8)) + 1
-        tokens_T, parents_T, answers_T = np.empty(room, np.int64), np.empty(room, np.int64), np.zeros(room, np.bool_)
         graded = room if choices else 0
-        choices_TC, optimal_TC = np.full((graded, CHOICES), -1, np.int64), np.zeros((graded, CHOICES), np.bool_)
-        starts_M = np.empty(len(indices), np.int64)
-        ids = vocab.cell_ids(self.max_size)
-        n = _fill(self._shapes(), self.p, held_out, self.branches, seed, stream, np.asarray(indices, np.int64), ids,
-                  tokens_T, parents_T, answers_T, choices_TC, optimal_TC, starts_M)  # fmt: skip
+        whole = Forest(
+            tokens_T=np.empty(room, np.int64),
+            parents_T=np.empty(room, np.int64),
+            answers_T=np.zeros(room, np.bool_),
+            choices_TC=np.full((graded, CHOICES), -1, np.int64),
+            optimal_TC=np.zeros((graded, CHOICES), np.bool_),
+            starts_M=np.empty(len(indices), np.int64),
+        )
+        which, ids = np.asarray(indices, np.int64), vocab.cell_ids(self.max_size)
+        n = _fill(*self._drawn(), self.branches, which, ids, *whole)
         if n < 0:
             raise self._no_maze()
-        return Forest(tokens_T[:n], parents_T[:n], answers_T[:n], choices_TC[:n], optimal_TC[:n], starts_M)
+        return Forest._make(array[:n] for array in whole)  # a maze has many tokens: no start is cut off
 
     def questions(self, index: int) -> list[Question]:
         """The questions of maze `index`, one a branch; the same that `forest` writes."""
-        held_out, seed, stream = self._counters()
         cells = self.max_size**2
-        passages, found, state = _draw_maze(
-            self._shapes(), self.p, held_out, seed, stream, index, np.empty(2 * cells, np.bool_)
-        )
+        passages, found, state = _draw_maze(*self._drawn(), index, np.empty(2 * cells, np.bool_))
         if not found:
             raise self._no_maze()
         lattice = Lattice(passages)

@@ -19,124 +19,14 @@ from numba import njit
 
 from clew.errors import InputError
 from clew.mazes import vocab
-from clew.mazes.lattice import ATTEMPTS, Cell, Lattice, Question, below, neighbours_into, seeded
+from clew.mazes.kernels import ALGORITHMS, ATTEMPTS, seeded, trace_into
+from clew.mazes.lattice import Cell, Lattice, Question
 from clew.mazes.vocab import cell_text, parse_cell
 
-ALGORITHMS = ("dfs", "bfs", "astar")
 DRAW = ATTEMPTS + 3  # the counter that gives traces random states of their own: seeded(seed, stream, index, DRAW)
 
 _CELL = "a cell"
 _RECORDS = {"dfs": (_CELL,), "bfs": (_CELL, _CELL, ";"), "astar": (_CELL, "<-->", _CELL)}
-_CONNECTOR, _ENDLINE, _THOUGHT_START, _THOUGHT_END = (
-    vocab.CONNECTOR, vocab.ENDLINE, vocab.THOUGHT_START, vocab.THOUGHT_END)  # fmt: skip
-
-
-@njit(cache=True)
-def _fresh_neighbours(passages, cell, seen, state, near):
-    """The open neighbours of `cell` not yet seen, in random order, into `near` (4,); returns how many."""
-    n = 0
-    for k in range(neighbours_into(passages, cell, near)):
-        if not seen[near[k]]:
-            near[n] = near[k]
-            n += 1
-    for k in range(n - 1):
-        pick = k + below(state, n - k)
-        near[k], near[pick] = near[pick], near[k]
-    return n
-
-
-@njit(cache=True)
-def _dfs_into(passages, origin, target, state, cells, parents):
-    seen = np.zeros(passages.shape[1] * passages.shape[2], np.bool_)
-    back = np.empty(seen.shape[0], np.int64)
-    near = np.empty(4, np.int64)
-    cells[0] = parents[0] = here = origin
-    seen[origin] = True
-    n = 1
-    while here != target:
-        if _fresh_neighbours(passages, here, seen, state, near):
-            step = near[0]
-            seen[step] = True
-            back[step] = here
-        elif here != origin:
-            step = back[here]
-        else:
-            break
-        cells[n], parents[n] = step, here
-        here = step
-        n += 1
-    return n
-
-
-@njit(cache=True)
-def _bfs_into(passages, origin, target, state, cells, parents):
-    seen = np.zeros(passages.shape[1] * passages.shape[2], np.bool_)
-    near = np.empty(4, np.int64)
-    cells[0] = parents[0] = origin  # the queue is the trace: `cells` fills ahead of the expansions
-    seen[origin] = True
-    head, tail = 0, 1
-    while head < tail:
-        here = cells[head]
-        head += 1
-        if here == target:
-            break
-        for k in range(_fresh_neighbours(passages, here, seen, state, near)):
-            cells[tail], parents[tail] = near[k], here
-            seen[near[k]] = True
-            tail += 1
-    return head
-
-
-@njit(cache=True)
-def _astar_into(passages, origin, target, state, cells, parents):
-    size, cols = passages.shape[1] * passages.shape[2], passages.shape[2]
-    cost = np.full(size, size, np.int64)  # steps from the origin
-    found_from = np.empty(size, np.int64)
-    expanded = np.zeros(size, np.bool_)
-    frontier, ties = np.empty(size, np.int64), np.empty(size, np.int64)
-    near = np.empty(4, np.int64)
-    frontier[0] = found_from[origin] = origin
-    cost[origin] = 0
-    waiting, n = 1, 0
-    while waiting:
-        least, tied = 4 * size, 0
-        for i in range(waiting):
-            cell = frontier[i]
-            guess = cost[cell] + abs(cell // cols - target // cols) + abs(cell % cols - target % cols)
-            if guess < least:
-                least, tied = guess, 0
-            if guess == least:
-                ties[tied] = i
-                tied += 1
-        pick = ties[below(state, tied)] if tied > 1 else ties[0]
-        here = frontier[pick]
-        waiting -= 1
-        frontier[pick] = frontier[waiting]
-        expanded[here] = True
-        cells[n], parents[n] = here, found_from[here]
-        n += 1
-        if here == target:
-            break
-        for k in range(_fresh_neighbours(passages, here, expanded, state, near)):
-            if cost[near[k]] == size:
-                frontier[waiting] = near[k]
-                waiting += 1
-            if cost[here] + 1 < cost[near[k]]:
-                cost[near[k]] = cost[here] + 1
-                found_from[near[k]] = here
-    return n
-
-
-@njit(cache=True)
-def trace_into(passages, algorithm, origin, target, state, cells, parents):
-    """Searches from `origin` until `target` and writes each step into `cells`, and where it came from into `parents`
-    (both with room for 2 * rows * cols); returns how many steps, the origin's own first. `algorithm` indexes
-    ALGORITHMS. Where no passage leads to the target, the search ends with nothing left to see."""
-    if algorithm == 0:
-        return _dfs_into(passages, origin, target, state, cells, parents)
-    if algorithm == 1:
-        return _bfs_into(passages, origin, target, state, cells, parents)
-    return _astar_into(passages, origin, target, state, cells, parents)
 
 
 @njit(cache=True)
@@ -146,21 +36,21 @@ def write_trace(passages, algorithm, origin, target, state, ids, tokens, at):
     cols = passages.shape[2]
     cells, parents = np.empty((2, 2 * passages.shape[1] * cols), np.int64)
     n = trace_into(passages, algorithm, origin, target, state, cells, parents)
-    tokens[at] = _THOUGHT_START
+    tokens[at] = vocab.THOUGHT_START
     at += 1
     for i in range(n):
         if algorithm:
             tokens[at] = ids[parents[i] // cols, parents[i] % cols]
             at += 1
         if algorithm == 2:
-            tokens[at] = _CONNECTOR
+            tokens[at] = vocab.CONNECTOR
             at += 1
         tokens[at] = ids[cells[i] // cols, cells[i] % cols]
         at += 1
         if algorithm == 1:
-            tokens[at] = _ENDLINE
+            tokens[at] = vocab.ENDLINE
             at += 1
-    tokens[at] = _THOUGHT_END
+    tokens[at] = vocab.THOUGHT_END
     return at + 1
 
 
@@ -216,8 +106,8 @@ def trace(question: Question, algorithm: str, seed: int = 0) -> Trace:
         raise InputError(f"algorithm: {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
     lattice, origin, target = question.lattice, question.origin, question.target
     cells, parents = np.empty((2, 2 * lattice.passages[0].size), np.int64)
-    n = trace_into(lattice.passages, ALGORITHMS.index(algorithm), lattice._flat(origin), lattice._flat(target),
-                   seeded(seed, 0, 0, DRAW), cells, parents)  # fmt: skip
+    number, ends = ALGORITHMS.index(algorithm), (lattice._flat(origin), lattice._flat(target))
+    n = trace_into(lattice.passages, number, *ends, seeded(seed, 0, 0, DRAW), cells, parents)
     pairs = zip(parents[:n], cells[:n], strict=True)
     steps = tuple(Step(lattice._cell(parent), lattice._cell(cell)) for parent, cell in pairs)
     if steps[-1].cell != target:

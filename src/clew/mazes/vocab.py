@@ -18,13 +18,11 @@ from clew.mazes.lattice import MAX_SIZE, Cell, Lattice, Question
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-SPECIAL_TOKENS = (
-    "<ADJLIST_START>", "<ADJLIST_END>", "<TARGET_START>", "<TARGET_END>", "<ORIGIN_START>", "<ORIGIN_END>",
-    "<PATH_START>", "<PATH_END>", "<-->", ";", "<PADDING>",
-    "<UNK>", "<THOUGHT_START>", "<THOUGHT_END>",
-)  # fmt: skip
-(ADJLIST_START, ADJLIST_END, TARGET_START, TARGET_END, ORIGIN_START, ORIGIN_END,
- PATH_START, PATH_END, CONNECTOR, ENDLINE, PADDING, UNKNOWN, THOUGHT_START, THOUGHT_END) = range(14)  # fmt: skip
+SPECIAL_TOKENS = ("<ADJLIST_START>", "<ADJLIST_END>", "<TARGET_START>", "<TARGET_END>")
+SPECIAL_TOKENS += ("<ORIGIN_START>", "<ORIGIN_END>", "<PATH_START>", "<PATH_END>", "<-->", ";", "<PADDING>")
+SPECIAL_TOKENS += ("<UNK>", "<THOUGHT_START>", "<THOUGHT_END>")
+ADJLIST_START, ADJLIST_END, TARGET_START, TARGET_END, ORIGIN_START, ORIGIN_END, PATH_START, PATH_END = range(8)
+CONNECTOR, ENDLINE, PADDING, UNKNOWN, THOUGHT_START, THOUGHT_END = range(8, 14)
 FIRST_CELL = len(SPECIAL_TOKENS)
 
 _CELL = re.compile(r"\((0|[1-9][0-9]{0,3}),(0|[1-9][0-9]{0,3})\)")  # as the tokenizer spells them: no (01,2), no (٣,1)
@@ -67,10 +65,8 @@ def maze_tokenizer(max_size: int) -> "PreTrainedTokenizerFast":
     vocab |= {cell_text((r, c)): cell_id(r, c) for r in range(max_size) for c in range(max_size)}
     words = Tokenizer(models.WordLevel(vocab, unk_token="<UNK>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<PADDING>", unk_token="<UNK>", eos_token="<PATH_END>",
-        clean_up_tokenization_spaces=False, padding_side="left",
-    )  # fmt: skip
+    named = {"pad_token": "<PADDING>", "unk_token": "<UNK>", "eos_token": "<PATH_END>", "padding_side": "left"}
+    return PreTrainedTokenizerFast(tokenizer_object=words, clean_up_tokenization_spaces=False, **named)
 
 
 def shuffled_edges(lattice: Lattice, seed: int = 0) -> list[tuple[Cell, Cell]]:
@@ -94,11 +90,9 @@ def prompt_text(question: Question, edges: Iterable[tuple[Cell, Cell]] | None = 
     """The question as token text up to `<TARGET_END>`; `edges` fixes the adjacency list, else it is shuffled."""
     pairs = shuffled_edges(question.lattice) if edges is None else edges
     adjacency = [f"{cell_text(a)} <--> {cell_text(b)} ;" for a, b in pairs]
-    return " ".join([
-        "<ADJLIST_START>", *adjacency, "<ADJLIST_END>",
-        "<ORIGIN_START>", cell_text(question.origin), "<ORIGIN_END>",
-        "<TARGET_START>", cell_text(question.target), "<TARGET_END>",
-    ])  # fmt: skip
+    origin, target = cell_text(question.origin), cell_text(question.target)
+    ends = f"<ORIGIN_START> {origin} <ORIGIN_END> <TARGET_START> {target} <TARGET_END>"
+    return " ".join(["<ADJLIST_START>", *adjacency, "<ADJLIST_END>", ends])
 
 
 def question_text(question: Question, edges: Iterable[tuple[Cell, Cell]] | None = None) -> str:

@@ -129,8 +129,8 @@ class _Archive:
         if info.flag_bits & 1:
             raise _FileError(f"{show(name)} is encrypted")
         if info.file_size > min(most, self._left):  # zipfile unpacks no more than a member says of itself
-            raise _FileError(f"{show(name)} is {info.file_size:,} bytes unpacked, more than the "
-                             f"{min(most, self._left):,} that are read")  # fmt: skip
+            read = min(most, self._left)
+            raise _FileError(f"{show(name)} is {info.file_size:,} bytes unpacked, more than the {read:,} that are read")
         self._left -= info.file_size
         try:
             with self._zip.open(info) as member:
@@ -199,8 +199,8 @@ def _stacked(archive: _Archive, node: dict[str, Any], joined: bool) -> Iterator[
     solutions = _array(archive, node, name)
     count = len(passages) if passages.ndim == 4 else -1
     if lengths.shape != (count,):
-        raise _FileError(f"maze_connection_lists and maze_solution_lengths have shapes {passages.shape} and "
-                         f"{lengths.shape}; (mazes, 2, rows, cols) and (mazes,) were expected")  # fmt: skip
+        shapes = f"{passages.shape} and {lengths.shape}; (mazes, 2, rows, cols) and (mazes,) were expected"
+        raise _FileError(f"maze_connection_lists and maze_solution_lengths have shapes {shapes}")
     wanted = (sum(lengths.tolist()), 2) if joined else (count, *solutions.shape[1:2], 2)
     if solutions.shape != wanted or (count and lengths.min() < 0):
         raise _FileError(f"{name} has shape {solutions.shape}, which does not fit the lengths that it names")
