@@ -80,7 +80,7 @@ def accuracy(report: dict[str, Any], out: Path) -> None:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=[2, 1])
         for prefix, color, label in (("", BLUE, "model"), ("baseline_", GREY, "random non-backtracking walk")):
-            lengths, sizes = report[f"{prefix}by_path_length"], report[f"{prefix}by_size"]
+            lengths, sizes = report.get(f"{prefix}by_path_length", {}), report.get(f"{prefix}by_size", {})
             rates(axes[0], map(int, lengths), (one["exact"] for one in lengths.values()), color, label, 1.2)
             rates(axes[1], sizes, (one["exact"] for one in sizes.values()), color, label, 0)
         axes[0].set(xlabel="shortest path (steps)", ylabel="exact paths", ylim=(0, 1.02), title="By path length")

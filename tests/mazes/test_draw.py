@@ -1,0 +1,50 @@
+"""Pictures of mazes: whatever was answered, and reports with and without groups."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+from clew.mazes import Question
+from clew.mazes.draw import Attempt, accuracy, draw_attempt, maze_sheet
+from clew.mazes.lattice import Lattice
+from clew.plots import INK, RED
+from pictures import size_of
+
+RING = [((0, 0), (0, 1)), ((0, 1), (0, 2)), ((0, 2), (1, 2)), ((0, 0), (1, 0)), ((1, 0), (1, 1)), ((1, 1), (1, 2))]
+QUESTION = Question(Lattice.from_edges(2, 3, RING), (0, 0), (1, 2), ((0, 0), (0, 1), (0, 2), (1, 2)))
+SOLVED = "<PATH_START> (0,0) (0,1) (0,2) (1,2) <PATH_END>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "title", "color"),
+    [
+        (SOLVED, "exact", INK),
+        ("<PATH_START> (0,0) (1,0) (1,1) (1,2) <PATH_END>", "optimal", INK),
+        (SOLVED.removesuffix(" <PATH_END>"), "score 0.50", RED),
+        ("<PATH_START> (0,0) (0,1) (1,1) <UNK> (9,9) $x$ <PATH_END>", "score 0.17", RED),
+        ("", "score 0.00", RED),
+        ("\ud800\x1b[31m $\\frac{", "score 0.00", RED),
+    ],
+)
+def test_a_verdict_stands_above_its_maze(answer: str, title: str, color: str) -> None:
+    figure, axes = plt.subplots()
+    draw_attempt(axes, Attempt(QUESTION, answer))
+    assert axes.get_title() == title and axes.title.get_color() == color
+    plt.close(figure)
+
+
+def test_a_sheet(tmp_path: Path) -> None:
+    maze_sheet([], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+    maze_sheet([Attempt(QUESTION, SOLVED)] * 7, tmp_path / "mazes.png")
+    assert size_of(tmp_path / "mazes.png")[1] == pytest.approx(2 * 1.95 * 130, rel=0.1)
+
+
+def test_accuracy_with_and_without_groups(tmp_path: Path) -> None:
+    exact = {"exact": {"value": 0.5, "low": 0.25, "high": 0.75}}
+    by = {f"{prefix}by_path_length": {"3": exact, "11": exact} for prefix in ("", "baseline_")}
+    for report in ({}, by, by | {"by_size": {"4x4": exact}}):
+        accuracy(report, tmp_path / "accuracy.png")
+        width, height = size_of(tmp_path / "accuracy.png")
+        assert 1000 < width < 1300 and 300 < height < 600
