@@ -17,10 +17,11 @@ demo: $(VENV)/installed  ## train a small model and watch it solve a maze that i
 test: $(VENV)/installed-dev  ## run every test
 	$(BIN)/python -m pytest
 
-check: $(VENV)/installed-dev  ## lint and type-check
+check: $(VENV)/installed-dev  ## lint, type-check, and see that imports point down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 format: $(VENV)/installed-dev  ## rewrite the code in the one style
 	$(BIN)/ruff check --fix .

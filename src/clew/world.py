@@ -20,6 +20,7 @@ from clew.tree import SpanTree, TreeBatch, folded
 
 Look = Literal["validation", "final"]
 Figures = dict[str, float | bool]
+WORLDS = {"mazes": "clew.mazes.world:MazeWorld", "prompts": "clew.prompts.world:PromptWorld"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,13 @@ class World:
     """whether `clew train` may ask for an answer with no thought before it"""
     held_out_rule = "questions that no training uses"
     """what is held out, in words, for reports"""
+
+    @classmethod
+    def from_config(
+        cls, config: WorldConfig, seed: int, tokenizer: PreTrainedTokenizerBase | None, teach: bool
+    ) -> "World":
+        """The world that a command's options mean."""
+        return cls(tokenizer=tokenizer, seed=seed, **config.world_options)  # type: ignore[call-arg]
 
     def questions(self, numbers: Sequence[int]) -> list[Question]:
         """The training questions with these numbers: the same whoever asks."""
@@ -165,37 +173,21 @@ def world_of(
     name = config.world or ("prompts" if config.prompts.file else "mazes")
     if config.prompts.file and name != "prompts":
         raise InputError(f"world: {show(name)} asks no prompts; leave out --world, or --prompts")
-    if config.world_options and ":" not in name:
+    if config.world_options and name in WORLDS:
         raise InputError(f"world_options: {show(name)} takes none; they are for a world of your own")
-    if name == "mazes":
-        from clew.mazes.world import MazeWorld
-
-        return MazeWorld(config.mazes, seed, tokenizer, teach)
-    if name == "prompts":
-        from clew.prompts.rows import read_rows
-        from clew.prompts.world import PromptWorld
-
-        if not config.prompts.file:
-            raise InputError("prompts.file: the world called prompts needs a file of them")
-        if tokenizer is None:
-            raise InputError("model.folder: prompts need a model folder to start from")
-        return PromptWorld(read_rows(config.prompts.file), tokenizer, config.prompts.delimiters)
-    if ":" not in name:
-        raise InputError(f"world: {show(name)} is not one of mazes, prompts or package.module:Class")
-    return _own_world(name, config.world_options, seed, tokenizer)
-
-
-def _own_world(name: str, options: dict[str, Any], seed: int, tokenizer: PreTrainedTokenizerBase | None) -> World:
-    kind = load_function(name, "world")
+    if ":" not in name and name not in WORLDS:
+        raise InputError(f"world: {show(name)} is not one of {', '.join(WORLDS)} or package.module:Class")
+    kind = load_function(WORLDS.get(name, name), "world")
     if not (isinstance(kind, type) and issubclass(kind, World)):
         raise InputError(f"world: {show(name)} is not a subclass of clew.world.World")
     try:
-        world = kind(tokenizer=tokenizer, seed=seed, **options)
-        lacking = [what for what in World.__annotations__ if not hasattr(world, what)]
+        world = kind.from_config(config, seed, tokenizer, teach)
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"world: {show(name)} could not be made with {options}: {show(error)}") from error
-    if lacking:
+        if name in WORLDS:
+            raise
+        raise InputError(f"world: {show(name)} cannot be made with {config.world_options}: {show(error)}") from error
+    if lacking := [what for what in World.__annotations__ if not hasattr(world, what)]:
         raise InputError(f"world: {show(name)} lacks {', '.join(lacking)}")
     return world

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from clew.config import MazeConfig, sizes_of
+from clew.config import MazeConfig, WorldConfig, sizes_of
 from clew.errors import InputError
 from clew.mazes import lattice, vocab
 from clew.mazes.grading import PathGrade, grade_path, path_metrics
@@ -90,6 +90,12 @@ class MazeWorld(World):
         thought_end, path_end = self._numbered(["<THOUGHT_END>", "<PATH_END>"])
         self.thought_stop, self.answer_stop = Stop((thought_end,)), Stop((path_end,))
         self.thought_end = [thought_end]
+
+    @classmethod
+    def from_config(
+        cls, config: WorldConfig, seed: int, tokenizer: PreTrainedTokenizerBase | None, teach: bool
+    ) -> "MazeWorld":
+        return cls(config.mazes, seed, tokenizer, teach)
 
     def _stream(self, number: int, branches: int) -> MazeStream:
         config = self.config
@@ -210,7 +216,11 @@ class MazeWorld(World):
             "starts_at_once": bool(starts),
             "ended": bool(ended),
         }
-        return figures | path_metrics(maze, cells, best) | ({} if thought is None else {"search_steps": float(search_steps(thought))})
+        return (
+            figures
+            | path_metrics(maze, cells, best)
+            | ({} if thought is None else {"search_steps": float(search_steps(thought))})
+        )
 
     def baseline(self, question: Question, rng: np.random.Generator) -> str:
         """A random walk that never turns back and takes open passages alone; it ends at the target or in a dead end."""
@@ -230,7 +240,7 @@ class MazeWorld(World):
     def drawing(self, question: Question, answer: str) -> Any:
         from clew.mazes.terminal import attempt
 
-        return attempt(question.reference, vocab.answer_cells(answer.split())[1], solution(question.reference))
+        return attempt(question.reference, answer)
 
     def pictures(self, report: dict[str, Any], samples: Sequence[tuple[Question, str]], folder: Path) -> None:
         from clew.mazes import draw

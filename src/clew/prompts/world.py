@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from clew.config import WorldConfig
 from clew.errors import InputError
 from clew.prompts.rows import Row, fault, read_rows, said
 from clew.text import show
@@ -49,6 +50,16 @@ class PromptWorld:
         self._asked, self._held_out = [], []
         for question, held_out in zip(made, _sides(keys), strict=True):
             (self._held_out if held_out else self._asked).append(replace(question, held_out=held_out))
+
+    @classmethod
+    def from_config(
+        cls, config: WorldConfig, seed: int, tokenizer: PreTrainedTokenizerBase | None, teach: bool
+    ) -> "PromptWorld":
+        if not config.prompts.file:
+            raise InputError("prompts.file: the world called prompts needs a file of them")
+        if tokenizer is None:
+            raise InputError("model.folder: prompts need a model folder to start from")
+        return cls(read_rows(config.prompts.file), tokenizer, config.prompts.delimiters)
 
     def _checked_delimiters(self) -> list[list[int]]:
         """The tokens of both delimiters."""

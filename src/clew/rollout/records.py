@@ -38,7 +38,9 @@ def records_of(
             own = _written(world, thought) | {"weight": float(thought_QN[q, i]), "read": world.text(read.ids())}
             thoughts.append(own | {"answers": written})
         question = rollout.question
-        records.append({"number": numbers[q], "prompt": question.prompt, "context": question.tokens} | {"thoughts": thoughts})
+        records.append(
+            {"number": numbers[q], "prompt": question.prompt, "context": question.tokens} | {"thoughts": thoughts}
+        )
     return records
 
 

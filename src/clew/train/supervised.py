@@ -3,6 +3,7 @@ its demonstrations."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -62,11 +63,8 @@ def imitate(
     resume: from the last whole checkpoint. LossNotFinite names the last good checkpoint.
     """
     accelerator = learner.accelerator
-    rank, processes, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
-    state = resumed(out, partial(_load, learner), accelerator.wait_for_everyone, main) if resume else None
-    if main:
-        keep_metrics(out / "metrics.jsonl", state["step"] if state else -1)
-    state = state or {"step": 0, "seconds": 0.0}
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    state = _begun(learner, out, resume)
     step, before, start = state["step"], state["seconds"], time.monotonic()
     items, busy = 0, 0.0
     warmup = DEFAULT_WARMUP if optimizer.warmup is None else optimizer.warmup
@@ -84,10 +82,8 @@ def imitate(
             break
         batch.weights_S.div_(learner.total(batch.weights_S.sum().item()))
         rate = learning_rate(optimizer.lr, step, warmup, progress, optimizer.schedule)
-        try:
+        with _telling_where(step, out):
             figures = learner.update(batch, objective, rate)
-        except LossNotFinite as error:
-            raise LossNotFinite(f"step {step}: {error}; {_kept(out)}. A lower learning rate is the usual cure") from None
         step, items, busy = step + 1, items + per_step, busy + time.monotonic() - begun
         seconds = before + time.monotonic() - start
         done = steps is not None and step >= steps
@@ -95,7 +91,7 @@ def imitate(
             values = {"step": step, "seconds": round(seconds, 3), **figures, "lr": rate}
             values |= {"items_per_second": round(items / busy, 1)} | ({} if done else validate(step))
             items, busy = 0, 0.0
-            if main:
+            if accelerator.is_main_process:
                 append_metrics(out / "metrics.jsonl", values)
                 report(values | {"progress": max(progress, step / steps if steps else 0.0)})
             accelerator.log(values, step=step)
@@ -111,9 +107,25 @@ def _objective(
     return losses.evaluate_objective(loss, model, batch, options)
 
 
-def _kept(out: Path) -> str:
-    kept = latest_checkpoint(out)
-    return f"the last good checkpoint is {kept}" if kept else "there was no checkpoint yet"
+def _begun(learner: Learner, out: Path, resume: bool) -> State:
+    """Where the loop begins: at a checkpoint, or at the first step; what was logged after that goes."""
+    accelerator = learner.accelerator
+    main = accelerator.is_main_process
+    state = resumed(out, partial(_load, learner), accelerator.wait_for_everyone, main) if resume else None
+    if main:
+        keep_metrics(out / "metrics.jsonl", state["step"] if state else -1)
+    return state or {"step": 0, "seconds": 0.0}
+
+
+@contextmanager
+def _telling_where(step: int, out: Path) -> Iterator[None]:
+    """A loss that is no number is told with its step and the last good checkpoint."""
+    try:
+        yield
+    except LossNotFinite as error:
+        last = latest_checkpoint(out)
+        kept = f"the last good checkpoint is {last}" if last else "there was no checkpoint yet"
+        raise LossNotFinite(f"step {step}: {error}; {kept}. A lower learning rate is the usual cure") from None
 
 
 def _load(learner: Learner, checkpoint: Path) -> State:
