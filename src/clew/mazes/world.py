@@ -54,7 +54,8 @@ class MazeWorld(World):
     """Mazes of several sizes and generators. A question of a round or an evaluation has a maze of its own; training
     asks `branches` of each, and demonstrations show random traces of `traces`, in turn.
 
-    tokenizer: one that numbers the maze tokens in its own way; those that it lacks are added if `teach`, else InputError.
+    tokenizer: one that numbers the maze tokens in its own way; those that it lacks are added with `teach`, and an
+    InputError without.
     """
 
     headline = "exact"

@@ -21,7 +21,7 @@ from clew.tree import SpanTree
 from clew.world import Figures, Look, Question, Stop, World
 
 
-class PromptWorld:
+class PromptWorld(World):
     """Prompts from rows; the thought stands between two delimiters, the answer ends with the end-of-sequence token.
 
     delimiters: the texts that open and close a thought. The opening one is part of what the shoggoth is asked, unless

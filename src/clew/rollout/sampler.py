@@ -12,9 +12,9 @@ ROWS_AT_ONCE = 1024
 
 
 class SharedPrefixSampler:
-    """Samples from a policy where it stands: `sync` takes no copy. Contexts that begin alike share what they begin with.
+    """Samples from a policy where it stands: `sync` takes no copy.
 
-    Requests that follow each other and share the first span of their contexts are read as one prompt with several tails.
+    Requests that follow each other and share the first span of their contexts are read as one prompt and its tails.
     """
 
     def __init__(self, policy: Policy):

@@ -1,4 +1,4 @@
-"""What can be known of a run before any of its work: what is not there, what would not fit, what would take for ever."""
+"""What can be known of a run before any of its work: what is missing, would not fit, or would take for ever."""
 
 import importlib.util
 import json

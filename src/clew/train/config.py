@@ -1,5 +1,6 @@
 """What can be set of the two loops. Only light modules are imported here, so that help and errors are quick."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -127,9 +128,10 @@ COMMANDS: dict[str, type] = {"train": TrainConfig, "split": SplitConfig}
 
 # What is learned, from what and by what stays as it was when the run began. How long, how fast, where, and how often
 # it is looked at may change: from the resumed step on the new value holds, as if the run had been at that step with it.
-_BOTH = """optimizer.lr optimizer.warmup optimizer.schedule optimizer.weight_decay optimizer.clip optimizer.tokens_at_once
-    device precision model.attention track validate_every validation_questions final_questions checkpoint_every out"""
-MAY_CHANGE: dict[str, list[str]] = {
+_BOTH = """optimizer.lr optimizer.warmup optimizer.schedule optimizer.weight_decay optimizer.clip
+    optimizer.tokens_at_once device precision model.attention track validate_every validation_questions final_questions
+    checkpoint_every out"""
+MAY_CHANGE: dict[str, Sequence[str]] = {
     "train": f"steps minutes log_every {_BOTH}".split(),
     "split": f"rounds time_limit {_BOTH}".split(),
 }

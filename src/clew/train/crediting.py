@@ -14,7 +14,6 @@ from clew.rollout.types import Rollout
 from clew.text import one_line, printable, show
 from clew.train.config import SplitConfig
 from clew.train.plan import variance_components
-from clew.tree import Role
 from clew.world import World
 
 Rule = Callable[..., credit.Credit]
@@ -31,10 +30,6 @@ class Weights:
     answer_QNK: np.ndarray
     questions: int
     """of the round, over all processes"""
-
-    def of(self, role: Role, q: int) -> np.ndarray:
-        """The weights of one question's completions of a role: N thoughts, or N x K answers."""
-        return self.thought_QN[q] if role == "thought" else self.answer_QNK[q]
 
 
 def graders_of(config: SplitConfig, world: World) -> list[Grader]:

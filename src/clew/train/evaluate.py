@@ -155,15 +155,15 @@ def samples_of(world: World, made: Sequence[Rollout], scorers: Sequence[graders.
     texts = [world.text(answer.tokens) for answer in answers]
     scores = score_texts([rollout.question for rollout in made], texts, scorers)
     samples = []
-    for i, rollout in enumerate(made):
-        thought = None if thoughts[i] is None else world.text(thoughts[i].tokens)
+    for i, (rollout, thought, answer) in enumerate(zip(made, thoughts, answers, strict=True)):
+        words = None if thought is None else world.text(thought.tokens)
         figures: Figures = {} if scores is None else {"score": float(scores[i])}
-        figures |= world.measure(rollout.question, thought, texts[i])
-        if thoughts[i] is not None:
-            figures["thought_tokens"] = float(len(thoughts[i].tokens))
-        figures["answer_tokens"] = float(len(answers[i].tokens))
-        record = _record(world, rollout.question, thoughts[i], rollout.read[0], answers[i], figures)
-        samples.append(Sample(rollout.question, thought, texts[i], figures, record))
+        figures |= world.measure(rollout.question, words, texts[i])
+        if thought is not None:
+            figures["thought_tokens"] = float(len(thought.tokens))
+        figures["answer_tokens"] = float(len(answer.tokens))
+        record = _record(world, rollout.question, thought, rollout.read[0], answer, figures)
+        samples.append(Sample(rollout.question, words, texts[i], figures, record))
     return samples
 
 
@@ -182,12 +182,13 @@ def _baselines(
 ) -> list[Figures | None]:
     """The figures of the world's baseline, question by question; None where it has none."""
     answers = [world.baseline(one, np.random.default_rng(seed)) for one, seed in zip(questions, seeds, strict=True)]
-    there = [i for i, answer in enumerate(answers) if answer is not None]
-    scores = score_texts([questions[i] for i in there], [answers[i] for i in there], scorers) if there else None
+    there = [(i, answer) for i, answer in enumerate(answers) if answer is not None]
+    texts = [answer for _, answer in there]
+    scores = score_texts([questions[i] for i, _ in there], texts, scorers) if there else None
     found: list[Figures | None] = [None] * len(questions)
-    for place, i in enumerate(there):
+    for place, (i, answer) in enumerate(there):
         figures: Figures = {} if scores is None else {"score": float(scores[place])}
-        found[i] = figures | world.measure(questions[i], None, answers[i])
+        found[i] = figures | world.measure(questions[i], None, answer)
     return found
 
 

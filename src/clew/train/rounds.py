@@ -5,7 +5,6 @@ A round in order: `rollout.stages` writes thoughts and answers, `crediting` grad
 """
 
 import json
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,5 +1,5 @@
-"""Imitation: one policy learns given spans. `clew train` is this loop on a world's answers; a warm start is this loop on
-its demonstrations."""
+"""Imitation: one policy learns given spans. `clew train` is this loop on a world's answers; a warm start is this loop
+on its demonstrations."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
