@@ -1,5 +1,5 @@
 import sys
 
-from clew.cli import main
+from clew.cli.main import main
 
 sys.exit(main())

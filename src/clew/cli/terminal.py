@@ -1,7 +1,11 @@
-"""What people see in a terminal: mazes, tables, progress."""
+"""What people see in a terminal: tables, samples, progress. Whatever has a name or text that others chose is shown as
+it is, never obeyed and never read as markup."""
 
+import math
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
@@ -10,122 +14,147 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from clew.evaluate import Attempt
-from clew.mazes.grading import valid_start
-from clew.mazes.lattice import Cell, Lattice
+from clew.runs.intervals import wilson
 from clew.text import printable
 
 if TYPE_CHECKING:
     from clew.study.report import Verdict
+    from clew.train.evaluate import Sample
+    from clew.world import World
 
-RATE_ROWS = {
-    "exact": "exact (the reference path)", "optimal": "optimal (any shortest path)",
-    "valid": "valid (only open passages)", "target_reached": "ends at the target",
-    "starts_at_once": "starts its path at once",
-}  # fmt: skip
-MEAN_ROWS = {"mean_score": "mean score", "node_overlap": "node overlap", "fraction_connections_adjacent": "open steps"}
-
-
-def maze_text(lattice: Lattice, paths: list[tuple[list[Cell | None], str]], ends: dict[Cell, tuple[str, str]]) -> Text:
-    """A lattice drawn with block walls; each path (cells, style) is drawn over those before it, `ends` on top."""
-    rows, cols = lattice.rows, lattice.cols
-    grid = [[("██", "bright_black")] * (2 * cols + 1) for _ in range(2 * rows + 1)]
-    for r in range(rows):
-        for c in range(cols):
-            grid[2 * r + 1][2 * c + 1] = ("  ", "")
-            if lattice.passages[0, r, c]:
-                grid[2 * r + 2][2 * c + 1] = ("  ", "")
-            if lattice.passages[1, r, c]:
-                grid[2 * r + 1][2 * c + 2] = ("  ", "")
-    for cells, style in paths:
-        walk = [cell if cell in lattice else None for cell in cells]
-        for a, b in zip([None, *walk], walk, strict=False):
-            if b is None:
-                continue
-            grid[2 * b[0] + 1][2 * b[1] + 1] = ("••", style)
-            if a is not None and abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1:
-                grid[a[0] + b[0] + 1][a[1] + b[1] + 1] = ("••", style)
-    for (r, c), mark in ends.items():
-        grid[2 * r + 1][2 * c + 1] = mark
-    return Text("\n").join(Text.assemble(*line) for line in grid)
+Figure = dict[str, float]
+CLIP = 600  # characters of a prompt that are shown
+FEW = 3  # rates of a table by groups
 
 
-def show_attempt(console: Console, attempt: Attempt, model: str) -> None:
-    """A maze with the model's path, wrong steps in red, beside the shortest path."""
-    question, grade = attempt.item.question, attempt.grade
-    ends = {question.origin: ("S ", "bold"), question.target: ("E ", "bold")}
-    good = valid_start(question, attempt.cells)
-    wrong = attempt.cells[max(0, good - 1) :] if good < len(attempt.cells) else []
-    side_by_side = Table.grid(padding=(0, 4))
-    side_by_side.add_row("[blue]the model's path[/] ([red]wrong steps[/])", "[yellow]a shortest path[/]")
-    side_by_side.add_row(
-        maze_text(question.lattice, [(wrong, "bold red"), (attempt.cells[:good], "bold blue")], ends),
-        maze_text(question.lattice, [(list(attempt.solution), "bold yellow")], ends),
-    )
-    console.print(side_by_side)
-    split = "held-out: never trained on" if question.lattice.held_out else "NOT held-out: may have been trained on"
-    console.print(f"maze {question.lattice.rows}x{question.lattice.cols}, {split}", highlight=False)
-    console.print(Text(f"{printable(model)} wrote: {printable(attempt.text)}"))
-    verdict = "solved: a shortest path" if grade.optimal else "solved, with a detour" if grade.score > 0.5 else "failed"
-    console.print(
-        f"[bold]{verdict}[/]; score {grade.score:.3f}, {grade.steps} steps, shortest {grade.shortest_steps}",
-        highlight=False,
-    )
+def plain_label(name: str) -> str:
+    return name.replace("_", " ")
 
 
-def show_report(console: Console, report: dict[str, Any]) -> None:
-    """An evaluation as tables, and what could not be evaluated."""
+def show_report(
+    console: Console, report: dict[str, Any], headline: str = "score", label: Callable[[str], str] = plain_label
+) -> None:
+    """An evaluation as tables: all its figures beside the baseline's, and the headline by groups of questions."""
     if "not_evaluated" in report:
-        console.print(Text(printable(f"not evaluated: {report['not_evaluated']}")))
-    if not report["mazes"]:
+        console.print(_text(f"not evaluated: {report['not_evaluated']}"))
+    if not report["questions"]:
         return
-    table = Table(title=f"{report['mazes']} mazes, greedy rollouts; 95% intervals")
-    table.add_column("")
-    table.add_column("model", justify="right")
-    table.add_column("random walk", justify="right")
-    for name, label in RATE_ROWS.items():
-        table.add_row(label, _percent(report[name]), _percent(report["baseline"][name]))
-    for name, label in MEAN_ROWS.items():
-        table.add_row(label, _number(report[name]), _number(report["baseline"][name]))
-    console.print(table)
-    for key, title in (("by_split", "held-out or not"), ("by_size", "size"), ("by_generator", "generator"),
-                       ("by_path_length", "path length")):  # fmt: skip
-        groups = report[key]
-        if len(groups) < 2 and key != "by_split":
-            continue
-        table = Table(title=f"by {title}")
-        for column in (title, "mazes", "exact, with interval", "optimal", "valid", "mean score"):
-            table.add_column(column, justify="left" if column == title else "right")
-        for name, group in groups.items():
-            rates = [f"{100 * group[rate]['value']:.1f}%" for rate in ("optimal", "valid")]
-            table.add_row(_label(name), str(group["mazes"]), _percent(group["exact"]), *rates,
-                          f"{group['mean_score']['value']:.3f}")  # fmt: skip
-        console.print(table)
+    columns = {"model": report} | ({"baseline": report["baseline"]} if "baseline" in report else {})
+    console.print(_figures(f"{report['questions']} questions, greedy", columns, label))
+    for name, groups in report.items():
+        if name.startswith("by_") and len(groups) > 1:
+            baseline = report.get(f"baseline_{name}", {})
+            console.print(_by_group(plain_label(name.removeprefix("by_")), groups, baseline, headline, label))
+    alone = [f"{plain_label(name[3:])} {next(iter(report[name]))}" for name in report if _has_one(name, report[name])]
+    if alone:
+        console.print(_text("all of " + ", ".join(alone)))
+
+
+def _has_one(name: str, groups: Any) -> bool:
+    return name.startswith("by_") and len(groups) == 1
 
 
 def show_split(console: Console, result: dict[str, Any]) -> None:
     """A split's final evaluation beside that of its warm start."""
     after, before = result["after"], result["before"]
-    table = Table(title=f"{after['mazes']} held-out questions, one greedy thought and answer each; 95% intervals")
-    for column in ("", "warm start", "trained"):
-        table.add_column(column, justify="right" if column else "left")
-    for name in after:
-        if isinstance(after[name], dict):
-            table.add_row(_label(name), _number(before[name]), _number(after[name]))
-    console.print(table)
+    title = f"{after['questions']} held-out questions, one greedy thought and answer each"
+    console.print(_figures(title, {"warm start": before, "trained": after}))
 
 
-def _label(name: str) -> Text:
-    """A figure's name: never markup, whoever named it."""
-    return Text(printable(name.replace("_", " ")))
+def _figures(title: str, columns: dict[str, dict[str, Any]], label: Callable[[str], str] = plain_label) -> Table:
+    """Figures with their intervals, a column for each report, in the order of the last."""
+    table = Table("", title=f"{title}; 95% intervals")
+    for column in columns:
+        table.add_column(column, justify="right")
+    named = dict.fromkeys(name for report in columns.values() for name, figure in report.items() if _is_figure(figure))
+    for name in named:
+        table.add_row(_text(label(name)), *(_interval(report, name) for report in columns.values()))
+    return table
 
 
-def _percent(figure: dict[str, float]) -> str:
-    return f"{100 * figure['value']:.1f}% [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
+def _by_group(
+    kind: str, groups: dict[str, Any], baseline: dict[str, Any], headline: str, label: Callable[[str], str]
+) -> Table:
+    """The headline with its interval, of model and baseline, and a few other rates, group by group."""
+    first = next(iter(groups.values()))
+    others = [name for name, figure in first.items() if _is_figure(figure) and _is_rate(figure, first["questions"])]
+    others = [name for name in others if name != headline][: FEW - 1] + ["score"] * ("score" in first != headline)
+    table = Table(_text(kind), title=_text(f"by {kind}"))
+    for column in ("questions", label(headline), *(["baseline"] if baseline else []), *map(label, others)):
+        table.add_column(_text(column), justify="right")
+    for name, group in groups.items():
+        cells = [str(group["questions"]), _interval(group, headline)]
+        cells += [_interval(baseline.get(name, {}), headline)] if baseline else []
+        table.add_row(_text(name), *cells, *(_interval(group, other, short=True) for other in others))
+    return table
 
 
-def _number(figure: dict[str, float]) -> str:
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, dict) and "low" in value
+
+
+def _is_rate(figure: Figure, n: int) -> bool:
+    """Whether a figure is a share of n questions: its interval is then Wilson's."""
+    if not 0 <= figure["value"] <= 1:
+        return False
+    return all(map(math.isclose, wilson(figure["value"] * n, n), (figure["low"], figure["high"])))
+
+
+def _interval(report: dict[str, Any], name: str, short: bool = False) -> str:
+    """A figure as people read it: a rate as a percentage, a mean as a number."""
+    if name not in report:
+        return ""
+    figure = report[name]
+    places, scale, sign = (1, 100, "%") if _is_rate(figure, report["questions"]) else (3, 1, "")
+    value, low, high = (f"{scale * figure[part]:.{places}f}" for part in ("value", "low", "high"))
+    return f"{value}{sign}" if short else f"{value}{sign} [{low}, {high}]"
+
+
+def show_sample(console: Console, world: "World", sample: "Sample", model: str) -> None:
+    """One question, what a model made of it, and what that is worth."""
+    console.print(_text(f"asked: {sample.question.prompt}", CLIP), soft_wrap=True)
+    if sample.thought is not None:
+        console.print(_text(f"{model} thought: {sample.thought}"), soft_wrap=True)
+    drawing = world.drawing(sample.question, sample.answer)
+    if drawing is not None:
+        console.print(drawing)
+    console.print(_text(f"{model} wrote: {sample.answer}"), soft_wrap=True)
+    console.print(_text(", ".join(f"{world.label(name)} {_one(value)}" for name, value in sample.figures.items())))
+
+
+def _one(value: float | bool) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.3f}"
+
+
+def show_verdicts(console: Console, verdicts: Sequence["Verdict"]) -> None:
+    """Each question of a study and what the numbers say."""
+    for number, verdict in enumerate(verdicts, 1):
+        console.print(Text(printable(f"{number}. {verdict.question}"), style="bold"))
+        console.print(_text("   " + verdict.text, 100_000), Text())
+
+
+def _text(text: str, most: int = 2000) -> Text:
+    return Text(printable(text, most))
+
+
+def told(line: str) -> None:
+    """A line beside the results."""
+    print(printable(line), file=sys.stderr)
+
+
+def wrote(out: str | Path) -> None:
+    told(f"wrote {out}/ (pictures in {out}/plots/)")
+
+
+def quiet() -> None:
+    """Libraries' chatter about tiny models would bury the figures."""
+    import os
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 class _Bar:
@@ -146,68 +175,81 @@ class _Bar:
 
 
 class TrainingProgress(_Bar):
-    """A bar with step, loss, held-out exact, paths a second and time left; a line now and then where there is no
-    terminal."""
+    """A bar with step, loss or score, the last validation and time left; a line now and then where there is no
+    terminal. Notes stand on lines of their own."""
 
     def __init__(self, console: Console):
         self.console = console
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(10),
-            TextColumn("{task.fields[figures]}"), TimeRemainingColumn(compact=True), TextColumn("left"),
+            TextColumn("{task.description}"),
+            BarColumn(10),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
             console=console,
-        )  # fmt: skip
+        )
         self.task = self.bar.add_task("", total=1.0, figures="")
-        self.exact = ""
-        self.told: tuple[str, int] = ("", -1)
+        self.headline, self.validation = "score", ""
+        self.last: tuple[str, int] = ("", -1)
 
     def __call__(self, values: dict[str, Any]) -> None:
-        if "held_out_exact" in values:
-            self.exact = f"  held-out exact {values['held_out_exact']:.1%}"
-        if "held_out_score" in values:
-            self.exact = f"  held-out score {values['held_out_score']:.3f}"
-            if "held_out_optimal" in values:
-                self.exact += f", optimal {values['held_out_optimal']:.1%}"
-        if "score" in values:
-            figures = (
-                f"round {values['step']}  score {values['score']:.3f}  {values['thought_tokens']:.1f} tokens a thought"
-            )
-        else:
-            figures = f"{values['mazes']:,} mazes" if "mazes" in values else f"step {values['step']}"
-            figures += f"  loss {values['loss']:.3f}" if "loss" in values else ""
-        figures += self.exact
-        if "paths_per_second" in values:
-            figures += f"  {values['paths_per_second']:.0f} paths/s"
-        phase = values.get("phase", "training")
-        self.bar.update(
-            self.task, description=f"[bold]{escape(printable(phase))}[/]", completed=values["progress"], figures=figures
-        )
-        looked = any(name.startswith("held_out") for name in values)
+        """What a loop tells: a note, or the figures of a step."""
+        if "note" in values:
+            self.console.print(_text(f"note: {values['note']}"), soft_wrap=True)
+            return
+        self.headline = values.get("headline", self.headline)
+        looked = [name for name in dict.fromkeys(("score", self.headline)) if f"held_out_{name}" in values]
+        if looked:
+            said = ", ".join(f"{plain_label(name)} {values[f'held_out_{name}']:.3f}" for name in looked)
+            self.validation = f"  held-out {said}"
+        phase, figures = values.get("phase", "training"), _step(values) + self.validation
+        description = f"[bold]{escape(printable(phase))}[/]"
+        shown = escape(printable(figures))
+        self.bar.update(self.task, description=description, completed=values["progress"], figures=shown)
         tenth = (phase, int(10 * values["progress"]))
-        if not self.console.is_terminal and (looked or tenth != self.told or "mazes" in values):
-            self.console.print(Text(printable(f"{phase} {values['progress']:4.0%}  {figures}")), soft_wrap=True)
-        self.told = tenth
+        if not self.console.is_terminal and (looked or tenth != self.last or "step" not in values):
+            self.console.print(_text(f"{phase} {values['progress']:4.0%}  {figures}"), soft_wrap=True)
+        self.last = tenth
 
 
-class MazeProgress(_Bar):
-    """A bar with the mazes taken up, which goes when they are done; where there is no terminal, a line a minute."""
+def _step(values: dict[str, Any]) -> str:
+    """The figures of one step, of a round, or of an evaluation that takes long."""
+    if "step" not in values:
+        return f"{values['questions']:,} questions"
+    if "score" in values:
+        length = f"  {values['thought_tokens']:.1f} tokens a thought" if "thought_tokens" in values else ""
+        return f"round {values['step']}  score {values['score']:.3f}{length}"
+    loss = f"  loss {values['loss']:.3f}" if "loss" in values else ""
+    speed = f"  {values['items_per_second']:.0f} trees/s" if "items_per_second" in values else ""
+    return f"step {values['step']}{loss}{speed}"
+
+
+class QuestionProgress(_Bar):
+    """A bar with the questions taken up, which goes when they are done; where there is no terminal, a line a minute."""
 
     def __init__(self, console: Console, count: int | None):
         self.console, self.count = console, count
         self.bar = Progress(
-            TextColumn("[bold]mazes[/]"), BarColumn(20), MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True), TextColumn("left"), console=console, transient=True,
-        )  # fmt: skip
+            TextColumn("[bold]questions[/]"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+        )
         self.task = self.bar.add_task("", total=count)
-        self.told = time.monotonic()
+        self.last = time.monotonic()
 
-    def counted(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items, each counted as it is taken."""
-        for number, item in enumerate(items, 1):
+    def counted(self, questions: Iterable[Any]) -> Iterator[Any]:
+        """The questions, each counted as it is taken."""
+        for number, question in enumerate(questions, 1):
             self.bar.update(self.task, completed=number)
-            if not self.console.is_terminal and time.monotonic() - self.told > 60:
-                self.told = time.monotonic()
-                self.console.print(Text(f"{number:,} of {format(self.count, ',') if self.count else 'the'} mazes"))
-            yield item
+            if not self.console.is_terminal and time.monotonic() - self.last > 60:
+                self.last = time.monotonic()
+                of = f"{self.count:,}" if self.count else "the"
+                self.console.print(_text(f"{number:,} of {of} questions"))
+            yield question
 
 
 class StudyProgress(_Bar):
@@ -216,24 +258,22 @@ class StudyProgress(_Bar):
     def __init__(self, console: Console):
         self.console = console
         self.bar = Progress(
-            TextColumn("[bold]{task.description}[/]"), BarColumn(20), MofNCompleteColumn(), TextColumn("cells"),
-            TimeRemainingColumn(compact=True), TextColumn("left"), console=console,
-        )  # fmt: skip
+            TextColumn("[bold]{task.description}[/]"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TextColumn("cells"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+        )
         self.tasks: dict[str, Any] = {}
-        self.told: tuple[str, int] = ("", -1)
+        self.last: tuple[str, int] = ("", -1)
 
     def __call__(self, phase: str, done: int, count: int) -> None:
         if phase not in self.tasks:  # what was finished before does not count towards the speed
             self.tasks[phase] = self.bar.add_task(phase, total=count, completed=done)
         self.bar.update(self.tasks[phase], completed=done)
         tenth = (phase, 10 * done // max(1, count))
-        if not self.console.is_terminal and tenth != self.told:
+        if not self.console.is_terminal and tenth != self.last:
             self.console.print(f"{phase}: {done} of {count} cells", highlight=False)
-        self.told = tenth
-
-
-def show_verdicts(console: Console, verdicts: Sequence["Verdict"]) -> None:
-    """Each question of a study and what the numbers say."""
-    for number, verdict in enumerate(verdicts, 1):
-        console.print(Text(printable(f"{number}. {verdict.question}"), style="bold"))
-        console.print(Text("   " + printable(verdict.text, 100_000) + "\n"))
+        self.last = tenth

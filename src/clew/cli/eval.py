@@ -1,0 +1,132 @@
+"""`clew eval`: what a model really does when it is asked."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clew.cli.options import check_file, instance, parser_of
+from clew.config import Attention, Device, WorldConfig, check_positive, check_text
+from clew.errors import InputError
+from clew.runs.options import read_yaml
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+    from clew.train.evaluate import Sample
+    from clew.world import World
+
+MODEL = "a run folder of clew train or clew split, or a Hugging Face model folder"
+WORLD = "world", "world_options", "mazes", "prompts"  # options that a run's config.yaml gives for its evaluation
+
+
+@dataclass
+class AskConfig(WorldConfig):
+    """Ask what has been trained. The world is that of its run unless options say otherwise."""
+
+    model: str = ""  # a positional argument, explained by MODEL
+    seed: int = 0
+    """of the held-out questions"""
+    attention: Attention | None = None
+    """trees: shared prefixes are read once; rows: plain rows, for models that need it; by default as in training"""
+    device: Device = "auto"
+    """where to run"""
+
+
+@dataclass
+class EvalConfig(AskConfig):
+    """Measure a model on held-out questions, or on questions that others made."""
+
+    questions: int = 1000
+    """held-out questions to ask, in all"""
+    batch: int = 256
+    """questions answered at once"""
+    out: str | None = None
+    """folder for eval.json, samples.jsonl and plots; by default nothing is written"""
+
+
+def run(args: list[str]) -> None:
+    """The command."""
+    flags = {"json": {"action": "store_true", "help": "print the report as JSON"}}
+    config, given = asked("eval", EvalConfig, args, "a file of questions to ask in place of held-out ones", flags)
+    check_positive(config, "questions", "batch")
+
+    from rich.console import Console
+
+    from clew.cli import terminal
+    from clew.rollout.sampler import SharedPrefixSampler
+    from clew.runs.provenance import provenance
+    from clew.train import checks
+    from clew.train.evaluate import evaluate, held_out, world_grader
+    from clew.train.opening import opened
+
+    terminal.quiet()
+    where: dict[str, Any] = {"attention": config.attention, "device": config.device}
+    world, reasoner = opened(Path(config.model), config, seed=config.seed, **where)
+    source, missing = given["from"], ""
+    if source is not None:
+        questions = world.read(Path(source))
+    else:
+        questions, missing = held_out(world, config.questions, seed=config.seed), world.not_evaluated()
+        assert isinstance(reasoner.face, SharedPrefixSampler)
+        policy = reasoner.face.policy
+        notes = checks.check_evaluation(config.device, config.questions, config.batch, policy, world)
+        for note in [f"world: {missing}; only the others are evaluated"] * bool(missing) + notes:
+            terminal.told(f"note: {note}")
+    with terminal.QuestionProgress(Console(stderr=True), None if source is not None else config.questions) as progress:
+        grader, numbers = world_grader(world), {"batch": config.batch, "seed": config.seed}
+        report, samples = evaluate(world, reasoner, progress.counted(questions), grader, **numbers)
+    report |= {"not_evaluated": missing} if missing else {}
+    report |= {"held_out": world.held_out_rule, **provenance()}
+    if config.out:
+        _write(Path(config.out), world, report, samples)
+    if given["json"]:
+        print(json.dumps(report, indent=2))
+    else:
+        terminal.show_report(Console(), report, world.headline, world.label)
+    if config.out:
+        terminal.wrote(config.out)
+
+
+def _write(out: Path, world: "World", report: dict[str, Any], samples: "list[Sample]") -> None:
+    from clew.runs.evaluations import write_evaluation
+
+    write_evaluation(out, report, [sample.record for sample in samples])
+    world.pictures(report, [(sample.question, sample.answer) for sample in samples], out / "plots")
+
+
+def asked(
+    command: str, kind: type, args: list[str], source: str, flags: dict[str, dict[str, Any]] | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """The config of a command that asks a model, and the values of --from and of the command's flags.
+
+    source: help of --from. The world's options are by default those of the run that is opened.
+    """
+    about = f"{kind.__doc__} The world is by default that of the run that is opened."
+    parser = parser_of(command, kind, about, MODEL)
+    others: dict[str, dict[str, Any]] = {"from": {"type": str | None, "help": source}} | (flags or {})
+    for name, settings in others.items():
+        parser.add_argument(f"--{name}", **settings)
+    model = parser.parse_args(args)["model"]
+    parsed = parser.parse_args(args, _of_run(parser, model))
+    given = {name: parsed.pop(name) for name in others}
+    if given["from"] is not None:
+        check_text("from", given["from"])
+        if not given["from"]:
+            raise InputError("from: the text is empty; a file of questions was expected")
+    return instance(parser, kind, parsed), given
+
+
+def _of_run(parser: "ArgumentParser", model: str) -> Any:
+    """The options of the world that a run was trained in, parsed; those of no run are none."""
+    from clew.train.opening import run_options
+
+    if not run_options(Path(model)):
+        return None
+    file = Path(model) / "config.yaml"
+    values = {name: value for name, value in read_yaml(file).items() if name in WORLD}
+    check_file(file, values, WorldConfig)
+    try:
+        return parser.parse_object(values | {"model": model}, defaults=False)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None

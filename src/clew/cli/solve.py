@@ -1,0 +1,46 @@
+"""`clew solve`: watch a model answer one question."""
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from clew.cli.eval import AskConfig, asked
+from clew.config import Size
+from clew.errors import InputError
+
+MANY = 1000  # questions that a seed picks from, where there are more than anyone asks
+
+
+@dataclass
+class SolveConfig(AskConfig):
+    """Show a model answering one held-out question in the terminal."""
+
+    size: Size | None = None
+    """of mazes: grid size, as --mazes.sizes with this size alone"""
+
+
+def run(args: list[str]) -> None:
+    """The command."""
+    config, given = asked("solve", SolveConfig, args, "a file of questions; its first is asked")
+    if config.size is not None:
+        if config.world not in (None, "mazes") or config.prompts.file:
+            raise InputError("size: mazes alone have one")
+        config.mazes = replace(config.mazes, sizes=[config.size])
+
+    from rich.console import Console
+
+    from clew.cli import terminal
+    from clew.train.evaluate import samples_of, world_grader
+    from clew.train.opening import opened
+
+    terminal.quiet()
+    where: dict[str, Any] = {"attention": config.attention, "device": config.device}
+    world, reasoner = opened(Path(config.model), config, seed=config.seed, **where)
+    if given["from"] is not None:
+        questions = list(islice(world.read(Path(given["from"])), 1))
+    else:
+        count = world.held_out_count()
+        questions = world.held_out([config.seed % (MANY if count is None else max(1, count))], "final", config.seed)
+    for sample in samples_of(world, reasoner.rollouts(world, questions), world_grader(world)):
+        terminal.show_sample(Console(), world, sample, config.model)

@@ -1,0 +1,80 @@
+"""What has been trained is opened again: the run folder of `clew train` or `clew split`, or any model folder."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from clew.config import Attention, Device, WorldConfig
+from clew.errors import InputError
+from clew.policy import Policy, pick_device
+from clew.rollout.paraphrase import PARAPHRASERS, Paraphraser
+from clew.rollout.sampler import SharedPrefixSampler
+from clew.rollout.stages import FaceSees
+from clew.runs.checkpoints import is_count
+from clew.runs.options import check_moved, flat, read_yaml
+from clew.text import show
+from clew.train.config import RENAMED, SplitConfig, TrainConfig
+from clew.train.evaluate import Reasoner
+from clew.train.team import check_numbers
+from clew.world import World, world_of
+
+ROLES = ("shoggoth", "face")
+
+
+def run_options(folder: Path) -> dict[str, Any]:
+    """The options that a run was made with, by dotted names: defaults where its file is silent, {} where a folder is no
+    run. InputError for a file that cannot be read, or whose options have moved since."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        return {}
+    config = SplitConfig if (folder / ROLES[0]).is_dir() else TrainConfig
+    values = read_yaml(file)
+    check_moved(file, values, config, RENAMED)
+    return flat(asdict(config()), config) | flat(values, config)
+
+
+def opened(
+    folder: Path,
+    config: WorldConfig,
+    *,
+    seed: int = 0,
+    attention: Attention | None = None,
+    device: Device = "auto",
+) -> tuple[World, Reasoner]:
+    """The world that a config asks in, and what was trained in `folder` as it answers there.
+
+    What a split trained thinks before it answers, as it did in training; anything else answers directly. attention: by
+    default as in training. InputError for a folder that holds no model, a device that is not there, and a model that
+    does not know the world's words or does not read exactly.
+    """
+    place, options = pick_device(device), run_options(folder)
+    names = [name for name in ROLES if (folder / name).is_dir()] if (folder / ROLES[0]).is_dir() else [""]
+    if names == [""] and options and not (folder / "model").is_dir():
+        raise InputError(f"model: {folder} is a run that has no model yet; go on with it: --resume {folder}")
+    policies = [Policy.load(folder / name) for name in names]
+    world = world_of(config, seed, policies[0].tokenizer)
+    for name, policy in zip(names, policies, strict=True):
+        check_numbers(policy, world, f"model: {folder / name}")
+        policy.attention = attention or options.get("model.attention", "trees")
+        policy.check()
+        policy.model.to(place)  # type: ignore[arg-type]
+    face = SharedPrefixSampler(policies[-1])
+    if names == [""]:
+        if not world.answers_directly:
+            raise InputError(f"world: asks for a thought before an answer, and {folder} is no split's run")
+        return world, Reasoner(face)
+    return world, Reasoner(face, SharedPrefixSampler(policies[0]), *_stages(folder, options))
+
+
+def _stages(folder: Path, options: dict[str, Any]) -> tuple[FaceSees, Paraphraser | None, int | None, int | None]:
+    """How a split's answers come about: what the face sees, the paraphraser, and the limits of tokens."""
+    known: dict[str, Sequence[Any]] = {"face_sees": get_args(FaceSees), "paraphraser": (None, *PARAPHRASERS)}
+    for name, choices in known.items():
+        if options.get(name, choices[0]) not in choices:
+            raise InputError(f"{folder}/config.yaml: {name}: {show(options[name])} is not one of {choices}")
+    limits = [options.get(name) for name in ("max_thought", "max_answer")]
+    if not all(limit is None or is_count(limit, 1) for limit in limits):
+        raise InputError(f"{folder}/config.yaml: max_thought, max_answer: {show(limits)} are no numbers of tokens")
+    rewrite = PARAPHRASERS.get(options.get("paraphraser") or "")
+    return options.get("face_sees", "prompt+thought"), rewrite, *limits
