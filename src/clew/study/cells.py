@@ -136,8 +136,9 @@ def read(path: Path) -> Kept:
 def write_results(path: Path, config: dict[str, Any], results: Sequence[Result]) -> None:
     """A whole study in one file: a row for each arm and replica; what the arms were is in the file's metadata."""
     pa = _arrow()
-    arms = [{"section": r.section, "condition": r.condition, "name": r.name, "cell": r.kept.values,
-             "curve": r.kept.curve, "curve_error": r.kept.curve_error} for r in results]  # fmt: skip
+    arms = [{"section": r.section, "condition": r.condition, "name": r.name, "cell": r.kept.values} for r in results]
+    for arm, r in zip(arms, results, strict=True):
+        arm |= {"curve": r.kept.curve, "curve_error": r.kept.curve_error}
     names = list(results[0].kept.figures)
     sizes = [len(r.kept.figures[names[0]]) for r in results]
     columns: dict[str, Any] = {"arm": np.repeat(np.arange(len(results), dtype=np.int16), sizes)}
@@ -153,12 +154,11 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Result]]:
     try:
         arm = table["arm"].to_numpy()
         columns = {name: table[name].to_numpy().astype(float) for name in table.column_names if name != "arm"}
-        results = [
-            Result(one["section"], one["condition"], one["name"],
-                   Kept(one["cell"], {name: values[arm == i] for name, values in columns.items()},
-                        one["curve"], one["curve_error"]))
-            for i, one in enumerate(about["arms"])
-        ]  # fmt: skip
+        results = []
+        for i, one in enumerate(about["arms"]):
+            figures = {name: values[arm == i] for name, values in columns.items()}
+            kept = Kept(one["cell"], figures, one["curve"], one["curve_error"])
+            results.append(Result(one["section"], one["condition"], one["name"], kept))
         return about["config"], results
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: holds no results of a study: {error!r}") from None
@@ -172,9 +172,12 @@ def solve(job: Job, folder: str) -> None:
 
 
 def run_cells(
-    jobs: Sequence[Job], folder: Path, engine: Engine = "local", workers: int | None = None,
+    jobs: Sequence[Job],
+    folder: Path,
+    engine: Engine = "local",
+    workers: int | None = None,
     report: Callable[[int, int], None] = lambda done, count: None,
-) -> list[Kept]:  # fmt: skip
+) -> list[Kept]:
     """Every job's finished cell, in order; those that are in the folder already are not run again.
 
     workers: processes of one thread each, by default one a core. report(done, count) is called as cells come in. Equal
@@ -251,8 +254,8 @@ def _ray(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
         raise InputError("engine: ray is not installed; pip install 'clew[ray]'") from None
     started = not ray.is_initialized()
     if started:  # RAY_ADDRESS names a running cluster, which has cores of its own
-        ray.init(num_cpus=None if "RAY_ADDRESS" in os.environ else workers, include_dashboard=False,
-                 log_to_driver=False, configure_logging=False)  # fmt: skip
+        cores = None if "RAY_ADDRESS" in os.environ else workers
+        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         task = ray.remote(num_cpus=1, max_retries=3)(solve)
         waiting = [task.remote(job, str(Path(folder).resolve())) for job in jobs]

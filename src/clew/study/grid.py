@@ -5,15 +5,16 @@ share of kept samples. Then it runs once more, on tables that all arms share.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from clew.config import check_positive, check_values, write_config
+from clew.config import check_positive, check_values
 from clew.errors import InputError
 from clew.memory import check_memory
+from clew.runs.options import write_config
 from clew.study import tabular
 from clew.study.cells import Engine, Job, Kept, Result, run_cells, write_results
 from clew.study.tabular import Cell
@@ -109,19 +110,21 @@ def arms(config: TabularConfig) -> list[Arm]:
     """The whole study: one arm for each contender under each condition."""
     made: list[Arm] = []
 
-    def arm(section: str, condition: dict[str, Any], name: str, contender: Contender, noise: float, cost: float = 4.0,
-            scale: float = 1.0, keeps: Sequence[float] = tuple(config.keeps), figure: str = "gained",
-            **world: Any) -> None:  # fmt: skip
+    def arm(
+        section: str, condition: dict, name: str, contender: Contender, noise: float, cost=4.0, scale=1.0, **world: Any
+    ) -> None:
         spread = config.world.thought_spread * noise**0.5
         # Where thoughts cost more a round buys as many thoughts and answers: as much as eight answers to each.
         price = config.round_cost * (cost + 8) / 12
-        cell = Cell(replace(config.world, answer_spread=spread, **world), contender.rule, contender.options,
-                    contender.k, cost, price * scale, price * config.rounds, replicas=config.replicas,
-                    seed=config.seed)  # fmt: skip
+        tables = replace(config.world, answer_spread=spread, **world)
+        cell = Cell(tables, contender.rule, contender.options, contender.k, cost, price * scale, price * config.rounds)
+        cell = replace(cell, replicas=config.replicas, seed=config.seed)
         # Shares that round to the same numbers of thoughts and answers are one choice.
         n, k = cell.thoughts(), cell.answers
-        counts = {tuple(max(1, round(keep * of)) for of in ((n * k,) if cell.rule == "basic" else (n, k))): keep
-                  for keep in keeps}  # fmt: skip
+        of = (n * k,) if cell.rule == "basic" else (n, k)
+        keeps = [PRESSURE] if section == "pressure" else config.keeps
+        counts = {tuple(max(1, round(keep * one)) for one in of): keep for keep in keeps}
+        figure = "early" if section == "early" else "gained"
         made.append(Arm(section, condition, name, cell, tuple(counts.values()) if contender.keeps else (None,), figure))
 
     for noise, cost, k in product(config.noise_ratios, config.cost_ratios, config.answers):
@@ -131,9 +134,9 @@ def arms(config: TabularConfig) -> list[Arm]:
         for name, contender in CONTENDERS.items():
             arm("rules", {"noise": noise}, name, contender, noise)
             if name in EARLY:
-                arm("early", {"noise": noise}, name, contender, noise, figure="early")
+                arm("early", {"noise": noise}, name, contender, noise)
             if contender.keeps:
-                arm("pressure", {"noise": noise}, name, contender, noise, keeps=[PRESSURE])
+                arm("pressure", {"noise": noise}, name, contender, noise)
     for scale in (0.25, 1.0, 2.0):
         for name in ("basic", "top 3, face from all kept", "advantage"):
             contender = replace(CONTENDERS[name], k=4)
@@ -145,8 +148,7 @@ def arms(config: TabularConfig) -> list[Arm]:
     return made
 
 
-def study(config: TabularConfig, report: Callable[[str, int, int], None] = lambda phase, done, count: None
-          ) -> list[Result]:  # fmt: skip
+def study(config: TabularConfig, report: Callable[[str, int, int], None] = lambda *_: None) -> list[Result]:
     """Runs what is not yet in `config.out`: first the tuning of every arm, then every arm at its best."""
     check(config)
     folder, declared = Path(config.out), arms(config)
@@ -162,8 +164,8 @@ def study(config: TabularConfig, report: Callable[[str, int, int], None] = lambd
         worth = [next(tuned).figures[arm.figure].mean() for _ in cells]
         chosen = cells[worth.index(max(worth))]
         best.append(replace(chosen, replicas=arm.cell.replicas, seed=arm.cell.seed))
-    results = [Result(arm.section, arm.condition, arm.name, kept)
-               for arm, kept in zip(declared, run("results", best), strict=True)]  # fmt: skip
+    finished = zip(declared, run("results", best), strict=True)
+    results = [Result(arm.section, arm.condition, arm.name, kept) for arm, kept in finished]
     write_config(folder / "tabular.yaml", config)
     write_results(folder / "tabular.parquet", asdict(config), results)
     return results
@@ -186,8 +188,8 @@ def check(config: TabularConfig) -> None:
     for name in ("questions", "thoughts", "answers"):
         if getattr(config.world, name) < 2:
             raise InputError(f"world.{name}: {getattr(config.world, name)} leave nothing to choose; expected 2 or more")
-    usual = {"replicas": 2000, "tune_replicas": 150, "workers": 2, "round_cost": 96, "world.questions": 4,
-             "world.thoughts": 32, "world.answers": 16}  # fmt: skip
+    usual = {"world.questions": 4, "world.thoughts": 32, "world.answers": 16}
+    usual = {"replicas": 2000, "tune_replicas": 150, "workers": 2, "round_cost": 96, **usual}
     check_memory(replace(config, workers=config.workers or os.cpu_count() or 1), usual, needed)
 
 
@@ -195,8 +197,8 @@ def needed(config: TabularConfig) -> int:
     """Bytes that the workers of a study take together: an estimate."""
     world, price = config.world, config.round_cost / 12
     tables = world.questions * world.thoughts * world.answers
-    draws = max(max(2, round(price * (cost + 8) / (cost + k))) * k for cost in config.cost_ratios
-                for k in (*config.answers, 8))  # fmt: skip
+    prices = product(config.cost_ratios, (*config.answers, 8))
+    draws = max(max(2, round(price * (cost + 8) / (cost + k))) * k for cost, k in prices)
     at_once = min(tabular.CHUNK, max(config.replicas, config.tune_replicas))
     worker = at_once * (48 * tables + world.questions * draws * (24 + world.answers)) + 150 * 2**20
     figures = 8 * (tabular.POINTS + 8) * max(config.replicas, config.tune_replicas)

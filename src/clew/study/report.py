@@ -1,108 +1,20 @@
 """What a study found: effects with intervals, and a plain sentence under each question, made from the numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from clew.errors import InputError
 from clew.files import write_atomically
-from clew.plan import best_allocation
 from clew.study import tabular
 from clew.study.cells import Result, read_results
+from clew.study.effects import SMALL, Allocation, Effect, Verdict, effect_of, paired, percent, tally, where_most
 from clew.text import one_line
+from clew.train.plan import best_allocation
 
 DRAWN = ("basic", "top 3", "mean", "best against worst", "advantage")  # in the picture of learning curves
-SMALL = 0.01  # of the attainable gain: what nobody would change a training run for
-
-
-@dataclass(frozen=True)
-class Effect:
-    """By how much `a` is ahead of `b` in one figure: a mean of paired differences with its 95% interval."""
-
-    condition: str
-    a: str
-    b: str
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the interval excludes 0, otherwise 0."""
-        return int(self.low > 0) - int(self.high < 0)
-
-    @property
-    def most(self) -> float:
-        """The largest difference, either way, that the interval allows."""
-        return max(abs(self.low), abs(self.high))
-
-    def sentence(self) -> str:
-        """In words, with what the interval allows."""
-        if self.low == self.high == 0:
-            return "no difference: in these conditions they are one rule"
-        if self.sign == 0:
-            return f"no detectable difference between {self.a} and {self.b}, at most {percent(self.most)}"
-        ahead, behind = (self.a, self.b) if self.sign > 0 else (self.b, self.a)
-        low, high = sorted((abs(self.low), abs(self.high)))
-        small = ", too little to matter" if high < SMALL else ""
-        return f"{ahead} is ahead of {behind} by {percent(abs(self.mean))} [{percent(low)}, {percent(high)}]{small}"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One question of the study and what the numbers say."""
-
-    question: str
-    text: str
-    effects: tuple[Effect, ...]
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
-
-
-def paired(a: Result, b: Result, figure: str = "gained", condition: str = "") -> Effect:
-    """The effect of a over b on the same tables. ValueError where the tables are not the same."""
-    same = ("seed", "replicas") if "policies" in a.kept.values else ("world", "seed", "replicas")
-    if any(a.kept.values[name] != b.kept.values[name] for name in same):
-        raise ValueError(f"{a.name} and {b.name} did not meet the same tables")
-    return effect_of(a.kept.figures[figure] - b.kept.figures[figure], condition, a.name, b.name)
-
-
-def effect_of(difference_R: np.ndarray, condition: str, a: str, b: str) -> Effect:
-    """The mean of a difference over replicas, with Student's t interval."""
-    count = len(difference_R)
-    mean = float(difference_R.mean())
-    half = float(student_t.ppf(0.975, count - 1) * difference_R.std(ddof=1) / count**0.5)
-    return Effect(condition, a, b, mean, mean - half, mean + half)
-
-
-def tally(effects: Sequence[Effect], a: str, b: str) -> str:
-    """How often who was ahead, and by how much at most."""
-    wins, losses = [sum(e.sign == sign for e in effects) for sign in (1, -1)]
-    if len(effects) == 1:
-        return effects[0].sentence()
-    parts = [f"{a} is ahead in {wins} of {len(effects)} conditions" + _most(effects, 1),
-             f"{b} in {losses}" + _most(effects, -1)]  # fmt: skip
-    open_ones = [e for e in effects if e.sign == 0]
-    if open_ones:
-        bound = max(e.most for e in open_ones)
-        parts.append(f"no detectable difference in {len(open_ones)}, at most {percent(bound)}")
-    return "; ".join(parts)
-
-
-def _most(effects: Sequence[Effect], sign: int) -> str:
-    ahead = [e for e in effects if e.sign == sign]
-    if not ahead:
-        return ""
-    top = max(ahead, key=lambda e: abs(e.mean))
-    return (
-        f" (most where {top.condition}: {percent(abs(top.mean))})" if top.condition else f" ({percent(abs(top.mean))})"
-    )
 
 
 class _Found:
@@ -125,58 +37,41 @@ class _Found:
         return [r for r in self.results if r.section == section and r.condition == condition]
 
     def against(self, section: str, a: str, b: str, figure: str = "gained") -> tuple[Effect, ...]:
-        return tuple(
-            paired(self.one(section, c, a), self.one(section, c, b), figure, words(c)) for c in self.conditions(section)
-        )
+        both = ((self.one(section, c, a), self.one(section, c, b), c) for c in self.conditions(section))
+        return tuple(paired(mine, theirs, figure, words(c)) for mine, theirs, c in both)
 
 
 def words(condition: dict[str, Any]) -> str:
     units = {"noise": "noise {}", "cost": "price {}", "round": "rounds x{}", "scope": "scope {}"}
-    return ", ".join(units.get(name, name + " {}").format(f"{v:g}" if isinstance(v, float) else v)
-                     for name, v in condition.items())  # fmt: skip
+    values = {name: f"{v:g}" if isinstance(v, float) else v for name, v in condition.items()}
+    return ", ".join(units.get(name, name + " {}").format(value) for name, value in values.items())
 
 
 def tabular_verdicts(results: Sequence[Result]) -> list[Verdict]:
     """The verdicts of a tabular study, in the order of its questions."""
     found = _Found(results)
-    return [
-        _proposal(found), _allocation(found), _top_or_mean(found), _face(found), _steps(found), _contrast(found),
-        _scope(found), _yardstick(found), _pressure(found),
-    ]  # fmt: skip
+    parts = (_proposal, _allocation, _top_or_mean, _face, _steps, _contrast, _scope, _yardstick, _pressure)
+    return [verdict(found) for verdict in parts]
 
 
 def _proposal(found: _Found) -> Verdict:
     effects = found.against("rules", "top 3", "basic")
     same = found.against("rules", "basic", "basic, k=1")
-    text = (f"{tally(effects, 'The proposal', 'basic')}. Basic itself, with several answers to a thought rather than "
-            f"more thoughts: {tally(same, 'k=8', 'k=1')}.")  # fmt: skip
-    return Verdict("Does the proposal, top 3 and the best answer of the best thought, beat basic training?", text,
-                   (*effects, *same))  # fmt: skip
+    asked = "Does the proposal, top 3 and the best answer of the best thought, beat basic training?"
+    itself = f"Basic itself, with several answers to a thought rather than more thoughts: {tally(same, 'k=8', 'k=1')}"
+    return Verdict(asked, f"{tally(effects, 'The proposal', 'basic')}. {itself}.", (*effects, *same))
 
 
 def _pressure(found: _Found) -> Verdict:
     names = ["top 3", "top 3, face from all kept", "mean", "top 1"]
-    effects = [e for name in names for e in found.against("pressure", name, "basic")]
-    parts = [f"{name}: {tally([e for e in effects if e.a == name], 'it', 'basic')}" for name in names]
-    return Verdict("And at one selection pressure, every rule keeping a quarter?", ". ".join(parts) + ".",
-                   tuple(effects))  # fmt: skip
+    return _each(found, "And at one selection pressure, every rule keeping a quarter?", "pressure", names, "basic")
 
 
-@dataclass(frozen=True)
-class Allocation:
-    """Who wins where: one condition of the grid of noise and cost."""
-
-    condition: dict[str, Any]
-    grid: tuple[int, ...]
-    """the numbers of answers that were tried"""
-    best: int
-    certainty: Effect
-    """the winner over the best of the others"""
-    over_one: Effect
-    """the best number of several answers over one answer to a thought, and more thoughts"""
-    planned: int
-    regret: Effect
-    """the winner over the k of the grid that is nearest to the plan's"""
+def _each(found: _Found, asked: str, section: str, names: Sequence[str], other: str) -> Verdict:
+    """Several rules, one after the other, against the same other one."""
+    effects = {name: found.against(section, name, other) for name in names}
+    text = ". ".join(f"{name}: {tally(effects[name], 'it', other)}" for name in names) + "."
+    return Verdict(asked, text, tuple(e for name in names for e in effects[name]))
 
 
 def allocations(results: Sequence[Result]) -> list[Allocation]:
@@ -190,10 +85,10 @@ def allocations(results: Sequence[Result]) -> list[Allocation]:
         where = words(condition)
         fewest = min(arms, key=k_of)
         several = next(r for r in arms if r is not fewest)
-        made.append(Allocation(
-            condition, tuple(sorted(map(k_of, arms))), k_of(arms[0]), paired(arms[0], arms[1], condition=where),
-            paired(several, fewest, condition=where), planned, paired(arms[0], near, condition=where),
-        ))  # fmt: skip
+        pairs = ((arms[0], arms[1]), (several, fewest), (arms[0], near))
+        certainty, over_one, regret = (paired(a, b, condition=where) for a, b in pairs)
+        grid = tuple(sorted(map(k_of, arms)))
+        made.append(Allocation(condition, grid, k_of(arms[0]), certainty, over_one, planned, regret))
     return made
 
 
@@ -209,13 +104,13 @@ def _allocation(found: _Found) -> Verdict:
     close = sum(a.regret.mean < SMALL for a in made)
     text = (
         f"Several answers to a thought beat more thoughts by {percent(SMALL)} or more in {len(clear)} of {len(made)} "
-        f"conditions{_most(against_one, 1)}, and lose in {sum(e.sign < 0 for e in against_one)}. "
+        f"conditions{where_most(against_one, 1)}, and lose in {sum(e.sign < 0 for e in against_one)}. "
         f"The k that estimates thoughts best (`clew plan`) is within "
         f"{percent(SMALL)} of the best k in {close} of {len(made)}, and loses at most {percent(worst.regret.mean)} "
         f"(where {words(worst.condition)}: it plans k = {worst.planned}, and k = {worst.best} wins)."
     )
-    return Verdict("Is denoising a thought's score worth the extra answers, or are more thoughts better?", text,
-                   tuple(against_one))  # fmt: skip
+    asked = "Is denoising a thought's score worth the extra answers, or are more thoughts better?"
+    return Verdict(asked, text, tuple(against_one))
 
 
 def _top_or_mean(found: _Found) -> Verdict:
@@ -226,29 +121,34 @@ def _top_or_mean(found: _Found) -> Verdict:
         f"At the end: {tally(final, 'top 3', 'mean')}. "
         f"Against judging a thought by its single best answer, at the end: {tally(one, 'top 3', 'top 1')}."
     )
-    return Verdict("Top 3 or the mean of all: is a thought that can be answered well the better bet?", text,
-                   (*final, *one))  # fmt: skip
+    asked = "Top 3 or the mean of all: is a thought that can be answered well the better bet?"
+    return Verdict(asked, text, (*final, *one))
 
 
 def _face(found: _Found) -> Verdict:
     anywhere = found.against("rules", "top 3", "top 3, face from anywhere")
     kept = found.against("rules", "top 3", "top 3, face from all kept")
-    text = (f"{tally(anywhere, 'The best thought', 'anywhere')}. Against learning from several answers of every kept "
-            f"thought: {tally(kept, 'the best answer alone', 'all kept')}.")  # fmt: skip
-    return Verdict("Should the face learn from the best thought, or from the best answers anywhere?", text,
-                   (*anywhere, *kept))  # fmt: skip
+    asked = "Should the face learn from the best thought, or from the best answers anywhere?"
+    other = f"from several answers of every kept thought: {tally(kept, 'the best answer alone', 'all kept')}"
+    text = f"{tally(anywhere, 'The best thought', 'anywhere')}. Against learning {other}."
+    return Verdict(asked, text, (*anywhere, *kept))
 
 
 def _steps(found: _Found) -> Verdict:
     effects = found.against("steps", "top 3, face from all kept", "basic")
     few, many = effects[-1], effects[0]
     ends = [found.conditions("steps")[i] for i in (-1, 0)]
-    leads = [found.one("steps", c, "top 3, face from all kept").kept.figures["gained"]
-             - found.one("steps", c, "basic").kept.figures["gained"] for c in ends]  # fmt: skip
+
+    def gained(condition: dict[str, Any], name: str) -> np.ndarray:
+        return found.one("steps", condition, name).kept.figures["gained"]
+
+    leads = [gained(c, "top 3, face from all kept") - gained(c, "basic") for c in ends]
     change = effect_of(leads[0] - leads[1], "", "few large rounds", "many small ones")
-    text = (f"Denoised against basic, with many small rounds ({many.condition}): {many.sentence()}; "
-            f"with few large ones ({few.condition}): {few.sentence()}. The lead changes by {percent(change.mean)} "
-            f"[{percent(change.low)}, {percent(change.high)}] from many small to few large.")  # fmt: skip
+    text = (
+        f"Denoised against basic, with many small rounds ({many.condition}): {many.sentence()}; "
+        f"with few large ones ({few.condition}): {few.sentence()}. The lead changes by {percent(change.mean)} "
+        f"[{percent(change.low)}, {percent(change.high)}] from many small to few large."
+    )
     return Verdict("Does the difference wash out over many small steps?", text, effects)
 
 
@@ -256,8 +156,8 @@ def _contrast(found: _Found) -> Verdict:
     effects = found.against("rules", "best against worst", "best alone")
     falls = found.against("rules", "best against worst", "best alone", "fall")
     worst = max(falls, key=lambda e: e.mean)
-    text = (f"{tally(effects, 'Contrast', 'best alone')}. Its curve ends below its own best point by at most "
-            f"{percent(max(worst.mean, 0))} more than that of best alone.")  # fmt: skip
+    fall = f"below its own best point by at most {percent(max(worst.mean, 0))} more than that of best alone"
+    text = f"{tally(effects, 'Contrast', 'best alone')}. Its curve ends {fall}."
     return Verdict("Does contrast, best against worst, add to best alone, and is it stable?", text, effects)
 
 
@@ -269,17 +169,14 @@ def _scope(found: _Found) -> Verdict:
             difference = batch.kept.figures[figure] - question.kept.figures[figure]
             effects.append(effect_of(difference, of, f"{name} over the batch", f"{name} per question"))
     text = "; ".join(f"{e.condition}: {e.sentence()}" for e in effects) + "."
-    return Verdict(
-        "Selection per question or over the whole batch: are hard questions abandoned?", text, tuple(effects)
-    )
+    asked = "Selection per question or over the whole batch: are hard questions abandoned?"
+    return Verdict(asked, text, tuple(effects))
 
 
 def _yardstick(found: _Found) -> Verdict:
     names = ["basic", "top 3", "top 3, face from all kept", "mean", "best against worst"]
-    effects = [e for name in names for e in found.against("rules", name, "advantage")]
-    parts = [f"{name}: {tally([e for e in effects if e.a == name], 'it', 'advantage')}" for name in names]
-    return Verdict("How does each fare against `advantage`, the leave-one-out policy gradient?", ". ".join(parts) + ".",
-                   tuple(effects))  # fmt: skip
+    asked = "How does each fare against `advantage`, the leave-one-out policy gradient?"
+    return _each(found, asked, "rules", names, "advantage")
 
 
 def maze_verdicts(results: Sequence[Result]) -> list[Verdict]:
@@ -291,15 +188,15 @@ def maze_verdicts(results: Sequence[Result]) -> list[Verdict]:
     for name, one in arms.items():
         if name.endswith(", one policy"):
             effect = paired(arms[name.removesuffix(", one policy")], one, condition="mazes")
-            made.append(Verdict("Does a policy that is split in two learn differently from one that plays both roles?",
-                                effect.sentence() + ".", (effect,)))  # fmt: skip
+            asked = "Does a policy that is split in two learn differently from one that plays both roles?"
+            made.append(Verdict(asked, effect.sentence() + ".", (effect,)))
     return made
 
 
 def league(results: Sequence[Result]) -> list[str]:
     """Every rule in every world: how it ended, how it got there, and what it chose."""
-    lines = ["| world | rule | gained | area under the curve | cost to 90% | step size | kept |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    names = "world", "rule", "gained", "area under the curve", "cost to 90%", "step size", "kept"
+    lines = [f"| {' | '.join(names)} |", "|---|---|---|---|---|---|---|"]
     for r in results:
         if r.section != "rules":
             continue
@@ -307,9 +204,9 @@ def league(results: Sequence[Result]) -> list[str]:
         for name in ("gained", "area", "cost_90"):
             e = effect_of(r.kept.figures[name], "", "", "")
             cells.append(f"{percent(e.mean)} ± {percent(e.high - e.mean)}")
-        kept = r.kept.values["options"].get("keep")
-        lines.append(f"| {words(r.condition)} | {r.name} | {' | '.join(cells)} | {r.kept.values['lr']:g} | "
-                     f"{'' if kept is None else f'{kept:g}'} |")  # fmt: skip
+        keep = r.kept.values["options"].get("keep")
+        cells += [f"{r.kept.values['lr']:g}", "" if keep is None else f"{keep:g}"]
+        lines.append(f"| {words(r.condition)} | {r.name} | {' | '.join(cells)} |")
     return lines
 
 
@@ -322,8 +219,8 @@ def table(verdict: Verdict) -> list[str]:
 
 def report(folder: Path) -> tuple[list[Verdict], Path]:
     """Verdicts, report.md and pictures from the results in a study's folder. InputError if it holds none, or a part."""
-    found = {name: read_results(folder / f"{name}.parquet") for name in ("tabular", "mazes")
-             if (folder / f"{name}.parquet").is_file()}  # fmt: skip
+    files = {name: folder / f"{name}.parquet" for name in ("tabular", "mazes")}
+    found = {name: read_results(file) for name, file in files.items() if file.is_file()}
     if not found:
         raise InputError(f"{folder}: holds no finished study (no tabular.parquet or mazes.parquet)")
     try:
@@ -336,7 +233,7 @@ def report(folder: Path) -> tuple[list[Verdict], Path]:
 
 
 def _written(folder: Path, found: dict[str, tuple[dict[str, Any], list[Result]]]) -> tuple[list[Verdict], Path]:
-    from clew import plots
+    from clew.study import plots
 
     verdicts: list[Verdict] = []
     pictures, about = [], []
@@ -347,18 +244,19 @@ def _written(folder: Path, found: dict[str, tuple[dict[str, Any], list[Result]]]
         rules = _Found(results)
         panels = [(words(c), [rules.one("rules", c, name) for name in DRAWN]) for c in rules.conditions("rules")]
         plots.study_curves(panels, "share of the attainable gain", folder / "curves.png")
-        pictures += [("phase.png", "Best number of answers to a thought: the fuller the colour, the surer the winner."),
-                     ("curves.png", "Learning curves at equal cost, each rule at its own best step size.")]  # fmt: skip
-        about.append(f"Tabular: {config['replicas']} replicas a result, each rule at its own best step size and share "
-                     f"kept, chosen on {config['tune_replicas']} other tables.")  # fmt: skip
+        phase = "Best number of answers to a thought: the fuller the colour, the surer the winner."
+        curves = "Learning curves at equal cost, each rule at its own best step size."
+        pictures += [("phase.png", phase), ("curves.png", curves)]
+        chosen = f"step size and share kept, chosen on {config['tune_replicas']} other tables"
+        about.append(f"Tabular: {config['replicas']} replicas a result, each rule at its own best {chosen}.")
     if "mazes" in found:
         config, results = found["mazes"]
         verdicts += maze_verdicts(results)
         plots.study_curves([("mazes", results)], "mean score of a round", folder / "mazes.png")
         pictures.append(("mazes.png", "Mean score of the samples of each round on mazes, mean over seeds."))
         about.append(f"Mazes: {config['seeds']} seeds a result, each rule at its own best learning rate.")
-    about.append("Leads are in percent of the gain that was attainable over the start, paired by table or seed, with "
-                 "95% intervals that are not corrected for their number.")  # fmt: skip
+    intervals = "paired by table or seed, with 95% intervals that are not corrected for their number"
+    about.append(f"Leads are in percent of the gain that was attainable over the start, {intervals}.")
     plots.effects(verdicts, folder / "effects.png")
     pictures.append(("effects.png", "Every comparison; grey where the interval holds 0."))
     lines = ["# How much does the credit rule matter?", "", " ".join(about), ""]

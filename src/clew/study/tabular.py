@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clew.credit import RULES
 from clew.errors import InputError
-from clew.plan import Components
+from clew.train.plan import Components
 
 Array = NDArray[np.float64]
 CHUNK = 200  # replicas at once: their tables stay in the processor's cache
@@ -75,8 +75,8 @@ def tables(world: World, replicas: int, rng: np.random.Generator) -> tuple[Array
     thought_RQM = world.thought_spread * rng.standard_normal(shape[:3])
     spread_RQM = world.answer_spread * np.exp(0.5 * rng.standard_normal(shape[:3]))
     logits = shift_Q[:, None, None] + thought_RQM[..., None] + spread_RQM[..., None] * rng.standard_normal(shape)
-    return (1 / (1 + np.exp(-logits)), world.start * rng.standard_normal(shape[:3]),
-            world.start * rng.standard_normal(shape))  # fmt: skip
+    shoggoth_RQM, face_RQMA = world.start * rng.standard_normal(shape[:3]), world.start * rng.standard_normal(shape)
+    return 1 / (1 + np.exp(-logits)), shoggoth_RQM, face_RQMA
 
 
 def expected_scores(scores_RQMA: Array, shoggoth_RQM: Array, face_RQMA: Array) -> Array:
@@ -93,8 +93,8 @@ def components(world: World, replicas: int = 200, seed: int = 0) -> Components:
     within_RQM = (answer_RQMA * scores**2).sum(-1) - worth_RQM**2
     mean_RQ = (thought_RQM * worth_RQM).sum(-1)
     between_RQ = (thought_RQM * worth_RQM**2).sum(-1) - mean_RQ**2
-    return Components(float(mean_RQ.var(1, ddof=1).mean()), float(between_RQ.mean()),
-                      float((thought_RQM * within_RQM).sum(-1).mean() + world.grader_noise**2))  # fmt: skip
+    answers = float((thought_RQM * within_RQM).sum(-1).mean() + world.grader_noise**2)
+    return Components(float(mean_RQ.var(1, ddof=1).mean()), float(between_RQ.mean()), answers)
 
 
 def softmax(logits: Array) -> Array:
@@ -173,12 +173,9 @@ def _run_chunk(cell: Cell, first: int, replicas: int) -> dict[str, Array]:
     even_RL = np.array([np.interp(np.linspace(0, rounds, POINTS), looks, row) for row in curve_RL])
     passed_RL = curve_RL >= 0.9
     cost_90 = np.where(passed_RL.any(1), looks[passed_RL.argmax(1)] / rounds, 1.0)
-    return {
-        "gained": curve_RL[:, -1], "early": even_RL[:, POINTS // 4], "area": even_RL.mean(1),
-        "cost_90": cost_90, "fall": curve_RL.max(1) - curve_RL[:, -1],
-        "hard": _gained(curve_RLQ[..., hard].mean(-1), best_RQ[:, hard].mean(-1))[:, -1],
-        "curve": even_RL,
-    }  # fmt: skip
+    hard_R, end_R = _gained(curve_RLQ[..., hard].mean(-1), best_RQ[:, hard].mean(-1))[:, -1], curve_RL[:, -1]
+    figures = {"gained": end_R, "early": even_RL[:, POINTS // 4], "area": even_RL.mean(1), "cost_90": cost_90}
+    return figures | {"fall": curve_RL.max(1) - end_R, "hard": hard_R, "curve": even_RL}
 
 
 def _gained(curve_RL: Array, best_R: Array) -> Array:

@@ -1,0 +1,114 @@
+"""By how much one arm of a study is ahead of another: paired differences with intervals, in numbers and in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from clew.study.cells import Result
+
+SMALL = 0.01  # of the attainable gain: what nobody would change a training run for
+
+
+@dataclass(frozen=True)
+class Effect:
+    """By how much `a` is ahead of `b` in one figure: a mean of paired differences with its 95% interval."""
+
+    condition: str
+    a: str
+    b: str
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval excludes 0, otherwise 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+    @property
+    def most(self) -> float:
+        """The largest difference, either way, that the interval allows."""
+        return max(abs(self.low), abs(self.high))
+
+    def sentence(self) -> str:
+        """In words, with what the interval allows."""
+        if self.low == self.high == 0:
+            return "no difference: in these conditions they are one rule"
+        if self.sign == 0:
+            return f"no detectable difference between {self.a} and {self.b}, at most {percent(self.most)}"
+        ahead, behind = (self.a, self.b) if self.sign > 0 else (self.b, self.a)
+        low, high = sorted((abs(self.low), abs(self.high)))
+        small = ", too little to matter" if high < SMALL else ""
+        return f"{ahead} is ahead of {behind} by {percent(abs(self.mean))} [{percent(low)}, {percent(high)}]{small}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One question of the study and what the numbers say."""
+
+    question: str
+    text: str
+    effects: tuple[Effect, ...]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def paired(a: Result, b: Result, figure: str = "gained", condition: str = "") -> Effect:
+    """The effect of a over b on the same tables. ValueError where the tables are not the same."""
+    same = ("seed", "replicas") if "policies" in a.kept.values else ("world", "seed", "replicas")
+    if any(a.kept.values[name] != b.kept.values[name] for name in same):
+        raise ValueError(f"{a.name} and {b.name} did not meet the same tables")
+    return effect_of(a.kept.figures[figure] - b.kept.figures[figure], condition, a.name, b.name)
+
+
+def effect_of(difference_R: np.ndarray, condition: str, a: str, b: str) -> Effect:
+    """The mean of a difference over replicas, with Student's t interval."""
+    count = len(difference_R)
+    mean = float(difference_R.mean())
+    half = float(stats.t.ppf(0.975, count - 1) * difference_R.std(ddof=1) / count**0.5)
+    return Effect(condition, a, b, mean, mean - half, mean + half)
+
+
+def tally(effects: Sequence[Effect], a: str, b: str) -> str:
+    """How often who was ahead, and by how much at most."""
+    wins, losses = [sum(e.sign == sign for e in effects) for sign in (1, -1)]
+    if len(effects) == 1:
+        return effects[0].sentence()
+    parts = [f"{a} is ahead in {wins} of {len(effects)} conditions" + where_most(effects, 1)]
+    parts.append(f"{b} in {losses}" + where_most(effects, -1))
+    open_ones = [e for e in effects if e.sign == 0]
+    if open_ones:
+        bound = max(e.most for e in open_ones)
+        parts.append(f"no detectable difference in {len(open_ones)}, at most {percent(bound)}")
+    return "; ".join(parts)
+
+
+def where_most(effects: Sequence[Effect], sign: int) -> str:
+    ahead = [e for e in effects if e.sign == sign]
+    if not ahead:
+        return ""
+    top = max(ahead, key=lambda e: abs(e.mean))
+    where = f"most where {top.condition}: " if top.condition else ""
+    return f" ({where}{percent(abs(top.mean))})"
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Who wins where: one condition of the grid of noise and cost."""
+
+    condition: dict[str, Any]
+    grid: tuple[int, ...]
+    """the numbers of answers that were tried"""
+    best: int
+    certainty: Effect
+    """the winner over the best of the others"""
+    over_one: Effect
+    """the best number of several answers over one answer to a thought, and more thoughts"""
+    planned: int
+    regret: Effect
+    """the winner over the k of the grid that is nearest to the plan's"""
