@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clew.config import read_yaml
 from clew.errors import InputError
+from clew.runs.options import read_yaml
 from clew.study import cells, grid, tabular
 from clew.study.cells import Job, Kept, Result, key, path_of, read, run_cells
+from clew.study.effects import effect_of, paired, tally
 from clew.study.grid import TabularConfig
-from clew.study.report import effect_of, paired, report, tally
+from clew.study.report import report
 from clew.study.tabular import Cell, World
 
 TINY = World(questions=2, thoughts=4, answers=4)
@@ -29,8 +30,19 @@ def job(**changes: object) -> Job:
 
 
 def tiny(out: Path) -> TabularConfig:
-    return TabularConfig(TINY, noise_ratios=[1.0, 4.0], cost_ratios=[4.0], answers=[1, 4], rounds=3, lrs=[1.0, 4.0],
-                         keeps=[0.25], replicas=20, tune_replicas=6, workers=2, out=str(out))  # fmt: skip
+    return TabularConfig(
+        TINY,
+        noise_ratios=[1.0, 4.0],
+        cost_ratios=[4.0],
+        answers=[1, 4],
+        rounds=3,
+        lrs=[1.0, 4.0],
+        keeps=[0.25],
+        replicas=20,
+        tune_replicas=6,
+        workers=2,
+        out=str(out),
+    )
 
 
 def test_finished_cells_are_found_and_changed_ones_are_not(tmp_path: Path) -> None:
@@ -78,8 +90,9 @@ def test_workers_end_with_their_parent(tmp_path: Path, number: int) -> None:
     """In the middle of a cell that never ends: the caller's pipes are free at once."""
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS.replace("CELL", repr(job(total_cost=1e15)[1])))
-    process = subprocess.Popen([sys.executable, str(script), str(tmp_path / "out")], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "out")], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdout and process.stdout.readline() == "a worker is up\n"
     time.sleep(2.5)  # it has begun with the cell
     process.send_signal(number)
@@ -202,20 +215,42 @@ def test_a_study_from_the_command_line(tmp_path: Path) -> None:
 
 def test_a_study_on_mazes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real runs from two warm starts: chosen rates, seeds as replicas, equal prices, verdicts; then nothing to run."""
-    from clew.config import MazeConfig, SplitConfig
     from clew.split import split
+
+    from clew.config import MazeConfig, SplitConfig
     from clew.study import mazes
 
     for policies in ("two", "one"):
-        split(SplitConfig(MazeConfig(sizes=[3], branches=2, per_step=2), layers=1, width=16, heads=2, warmup_steps=3,
-                          rounds=0, policies=policies, eval_questions=4, final_questions=4,
-                          out=str(tmp_path / policies)))  # fmt: skip
+        split(
+            SplitConfig(
+                MazeConfig(sizes=[3], branches=2, per_step=2),
+                layers=1,
+                width=16,
+                heads=2,
+                warmup_steps=3,
+                rounds=0,
+                policies=policies,
+                eval_questions=4,
+                final_questions=4,
+                out=str(tmp_path / policies),
+            )
+        )
     names = ("basic", "basic, k=1", "basic, one policy")
     monkeypatch.setattr(mazes, "ARMS", {name: mazes.ARMS[name] for name in names})
     config = mazes.MazeStudyConfig(
-        start=str(tmp_path / "two"), start_one=str(tmp_path / "one"), sizes=[3], max_thought=8, rounds=2, questions=2,
-        price=100.0, lrs=[1e-4, 1e-3], seeds=2, final_questions=8, workers=2, out=str(tmp_path / "study"),
-    )  # fmt: skip
+        start=str(tmp_path / "two"),
+        start_one=str(tmp_path / "one"),
+        sizes=[3],
+        max_thought=8,
+        rounds=2,
+        questions=2,
+        price=100.0,
+        lrs=[1e-4, 1e-3],
+        seeds=2,
+        final_questions=8,
+        workers=2,
+        out=str(tmp_path / "study"),
+    )
     results = mazes.study(config)
     assert [r.name for r in results] == list(names)
     assert [len(r.kept.figures["gained"]) for r in results] == [2, 2, 2]
@@ -244,7 +279,7 @@ def test_a_study_on_mazes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_bad_input_is_one_line(args: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from clew.cli import main
+    from clew.cli.main import main
 
     assert main(["study", *args]) == 2
     lines = capsys.readouterr().err.strip().splitlines()

@@ -31,7 +31,7 @@ def test_expected_scores_equal_enumeration_and_monte_carlo() -> None:
 
 
 def test_components_equal_those_of_many_samples() -> None:
-    from clew.plan import variance_components
+    from clew.train.plan import variance_components
 
     rng = np.random.default_rng(0)
     world = replace(SMALL, questions=4)
@@ -61,8 +61,12 @@ def test_a_round_equals_plain_loops(rule: tuple[str, dict]) -> None:
     answers = tabular.draw(flat[np.arange(4)[:, None], thoughts], 3, dice)
     noise = dice.standard_normal(answers.shape)
     for g in range(4):
-        seen = np.array([[scores.reshape(4, 5, 4)[g, thoughts[g, i], answers[g, i, j]] for j in range(3)]
-                         for i in range(n)]) + 0.1 * noise[g]  # fmt: skip
+        seen = (
+            np.array(
+                [[scores.reshape(4, 5, 4)[g, thoughts[g, i], answers[g, i, j]] for j in range(3)] for i in range(n)]
+            )
+            + 0.1 * noise[g]
+        )
         given = tabular.RULES[cell.rule](seen[None], **cell.options)
         r, q = divmod(g, 2)
         for i in range(n):

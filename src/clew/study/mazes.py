@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from clew.config import Attention, MazeConfig, SplitConfig, check_positive, check_values, write_config
+from clew.config import Attention, MazeConfig, SplitConfig, check_positive, check_values
 from clew.errors import InputError
+from clew.runs.options import write_config
 from clew.study.cells import Engine, Job, Kept, Result, run_cells, write_results
 
 
