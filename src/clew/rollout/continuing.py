@@ -59,8 +59,8 @@ def continue_prompts(
     tails: for each prompt the ways in which it goes on before the model does (its thoughts, say); each of these gets
     its `copies` then. stop: what ends a continuation; texts among it need the `tokenizer`. max_new: tokens that each
     may take, or one number a prompt (or tail). temperature 0 is greedy; otherwise `seeds` holds one number a prompt (or
-    tail), and copy j of it draws from the stream (seeds[i], j), whatever else is in the batch. Rows that have stopped leave the batch.
-    attention: "trees" reads shared prefixes once; "rows" is for models that do not read them exactly.
+    tail), and copy j of it draws from the stream (seeds[i], j), whatever else is in the batch. Rows that have stopped
+    leave the batch. attention: "trees" reads shared prefixes once; "rows" is for models that do not read them exactly.
     InputError, before anything is sampled, for a prompt that is empty, a token that the model does not know or a number
     that is out of range, and for a model that does not read so, or not as far as a row may go.
     """

@@ -99,11 +99,6 @@ class Rollout:
     answers: list[list[Completion]] = field(default_factory=list)
     """N lists of K, by the face"""
 
-    def completions(self) -> list[Completion]:
-        """All of them, each thought before its answers."""
-        both = zip(self.thoughts, self.answers, strict=True)
-        return [one for thought, answers in both for one in (thought, *answers)]
-
 
 class Sampler(Protocol):
     """What makes completions of one policy: in this process, or an engine elsewhere."""
