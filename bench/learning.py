@@ -30,8 +30,8 @@ from maze_dataset import MazeDataset, MazeDatasetConfig
 from maze_dataset.tokenization import MazeTokenizerModular
 from torch.optim.swa_utils import AveragedModel
 
+import plots
 from clew import evaluate as ev
-from clew import plots
 from clew.files import write_json
 from clew.learner import Learner, learning_rate
 from clew.mazes import MazeStream, maze_tokenizer
@@ -172,8 +172,10 @@ def minutes_to(level: float, looks: Looks) -> float | None:
 def averaged(runs: dict[int, Looks]) -> Looks:
     """The mean over seeds; one that solved enough and went no further counts with what it reached."""
     looks_of = list(runs.values())
-    return {at: {"exact": fmean(looks[min(at, max(looks))]["exact"] for looks in looks_of)}
-            for at in sorted({at for looks in looks_of for at in looks})}  # fmt: skip
+    return {
+        at: {"exact": fmean(looks[min(at, max(looks))]["exact"] for looks in looks_of)}
+        for at in sorted({at for looks in looks_of for at in looks})
+    }
 
 
 def summary(results: dict[str, dict[int, Looks]]) -> list[str]:
@@ -220,11 +222,20 @@ def main() -> None:
     torch.set_num_threads(1)
     file = args.out / "learning.json"
     kept = json.loads(file.read_text())["results"] if file.is_file() else {}
-    results = {name: {int(seed): {float(minutes): found for minutes, found in looks.items()}
-                      for seed, looks in kept.get(name, {}).items()} for name in LOOPS}  # fmt: skip
+    results = {
+        name: {
+            int(seed): {float(minutes): found for minutes, found in looks.items()}
+            for seed, looks in kept.get(name, {}).items()
+        }
+        for name in LOOPS
+    }
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as alone:
-        tasks = {alone.submit(run, name, seed): (name, seed)
-                 for name in LOOPS for seed in args.seeds if seed not in results[name]}  # fmt: skip
+        tasks = {
+            alone.submit(run, name, seed): (name, seed)
+            for name in LOOPS
+            for seed in args.seeds
+            if seed not in results[name]
+        }
         for task in as_completed(tasks):
             name, seed = tasks[task]
             results[name][seed] = task.result()

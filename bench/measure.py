@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from clew.evaluate import provenance
 from clew.files import write_atomically, write_json
+from clew.runs.provenance import provenance
 
 
 def interleaved(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:

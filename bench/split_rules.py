@@ -13,11 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from clew.config import SplitConfig, read_yaml
-from clew.evaluate import Tally
-from clew.mazes.lattice import Question
 from clew.mazes.traces import trace, trace_tokens
-from clew.split import world_of
+from clew.mazes.world import MazeWorld
+from clew.runs.intervals import Tally
+from clew.runs.options import read_yaml
 from measure import keep, options
 
 RULES: dict[str, list[str]] = {
@@ -35,11 +34,11 @@ def figure(value: dict[str, float], scale: float = 1.0, digits: int = 1) -> str:
 
 def imitated(questions: int) -> dict[str, dict[str, float]]:
     """Lengths of the random traces that the warm start imitates, on the same held-out mazes."""
-    searches = read_yaml(EXAMPLES / "start.yaml")["traces"]
+    searches = read_yaml(EXAMPLES / "start.yaml")["mazes"]["traces"]
     tally = Tally()
-    for i, asked in enumerate(world_of(SplitConfig()).ask(range(questions), held_out=True)):
+    for i, asked in enumerate(MazeWorld().held_out(range(questions))):
         for search in searches:
-            thought = trace(Question(**asked.columns), search, seed=i)
+            thought = trace(asked.reference, search, seed=i)
             tally.add(
                 {"thought_tokens": float(len(trace_tokens(thought))), "search_steps": float(thought.search_steps)}
             )
@@ -62,14 +61,14 @@ def main() -> None:
     args = parser.parse_args()
 
     start = ["--config", str(EXAMPLES / "start.yaml")]
-    start += ["--warmup-steps", str(args.warmup_steps)] if args.warmup_steps else []
+    start += ["--warm-start.steps", str(args.warmup_steps)] if args.warmup_steps else []
     run(args.runs / "start", *start)
-    rules = ["--config", str(EXAMPLES / "split.yaml"), "--model", str(args.runs / "start" / "warm")]
+    rules = ["--config", str(EXAMPLES / "split.yaml"), "--model.folder", str(args.runs / "start" / "warm")]
     rules += ["--rounds", str(args.rounds)] if args.rounds else []
     results = {name: run(args.runs / name.split(",")[0], *rules, *rule) for name, rule in RULES.items()}
 
     before = next(iter(results.values()))["before"]
-    traces = imitated(before["mazes"])
+    traces = imitated(before["questions"])
     lines = ["| | optimal, % | mean score | tokens a thought | search steps a thought |", "|---|---|---|---|---|"]
     lengths = [figure(traces[key]) for key in ("thought_tokens", "search_steps")]
     lines.append(f"| the traces imitated | | | {' | '.join(lengths)} |")
@@ -77,7 +76,7 @@ def main() -> None:
         cells = [figure(row["optimal"], 100), figure(row["score"], digits=3)]
         cells += [figure(row[key]) for key in ("thought_tokens", "search_steps")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    about = f"{before['mazes']} held-out 4x4 mazes, one greedy thought and answer each, 95% intervals. One seed."
+    about = f"{before['questions']} held-out 4x4 mazes, one greedy thought and answer each, 95% intervals. One seed."
     keep("split_rules", args.out, {"rules": results, "imitated": traces}, lines, about)
 
 

@@ -15,21 +15,24 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from clew.evaluate import Item, read_attempt, sample_record
 from hypothesis import strategies as st
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from clew import plots, terminal
 from clew import samples as sm
+from clew import terminal
 from clew.config import SplitConfig
 from clew.credit import Credit
-from clew.evaluate import Item, read_attempt, sample_record
 from clew.graders import Grader, grade
 from clew.losses import token_nll, weighted_nll
+from clew.mazes import draw
 from clew.mazes.traces import parse_trace, path_from_trace, search_steps
-from clew.mazes.vocab import maze_tokenizer, prompt_text
+from clew.mazes.vocab import maze_tokenizer
 from clew.mazes.world import path_score
 from clew.prompts import PromptWorld
+from clew.rollout.plots import tree_of_rollout
+from clew.runs.rollouts import read_rollouts, write_rollouts
 from clew.tree import SpanTree, TreeBatch, only, pruned
 from fuzzing import strategies as draws
 from fuzzing.endings import Finding, check_run, check_terminal, check_whole, command, tried
@@ -53,9 +56,18 @@ class _Greedy(str):
 
 
 ERRORS: list[BaseException] = [
-    ValueError("\x1b[2J\nred"), KeyError("\ud800"), RuntimeError(), SystemExit(0), RecursionError("deep"), _Mute(),
-    MemoryError(), StopIteration(), GeneratorExit(), AssertionError("x" * 10_000), OSError(28, "No space", "a\x1bb"),
-]  # fmt: skip
+    ValueError("\x1b[2J\nred"),
+    KeyError("\ud800"),
+    RuntimeError(),
+    SystemExit(0),
+    RecursionError("deep"),
+    _Mute(),
+    MemoryError(),
+    StopIteration(),
+    GeneratorExit(),
+    AssertionError("x" * 10_000),
+    OSError(28, "No space", "a\x1bb"),
+]
 module = sys.modules.setdefault("clew_fuzz", ModuleType("clew_fuzz"))  # what a user's own functions are found in
 
 
@@ -85,10 +97,14 @@ def _array(value: Any, shape: tuple[int, ...], dtype: str) -> Any:
         return made
 
 
-KINDS = re.findall(r"\S+", """right fill fill shape transposed dtype value ragged tensor none raise mutate mutate-deep
-                              generator async coroutine class late partial text grow""")  # fmt: skip
-programs = st.builds(Program, st.sampled_from(KINDS),
-                     st.one_of(draws.plain, draws.values, st.sampled_from(ERRORS)), st.integers(0, 3))  # fmt: skip
+KINDS = re.findall(
+    r"\S+",
+    """right fill fill shape transposed dtype value ragged tensor none raise mutate mutate-deep
+                              generator async coroutine class late partial text grow""",
+)
+programs = st.builds(
+    Program, st.sampled_from(KINDS), st.one_of(draws.plain, draws.values, st.sampled_from(ERRORS)), st.integers(0, 3)
+)
 
 
 def rule_of(program: Program) -> Callable[..., Any]:
@@ -256,9 +272,18 @@ def graders(whole: Whole) -> Target:
 def llama() -> LlamaForCausalLM:
     """A tiny model in float64, which reads trees as exactly as numbers can be."""
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
-                         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=8192,
-                         bos_token_id=None, eos_token_id=1, pad_token_id=0)  # type: ignore[arg-type]  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=8192,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+    )  # type: ignore[arg-type]
     return LlamaForCausalLM(config).double().eval()
 
 
@@ -275,16 +300,41 @@ def forests(draw: st.DrawFn) -> tuple[Spans, int]:
     for number in range(draw(st.integers(1, 14))):
         above = draw(st.one_of(st.just(number - 1), st.integers(-1, number - 1)))
         mine = draw(tokens)
-        spans.append((above, mine, draw(roles), draw(st.one_of(
-            weights, st.lists(weights, min_size=len(mine), max_size=len(mine))))))  # fmt: skip
+        spans.append(
+            (
+                above,
+                mine,
+                draw(roles),
+                draw(st.one_of(weights, st.lists(weights, min_size=len(mine), max_size=len(mine)))),
+            )
+        )
     depth = draw(st.sampled_from([0, 0, 0, 1, 40, 200, 1200]))
     if draw(st.integers(0, 2)):
         return spans, depth
     place = draw(st.integers(0, len(spans) - 1))
     above, *parts = spans[place]
-    kinds = [st.lists(draws.plain, max_size=3), st.sampled_from([np.array([1.5]), np.array([[1]]), np.arange(3),
-             torch.arange(2), torch.tensor([0.5]), range(3), b"ab", "ab", {1: 2}, (1, 2), [VOCABULARY], [2**62],
-             np.array([True]), [np.int8(-1)], [[1]]])]  # fmt: skip
+    kinds = [
+        st.lists(draws.plain, max_size=3),
+        st.sampled_from(
+            [
+                np.array([1.5]),
+                np.array([[1]]),
+                np.arange(3),
+                torch.arange(2),
+                torch.tensor([0.5]),
+                range(3),
+                b"ab",
+                "ab",
+                {1: 2},
+                (1, 2),
+                [VOCABULARY],
+                [2**62],
+                np.array([True]),
+                [np.int8(-1)],
+                [[1]],
+            ]
+        ),
+    ]
     which = draw(st.integers(0, 2))
     parts[which] = draw(st.one_of(draws.values, *kinds))
     spans[place] = (above, *parts)  # type: ignore[assignment]
@@ -377,11 +427,11 @@ def outputs(whole: Whole) -> Target:
                 world.answer_ends(numbers)
             if drawn:
                 answers = [{"text": text, "score": -1.0, "weight": 0.0} for text in texts]
-                thoughts = [{"text": text, "tokens": 3, "weight": -0.5, "answers": answers} for text in texts]
-                plots.tree_of_samples({"prompt": texts[1], "thoughts": thoughts}, there / "tree.png")
-                question = whole.questions[number]
-                attempt = read_attempt(Item(question, [], texts[0]), tokens, prompt_text(question))
-                plots.maze_sheet([attempt], there / "mazes.png")
+                thoughts = [{"text": text, "tokens": [3], "weight": -0.5, "answers": answers} for text in texts]
+                write_rollouts(there, 1, [{"prompt": texts[1], "thoughts": thoughts}])
+                for record in read_rollouts(there):
+                    tree_of_rollout(record, there / "tree.png")
+                draw.maze_sheet([draw.Attempt(whole.questions[number], " ".join(tokens))], there / "mazes.png")
                 check_whole(there, {})
 
         return tried(read)[0]

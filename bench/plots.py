@@ -1,0 +1,52 @@
+"""Pictures of the benches."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, save
+
+
+def scaling(costs: dict[str, dict[int, tuple[float, float]]], workers: dict[int, float], out: Path) -> None:
+    """Seconds and KiB a supervised token against each axis, and seconds a question against workers, log-log; dashed,
+    the ideal: a cost that does not grow, and one that workers share."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, len(costs) + 1, figsize=(3.1 * len(costs) + 3.1, 5.4), sharey="row")
+        for row, what in enumerate(("seconds a supervised token", "KiB a supervised token")):
+            for ax, (axis, found) in zip(axes[row], costs.items(), strict=False):
+                _against(ax, {value: both[row] for value, both in found.items()}, axis if row else "", ideal=0)
+            axes[row][0].set_ylabel(what)
+        for ax in axes[:, -1]:
+            ax.remove()
+        _against(figure.add_subplot(2, len(costs) + 1, len(costs) + 1), workers, "workers", ideal=-1)
+        figure.axes[-1].set_ylabel("seconds a tokenized question")
+        save(figure, out)
+
+
+def learning(results: dict[str, dict[int, dict[float, dict[str, float]]]], levels: Sequence[float], out: Path) -> None:
+    """Exact held-out paths against minutes of training: by loop, seed and minutes; a line a seed, a colour a loop."""
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(6.4, 3.8))
+        for (name, runs), color in zip(results.items(), (BLUE, GOLD, GREY, RED), strict=False):
+            for i, looks in enumerate(runs.values()):
+                exact = [found["exact"] for found in looks.values()]
+                ax.plot(list(looks), exact, color=color, marker="o", ms=3, lw=1.2, label="" if i else name)
+        for level in levels:
+            ax.axhline(level, color=INK, ls="--", lw=0.8)
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set(xlabel="minutes of training", ylabel="held-out 4x4 paths, exact", ylim=(0, 1.02))
+        ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
+        save(figure, out)
+
+
+def _against(ax: Axes, found: dict[int, float], label: str, ideal: int) -> None:
+    """One log-log line, and what it would be if it grew by the power `ideal` of the axis."""
+    values = list(found)
+    ax.loglog(values, list(found.values()), color=BLUE, marker="o", ms=4)
+    ax.loglog(values, [found[values[0]] * (v / values[0]) ** ideal for v in values], color=GREY, ls="--", lw=1)
+    ax.set_xticks(values, [str(value) for value in values])
+    ax.set_xlabel(label)
+    ax.minorticks_off()
