@@ -1,18 +1,30 @@
-"""Checkpoints of a learner: optimizer states by name, and nothing taken up from a folder that is torn or another's."""
+"""A learner's update, in one piece and in many; its checkpoints: states by name, and nothing taken up from a folder
+that is torn or another's."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+sys.path.insert(0, os.path.dirname(__file__))
+from clew.config import MazeConfig
 from clew.errors import InputError
-from clew.learner import Learner
+from clew.learner import Learner, LossNotFinite
+from clew.losses import OBJECTIVES, ObjectiveOptions, evaluate_objective
 from clew.mazes.vocab import maze_tokenizer
+from clew.mazes.world import MazeWorld
 from clew.policy import Policy, with_adapters
 from clew.tree import SpanTree, TreeBatch
+from models import tiny
+from shapes import caterpillar
 
 torch.set_num_threads(1)
 BATCH = TreeBatch.pack([SpanTree([3, 4], "prompt", 0.0, [SpanTree([5, 6, 7], "answer", 0.5)])], 0)
@@ -50,8 +62,8 @@ def test_a_saved_learner_goes_on_as_if_it_had_not_stopped(tmp_path: Path, option
     assert torch.equal(torch.rand(3), dice)
     second.update(BATCH)
     assert same(state_of(first), state_of(second))
-    names = {key.split(".", 1)[1].rpartition(".")[0] for key in load_file(tmp_path / "kept" / "optimizer.safetensors")
-             if key != "rng"}  # fmt: skip
+    kept = set(load_file(tmp_path / "kept" / "optimizer.safetensors")) - {"rng"}
+    names = {key.split(".", 1)[1].rpartition(".")[0] for key in kept}
     assert names == {name for name, p in first.policy.model.named_parameters() if p.requires_grad}
 
 
@@ -176,3 +188,135 @@ def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
     suffixes = {path.suffix for path in (tmp_path / "kept").rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".safetensors", ".jinja"}
     assert isinstance(json.loads((tmp_path / "kept" / "state.json").read_text()), dict)
+
+
+def rollouts() -> TreeBatch:
+    """Trees of thoughts and answers, one of them large, with all that an objective may need."""
+    draw = torch.Generator().manual_seed(3)
+
+    def span(role: str, count: int, weight: float, children: tuple = ()) -> SpanTree:
+        tokens = torch.randint(2, 40, (count,), generator=draw).tolist()
+        logps = None if role == "prompt" else (-4 * torch.rand(count, generator=draw)).tolist()
+        return SpanTree(tokens, role, weight, children, logps)  # type: ignore[arg-type]
+
+    def thought(count: int, weight: float) -> SpanTree:
+        return span("thought", count, weight, tuple(span("answer", 4, -weight * sign) for sign in (1, -1, 0.5)))
+
+    trees = [
+        span("prompt", 6, 0.0, tuple(thought(5, (-1) ** i * 0.1 * (1 + i)) for i in range(thoughts)))
+        for thoughts in (2, 9, 1, 3)
+    ]
+    batch = TreeBatch.pack(trees, 0)
+    return replace(batch, reference_nll_S=4 * torch.rand(len(batch.targets_S), generator=draw))
+
+
+def mazes() -> TreeBatch:
+    return MazeWorld(MazeConfig([3], branches=4)).batch(range(3), choices=True)
+
+
+def fresh(attention: str = "trees", **options) -> Learner:
+    policy = Policy(tiny("gpt2", 64), maze_tokenizer(3), attention=attention)  # type: ignore[arg-type]
+    return Learner(policy, clip=1e9, **options)
+
+
+def gradients(of: Learner) -> list[torch.Tensor]:
+    return [p.grad for p in of.policy.model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("attention", ["trees", "rows"])
+@pytest.mark.parametrize(
+    ("objective", "make", "most"),
+    [
+        ("nll", rollouts, 60),
+        ("nll", lambda: TreeBatch.pack([caterpillar(9, 3, 3)], 0), 35),
+        ("graded", mazes, 75),
+        ("clipped", rollouts, 40),
+        ("pair", rollouts, 40),
+    ],
+)
+def test_gradients_and_figures_in_pieces_are_those_of_one_batch(
+    objective: str, make: Callable[[], TreeBatch], most: int, attention: str
+) -> None:
+    batch, chosen = make(), OBJECTIVES[objective]
+    kl = 0.7 if batch.reference_nll_S is not None else 0.0
+    whole, cut, read, notes = fresh(attention), fresh(attention, tokens_at_once=most), [], ({}, {})
+
+    def loss(which: int, model: torch.nn.Module, batch: TreeBatch) -> torch.Tensor:
+        read.append(batch.tokens_BT.numel())
+        options = ObjectiveOptions(kl=kl, beta=0.6, questions=4)
+        return evaluate_objective(objective, model, batch, options, notes[which])
+
+    wanted = whole.update(batch, partial(loss, 0))
+    alone, read = read, []
+    got = cut.update(batch, partial(loss, 1), whole_trees=chosen.whole_trees)
+    assert len(alone) == 1 and len(read) >= 3 and (chosen.whole_trees or max(read) <= most < alone[0])
+    assert got == pytest.approx(wanted, rel=1e-9) and wanted["grad_norm"] > 0.1
+    assert notes[1] == pytest.approx(notes[0], rel=1e-9) and len(notes[0]) == (kl > 0)
+    for mine, theirs in zip(gradients(cut), gradients(whole), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-9)
+
+
+def test_several_batches_are_one_step() -> None:
+    batch = rollouts()
+    whole, parts = fresh(), fresh()
+    wanted, got = whole.update(batch), parts.update(batch.microbatches(50))
+    assert got == pytest.approx(wanted, rel=1e-9)
+    for mine, theirs in zip(gradients(parts), gradients(whole), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-9)
+
+
+def test_nothing_to_learn_from_changes_nothing() -> None:
+    made = learner(muon=2.0)
+    before = state_of(made)
+    assert made.update([]) == {"loss": 0.0, "grad_norm": 0.0}
+    assert same(state_of(made), before)
+
+
+def test_a_loss_that_is_no_number_in_any_piece_changes_nothing() -> None:
+    made = learner()
+    before = state_of(made)
+    bad = replace(BATCH, weights_S=torch.full_like(BATCH.weights_S, float("nan")))
+    for batches in ([bad, BATCH], [BATCH, bad]):
+        with pytest.raises(LossNotFinite, match="the loss is nan"):
+            made.update(batches)
+        assert same(state_of(made), before) and all(p.grad is None for p in made.policy.model.parameters())
+
+
+SHARED = """
+import sys
+
+sys.path.insert(0, sys.argv[1])
+import torch
+from clew.learner import end_training
+from test_learner import fresh, gradients, rollouts
+
+torch.set_num_threads(1)
+parts, found = rollouts().microbatches(50), []
+for mine in ([parts, []], [parts[:1], parts[1:]]):
+    learner = fresh()
+    rank = learner.accelerator.process_index
+    assert learner.accelerator.num_processes == 2 and len(parts) >= 4
+    figures = learner.update(mine[rank])
+    found.append((figures, gradients(learner)))
+    assert learner.update([]) == {"loss": 0.0, "grad_norm": 0.0}
+torch.save(found, sys.argv[2 + rank])
+end_training(learner.accelerator, learner)
+"""
+
+
+def test_processes_with_unlike_numbers_of_pieces_take_the_same_step(tmp_path: Path) -> None:
+    """One process with nothing to learn from, and two of which one has more to read."""
+    (tmp_path / "script.py").write_text(SHARED)
+    kept = [tmp_path / "first", tmp_path / "second"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(tmp_path / "script.py"), os.path.dirname(__file__), *map(str, kept)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    single = fresh()
+    wanted = single.update(rollouts())
+    for path in kept:
+        for figures, grads in torch.load(path, weights_only=True):
+            assert figures == pytest.approx(wanted, rel=1e-9)
+            for mine, theirs in zip(grads, gradients(single), strict=True):
+                torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-9)
