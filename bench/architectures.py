@@ -60,8 +60,13 @@ SMALL: dict[str, Any] = {
     "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "attention_dropout": 0.0, "hidden_dropout": 0.0,
     "dropout": 0.0, "attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0,
 }  # fmt: skip
-LESS = ((), ("head_dim",), ("head_dim", "num_hidden_layers"), ("head_dim", "num_key_value_heads"),
-        ("hidden_size", "num_attention_heads", "head_dim"), ("intermediate_size", "head_dim"))  # fmt: skip
+LESS: list[tuple[str, ...]] = [
+    (),
+    ("head_dim",),
+    ("head_dim", "num_hidden_layers"),
+    ("head_dim", "num_key_value_heads"),
+]
+LESS += [("hidden_size", "num_attention_heads", "head_dim"), ("intermediate_size", "head_dim")]
 """options that are left as they are, in turn, where an architecture does not bear the change of all"""
 OWN: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "window_size": 256},
@@ -162,8 +167,9 @@ def losses(model: PreTrainedModel, rows: TreeBatch) -> tuple[Tensor, list[Tensor
     width = parents.shape[1]
     for at in rows.supervised_S.tolist():
         lengths[at // width] = max(int(lengths[at // width]), at % width + 1)
-    logits = {b: model(input_ids=rows.tokens_BT[b : b + 1, :length], use_cache=False).logits[0]
-              for b, length in enumerate(lengths.tolist()) if length}  # fmt: skip
+    ends = {b: length for b, length in enumerate(lengths.tolist()) if length}
+    cut = {b: rows.tokens_BT[b : b + 1, :length] for b, length in ends.items()}
+    logits = {b: model(input_ids=tokens, use_cache=False).logits[0] for b, tokens in cut.items()}
     for source, target in zip(rows.sources_S.tolist(), rows.targets_S.tolist(), strict=True):
         row = logits[source // width][source % width]
         nll.append(F.cross_entropy(row[None], torch.tensor([target]), reduction="sum"))
@@ -184,8 +190,8 @@ def gap(model: PreTrainedModel, reference: PreTrainedModel, batch: TreeBatch, at
     got_S = token_nll(model, batch if attention == "trees" else rows)
     (got_S * batch.weights_S).sum().backward()
     most = max(float(b.abs().max()) for b in want)
-    shares = [float((a - b).abs().max()) / max(float(b.abs().max()), 1e-2 * most)
-              for a, b in zip(gradients(model), want, strict=True)]  # fmt: skip
+    pairs = zip(gradients(model), want, strict=True)
+    shares = [float((a - b).abs().max()) / max(float(b.abs().max()), 1e-2 * most) for a, b in pairs]
     return float((got_S - want_S).abs().max()), max(shares)
 
 
@@ -193,8 +199,8 @@ def rollout_gap(model: PreTrainedModel, reference: PreTrainedModel, attention: A
     """Log-probabilities of sampled tokens against a fresh pass of the untouched model, largest difference in nats."""
     prompts = [[11, 12, 13, 14, 15], [16, 17, 18]]
     tails = [[[20, 21], [22, 23, 24]], [[25], [26, 27]]]
-    got = continue_prompts(model, prompts, tails=tails, stop=lambda tokens: False, max_new=4, pad_token_id=0, copies=2,
-                           temperature=1.0, seeds=range(4), attention=attention)  # fmt: skip
+    how: dict[str, Any] = {"max_new": 4, "pad_token_id": 0, "copies": 2, "temperature": 1.0, "seeds": range(4)}
+    got = continue_prompts(model, prompts, tails=tails, stop=lambda tokens: False, attention=attention, **how)
     worst = 0.0
     for i, continuation in enumerate(got):
         before = prompts[i // 4] + tails[i // 4][i // 2 % 2]

@@ -10,10 +10,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from clew.supervised import train
+
 from clew import evaluate as ev
 from clew.config import TrainConfig
 from clew.policy import Policy
-from clew.supervised import train
 from measure import held, keep, options
 
 SETTLED = 0.1  # of the way: caches and allocator pools have filled by then
@@ -39,14 +40,14 @@ def main() -> None:
 
         report = ev.evaluate(policy, watched())[0]
         minutes = (time.monotonic() - start) / 60
-        train(TrainConfig(minutes=args.minutes, out=f"{folder}/long"),
-              report=lambda values: trained.append((values["step"], held())))  # fmt: skip
+        config = TrainConfig(minutes=args.minutes, out=f"{folder}/long")
+        train(config, report=lambda values: trained.append((values["step"], held())))
     table = [
         "| | MiB at a tenth of the way | most after it | at the end | growth |",
         "|---|---|---|---|---|",
     ]
-    about = {f"{trained[-1][0]:,} steps of training in {args.minutes:g} minutes": trained,
-             f"{report['mazes']:,} questions of evaluation in {minutes:.0f} minutes": asked}  # fmt: skip
+    about = {f"{trained[-1][0]:,} steps of training in {args.minutes:g} minutes": trained}
+    about[f"{report['mazes']:,} questions of evaluation in {minutes:.0f} minutes"] = asked
     for what, seen in about.items():
         after = [size / 2**20 for _, size in seen[int(SETTLED * len(seen)) :]]
         growth = (after[-1] - after[0]) / after[0]

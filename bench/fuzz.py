@@ -17,7 +17,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,17 +30,16 @@ from fuzzing.endings import Finding, fresh
 from fuzzing.targets import Target, Whole
 from measure import keep, options
 
-MAKERS: Sequence[Callable[[Whole], Target]] = (
-    targets.configurations, targets.prompts, targets.mazes, targets.run_folders,
-    programs.rules, programs.graders, programs.trees, programs.outputs,
-)  # fmt: skip
+MAKERS: list[Callable[[Whole], Target]]
+MAKERS = [targets.configurations, targets.prompts, targets.mazes, targets.run_folders]
+MAKERS += [programs.rules, programs.graders, programs.trees, programs.outputs]
 AT_ONCE = 200  # inputs from one seed
 MEMORY = 12 * 2**30  # bytes: what would take more fails here, and does not take the machine with it
-KINDS = {"tracebacks": ("traceback",), "half-written files": ("half-written",),
-         "other findings": ("terminal", "late", "code", "wrong")}  # fmt: skip
+KINDS = {"tracebacks": ("traceback",), "half-written files": ("half-written",)}
+KINDS["other findings"] = ("terminal", "late", "code", "wrong")
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
-QUIET = settings(database=None, deadline=None, suppress_health_check=SLOW, print_blob=False,
-                 phases=(Phase.generate, Phase.shrink))  # fmt: skip
+PHASES = (Phase.generate, Phase.shrink)
+QUIET = settings(database=None, deadline=None, suppress_health_check=SLOW, print_blob=False, phases=PHASES)
 
 
 @dataclass
@@ -55,8 +54,15 @@ class Tally:
     findings: list[str] = field(default_factory=list)
 
 
-def attack(target: Target, folder: Path, tally: Tally, examples: int, given_seed: int | None = None,
-           until: float = float("inf"), known: frozenset[str] = frozenset()) -> None:  # fmt: skip
+def attack(
+    target: Target,
+    folder: Path,
+    tally: Tally,
+    examples: int,
+    given_seed: int | None = None,
+    until: float = float("inf"),
+    known: frozenset[str] = frozenset(),
+) -> None:
     """Draws so many inputs and runs them; raises the smallest Finding that is not `known`. Without a seed always the
     same inputs."""
 

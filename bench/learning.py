@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from clew.supervised import maze_batch
 from maze_dataset import MazeDataset, MazeDatasetConfig
 from maze_dataset.tokenization import MazeTokenizerModular
 from torch.optim.swa_utils import AveragedModel
@@ -36,7 +37,6 @@ from clew.files import write_json
 from clew.learner import Learner, learning_rate
 from clew.mazes import MazeStream, maze_tokenizer
 from clew.policy import Policy
-from clew.supervised import maze_batch
 from measure import keep, options
 
 LAYERS, WIDTH, HEADS = 2, 192, 3  # 1.2 million parameters
@@ -172,10 +172,8 @@ def minutes_to(level: float, looks: Looks) -> float | None:
 def averaged(runs: dict[int, Looks]) -> Looks:
     """The mean over seeds; one that solved enough and went no further counts with what it reached."""
     looks_of = list(runs.values())
-    return {
-        at: {"exact": fmean(looks[min(at, max(looks))]["exact"] for looks in looks_of)}
-        for at in sorted({at for looks in looks_of for at in looks})
-    }
+    times = sorted({at for looks in looks_of for at in looks})
+    return {at: {"exact": fmean(looks[min(at, max(looks))]["exact"] for looks in looks_of)} for at in times}
 
 
 def summary(results: dict[str, dict[int, Looks]]) -> list[str]:
@@ -222,20 +220,14 @@ def main() -> None:
     torch.set_num_threads(1)
     file = args.out / "learning.json"
     kept = json.loads(file.read_text())["results"] if file.is_file() else {}
-    results = {
-        name: {
-            int(seed): {float(minutes): found for minutes, found in looks.items()}
-            for seed, looks in kept.get(name, {}).items()
-        }
-        for name in LOOPS
-    }
+
+    def read(looks_of: dict[str, dict]) -> dict[int, Looks]:
+        return {int(seed): {float(at): found for at, found in looks.items()} for seed, looks in looks_of.items()}
+
+    results = {name: read(kept.get(name, {})) for name in LOOPS}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as alone:
-        tasks = {
-            alone.submit(run, name, seed): (name, seed)
-            for name in LOOPS
-            for seed in args.seeds
-            if seed not in results[name]
-        }
+        missing = [(name, seed) for name in LOOPS for seed in args.seeds if seed not in results[name]]
+        tasks = {alone.submit(run, name, seed): (name, seed) for name, seed in missing}
         for task in as_completed(tasks):
             name, seed = tasks[task]
             results[name][seed] = task.result()

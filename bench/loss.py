@@ -10,12 +10,12 @@ import subprocess
 import sys
 
 import torch
+from clew.supervised import maze_batch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from clew.losses import graded_nll, token_nll, weighted_nll
 from clew.mazes import MazeStream, maze_tokenizer
 from clew.policy import Policy
-from clew.supervised import maze_batch
 from clew.tree import SpanTree, TreeBatch
 from measure import interleaved, keep, options, room
 
@@ -36,10 +36,9 @@ def steps(size: int, layers: int, repeats: int) -> dict[str, float]:
         loss.backward()
         model.zero_grad()
 
-    return interleaved({
-        "path": lambda: step(weighted_nll(model, path)), "full": lambda: step(weighted_nll(model, full)),
-        "graded": lambda: step((graded_nll(model, graded) * graded.weights_S).sum()),
-    }, repeats)  # fmt: skip
+    sides = {"path": lambda: step(weighted_nll(model, path)), "full": lambda: step(weighted_nll(model, full))}
+    sides["graded"] = lambda: step((graded_nll(model, graded) * graded.weights_S).sum())
+    return interleaved(sides, repeats)
 
 
 def memory(side: str) -> None:
@@ -53,14 +52,13 @@ def memory(side: str) -> None:
         p.grad = torch.zeros_like(p)
     labels = tokens.clone()
     labels[:, :-supervised] = -100
-    tree = SpanTree(tokens[0, :-supervised].tolist(), "prompt", 0.0,
-                    [SpanTree(tokens[0, -supervised:].tolist(), "answer", 1 / supervised)])  # fmt: skip
+    answer = SpanTree(tokens[0, -supervised:].tolist(), "answer", 1 / supervised)
+    tree = SpanTree(tokens[0, :-supervised].tolist(), "prompt", 0.0, [answer])
     losses = []
 
     def step() -> None:
         spans = side == "spans"
-        loss = (weighted_nll(model, TreeBatch.pack([tree], 0)) if spans
-                else model(input_ids=tokens, labels=labels).loss)  # fmt: skip
+        loss = weighted_nll(model, TreeBatch.pack([tree], 0)) if spans else model(input_ids=tokens, labels=labels).loss
         loss.backward()
         losses.append(loss.item())
 
@@ -77,8 +75,8 @@ def main() -> None:
     results: dict[str, dict[str, float]] = {}
     for size, layers in ((4, 4), (6, 2), (6, 4), (6, 8)):
         found = results[f"{size}x{size}, {layers} layers"] = steps(size, layers, args.repeats)
-        table.append(f"| {size}x{size}, {layers} layers, path-only loss | {found['full'] / found['path']:.2f} | "
-                     f"{found['path'] / found['graded']:.2f} |")  # fmt: skip
+        ratios = f"{found['full'] / found['path']:.2f} | {found['path'] / found['graded']:.2f}"
+        table.append(f"| {size}x{size}, {layers} layers, path-only loss | {ratios} |")
     peaks = {}
     for side in ("labels", "spans"):
         command = [sys.executable, __file__, "--memory", side]
@@ -87,9 +85,10 @@ def main() -> None:
     assert abs(peaks["labels"]["loss"] - peaks["spans"]["loss"]) < 1e-3, peaks
     results["memory"] = {side: value["bytes"] for side, value in peaks.items()}
     ratio = peaks["labels"]["bytes"] / peaks["spans"]["bytes"]
-    table += ["", "| peak memory of a step, vocabulary 150,000, 5% of 2,048 tokens supervised | MiB |", "|---|---|",
-              *(f"| {name} | {peaks[side]['bytes'] / 2**20:,.0f} |" for side, name in
-                (("labels", "`labels=`, -100 elsewhere"), ("spans", "spans"))), f"| ratio | {ratio:.1f} |"]  # fmt: skip
+    table += ["", "| peak memory of a step, vocabulary 150,000, 5% of 2,048 tokens supervised | MiB |", "|---|---|"]
+    for side, name in (("labels", "`labels=`, -100 elsewhere"), ("spans", "spans")):
+        table.append(f"| {name} | {peaks[side]['bytes'] / 2**20:,.0f} |")
+    table.append(f"| ratio | {ratio:.1f} |")
     keep("loss", args.out, results, table)
 
 

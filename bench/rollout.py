@@ -10,10 +10,10 @@ checked that both write the same greedy tokens. Medians of interleaved repeats. 
 from functools import partial
 
 import torch
+from clew.samples import sample
 
 from clew.mazes.world import MazeWorld
 from clew.policy import Policy
-from clew.samples import sample
 from measure import interleaved, keep, options
 
 THOUGHT, ANSWER, QUESTIONS = 16, 8, 4
@@ -24,8 +24,8 @@ def generated(policy: Policy, rows: list[list[int]], length: int, greedy: bool) 
     width = max(map(len, rows))
     tokens = torch.tensor([[0] * (width - len(row)) + row for row in rows])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    out = policy.model.generate(tokens, attention_mask=mask, min_new_tokens=length, max_new_tokens=length,  # type: ignore[operator]
-                                do_sample=not greedy, top_k=0, pad_token_id=0, eos_token_id=None)  # fmt: skip
+    how = {"do_sample": not greedy, "top_k": 0, "pad_token_id": 0, "eos_token_id": None}
+    out = policy.model.generate(tokens, attention_mask=mask, min_new_tokens=length, max_new_tokens=length, **how)
     return out[:, width:].tolist()
 
 
@@ -55,8 +55,16 @@ def main() -> None:
         prompts = [one.tokens for one in asked]
 
         def ours(temperature: float, world=world, policy=policy, asked=asked) -> list[list[int]]:
-            made = sample(world, policy, policy, asked, (n, k), face_sees="prompt+thought", temperature=temperature,
-                          seeds=range(QUESTIONS))  # fmt: skip
+            made = sample(
+                world,
+                policy,
+                policy,
+                asked,
+                (n, k),
+                face_sees="prompt+thought",
+                temperature=temperature,
+                seeds=range(QUESTIONS),
+            )
             return [answer.tokens for answer in made.answers]
 
         assert ours(0.0) == plain(policy, prompts, n, k, greedy=True)

@@ -36,14 +36,25 @@ def main() -> None:
         setattr(owner, name, outer)
 
     with tempfile.TemporaryDirectory() as folder:
-        config = SplitConfig(MazeConfig(sizes=[4], branches=4, per_step=8), warmup_steps=60, rounds=2, max_thought=20,
-                             final_questions=10, eval_questions=10, out=str(Path(folder) / "start"))  # fmt: skip
+        config = SplitConfig(
+            MazeConfig(sizes=[4], branches=4, per_step=8),
+            warmup_steps=60,
+            rounds=2,
+            max_thought=20,
+            final_questions=10,
+            eval_questions=10,
+            out=str(Path(folder) / "start"),
+        )
         split.split(config)
         for owner, name, label in (
-            (MazeWorld, "ask", "asking"), (sm, "sample", "sampling"), (sm, "graded", "grading"),
-            (sm, "credited", "credit"), (sm, "figures_of", "figures"), (sm, "batch_for", "packing"),
+            (MazeWorld, "ask", "asking"),
+            (sm, "sample", "sampling"),
+            (sm, "graded", "grading"),
+            (sm, "credited", "credit"),
+            (sm, "figures_of", "figures"),
+            (sm, "batch_for", "packing"),
             (Learner, "update", "updates"),
-        ):  # fmt: skip
+        ):
             timed(owner, name, label)
         rounds = args.repeats
         config.model, config.warmup_steps, config.rounds = str(Path(folder) / "start" / "warm"), 0, rounds
@@ -54,8 +65,8 @@ def main() -> None:
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
         seconds = lines[-1]["seconds"] - lines[1]["seconds"]
     total = sum(spent.values())
-    table = [f"{60 * (rounds - 1) / seconds:.0f} rounds a minute (16 questions, 128 thoughts, 512 answers).", "",
-             "| part of a round | share of its time |", "|---|---|"]  # fmt: skip
+    speed = f"{60 * (rounds - 1) / seconds:.0f} rounds a minute (16 questions, 128 thoughts, 512 answers)."
+    table = [speed, "", "| part of a round | share of its time |", "|---|---|"]
     table += [f"| {label} | {value / total:.0%} |" for label, value in sorted(spent.items(), key=lambda item: -item[1])]
     keep("rounds", args.out, {"rounds_per_minute": 60 * (rounds - 1) / seconds, "seconds": dict(spent)}, table)
 

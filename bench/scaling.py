@@ -11,12 +11,12 @@ from multiprocessing import get_context
 from os import cpu_count
 
 import numpy as np
+from clew.supervised import maze_batch
 
 import plots
 from clew.losses import weighted_nll
 from clew.mazes import MazeStream, maze_tokenizer
 from clew.policy import Policy
-from clew.supervised import maze_batch
 from measure import interleaved, keep, options, room
 
 
@@ -55,10 +55,8 @@ def main() -> None:
         for axis, values in axes.items():
             points = {value: alone.submit(cost, **{axis: value}, repeats=args.repeats) for value in values}
             results[axis] = {value: point.result() for value, point in points.items()}
-            table += [
-                f"| {axis} | {value} | {1e6 * seconds:,.0f} | {kib:,.0f} |"
-                for value, (seconds, kib) in results[axis].items()
-            ]
+            for value, (seconds, kib) in results[axis].items():
+                table.append(f"| {axis} | {value} | {1e6 * seconds:,.0f} | {kib:,.0f} |")
     workers = {n: questions(n, args.repeats) for n in range(1, (cpu_count() or 1) + 1)}
     table += ["", "| workers | tokenized 6x6 questions a second |", "|---|---|"]
     table += [f"| {n} | {1 / seconds:,.0f} |" for n, seconds in workers.items()]

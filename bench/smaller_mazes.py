@@ -17,9 +17,11 @@ from measure import keep, options
 
 LARGEST, SMALLER = 5, [3, 4]
 ARMS = {
-    "one size, full": ([LARGEST], "full"), "one size, path": ([LARGEST], "path"),
-    "mixed sizes, full": ([*SMALLER, LARGEST], "full"), "mixed sizes, path": ([*SMALLER, LARGEST], "path"),
-}  # fmt: skip
+    "one size, full": ([LARGEST], "full"),
+    "one size, path": ([LARGEST], "path"),
+    "mixed sizes, full": ([*SMALLER, LARGEST], "full"),
+    "mixed sizes, path": ([*SMALLER, LARGEST], "path"),
+}
 
 
 def trained(name: str, steps: int, runs: Path) -> Policy:
@@ -28,9 +30,16 @@ def trained(name: str, steps: int, runs: Path) -> Policy:
     out = runs / name.replace(", ", "-").replace(" ", "-")
     if not (out / "eval.json").is_file():
         config = TrainConfig(
-            MazeConfig(sizes=[*sizes], branches=8, per_step=8), loss=loss, max_size=LARGEST, steps=steps, lr=2e-3,
-            optimizer="muon", probe_every=0, eval_mazes=300, out=str(out),
-        )  # fmt: skip
+            MazeConfig(sizes=[*sizes], branches=8, per_step=8),
+            loss=loss,
+            max_size=LARGEST,
+            steps=steps,
+            lr=2e-3,
+            optimizer="muon",
+            probe_every=0,
+            eval_mazes=300,
+            out=str(out),
+        )
         supervised.train(config, resume=(out / "config.yaml").is_file())
     return Policy.load(out)
 
@@ -63,8 +72,8 @@ def main() -> None:
     table = ["| trained on | asked | starts its path at once | exact | random walk |", "|---|---|---|---|---|"]
     for name, sizes in results.items():
         for size, row in sizes.items():
-            table.append(f"| {name} | {size} | {figure(row['starts_at_once'])} | {figure(row['exact'])} "
-                         f"| {100 * row['baseline']['value']:.0f}% |")  # fmt: skip
+            cells = (figure(row["starts_at_once"]), figure(row["exact"]), f"{100 * row['baseline']['value']:.0f}%")
+            table.append(f"| {name} | {size} | {' | '.join(cells)} |")
     about = f"{args.steps} steps of 64 questions an arm, {args.mazes} held-out mazes a size, 95% intervals."
     keep("smaller_mazes", args.out, results, table, about)
 

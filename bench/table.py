@@ -16,26 +16,27 @@ def row(what: str, against: str, ratio: Callable[[Any], float], places: Iterable
 
 
 def main() -> None:
-    found = {name: json.loads((RESULTS / f"{name}.json").read_text())["results"]
-             for name in ("lattice", "trees", "rollout", "loss")}  # fmt: skip
+    texts = {name: (RESULTS / f"{name}.json").read_text() for name in ("lattice", "trees", "rollout", "loss")}
+    found = {name: json.loads(text)["results"] for name, text in texts.items()}
     print("| what | against | 4x4 | 6x6 | 8x8 | 10x10 |\n|---|---|---|---|---|---|")
     for workers, ours, theirs in (
-        ("1", "one core (`lattice`)", "maze-dataset"), ("2", "two workers", "maze-dataset, two workers"),
-    ):  # fmt: skip
+        ("1", "one core (`lattice`)", "maze-dataset"),
+        ("2", "two workers", "maze-dataset, two workers"),
+    ):
         rates = [found["lattice"][size][workers] for size in SIZES]
         print(row(f"tokenized questions a second, {ours}", theirs, lambda rate: rate["ours"] / rate["theirs"], rates))
     for shape, what in (
         ("8 branches", "training on trees, 8 questions of a maze (`trees`)"),
         ("16 branches", "training on trees, 16 questions of a maze"),
         ("n = k = 8", "a face's update, 8 thoughts, 8 answers each"),
-    ):  # fmt: skip
+    ):
         print(row(what, "plain rows", float, [found["trees"][f"{size}, {shape}"] for size in SIZES]))
     rates = [found["rollout"][size] for size in SIZES]
-    print(row("answers a second, 8 thoughts, 8 answers each (`rollout`)", "batched `generate`",
-              lambda rate: rate["shared"] / rate["generate"], rates))  # fmt: skip
+    what = "answers a second, 8 thoughts, 8 answers each (`rollout`)"
+    print(row(what, "batched `generate`", lambda rate: rate["shared"] / rate["generate"], rates))
     steps = [found["loss"].get(f"{size}, 4 layers") for size in SIZES]
-    print(row("steps a second, path-only loss, same rows (`loss`)", "whole-sequence loss",
-              lambda seconds: seconds["full"] / seconds["path"], steps))  # fmt: skip
+    what = "steps a second, path-only loss, same rows (`loss`)"
+    print(row(what, "whole-sequence loss", lambda seconds: seconds["full"] / seconds["path"], steps))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ thoughts, k answers to each, as the face learns from a round.
 import random
 
 import torch
+from clew.supervised import maze_batch
 
 from clew.losses import token_nll, weighted_nll
 from clew.mazes import MazeStream, maze_tokenizer
 from clew.mazes.world import MazeWorld
 from clew.policy import Policy
-from clew.supervised import maze_batch
 from clew.tree import SpanTree, TreeBatch
 from measure import interleaved, keep, options
 
@@ -45,12 +45,10 @@ def face(size: int, n: int, k: int) -> tuple[Policy, TreeBatch]:
     def some(count: int) -> list[int]:
         return [dice.randrange(12, len(world.tokenizer)) for _ in range(count)]
 
-    trees = [
-        SpanTree(asked.tokens, "prompt", 0.0, [
-            SpanTree(some(16), "thought", 0.0, [SpanTree(some(8), "answer", 1.0) for _ in range(k)]) for _ in range(n)
-        ])
-        for asked in world.ask(range(2))
-    ]  # fmt: skip
+    def thought() -> SpanTree:
+        return SpanTree(some(16), "thought", 0.0, [SpanTree(some(8), "answer", 1.0) for _ in range(k)])
+
+    trees = [SpanTree(asked.tokens, "prompt", 0.0, [thought() for _ in range(n)]) for asked in world.ask(range(2))]
     return Policy.build(world.tokenizer), TreeBatch.pack(trees, 0)
 
 
@@ -58,8 +56,8 @@ def main() -> None:
     args = options(__doc__, repeats=5).parse_args()
     results: dict[str, float] = {}
     counts, sizes = (1, 2, 4, 8, 16, 32), (4, 6, 8, 10)
-    table = ["| size | " + " | ".join(f"{count} branches" for count in counts) + " | n = k = 8 |",
-             "|---" * (len(counts) + 2) + "|"]  # fmt: skip
+    heads = " | ".join(f"{count} branches" for count in counts)
+    table = [f"| size | {heads} | n = k = 8 |", "|---" * (len(counts) + 2) + "|"]
     for size in sizes:
         cells = []
         for count in counts:

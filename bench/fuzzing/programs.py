@@ -3,7 +3,6 @@
 import copy
 import io
 import json
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -55,19 +54,9 @@ class _Greedy(str):
     thought = "a secret"
 
 
-ERRORS: list[BaseException] = [
-    ValueError("\x1b[2J\nred"),
-    KeyError("\ud800"),
-    RuntimeError(),
-    SystemExit(0),
-    RecursionError("deep"),
-    _Mute(),
-    MemoryError(),
-    StopIteration(),
-    GeneratorExit(),
-    AssertionError("x" * 10_000),
-    OSError(28, "No space", "a\x1bb"),
-]
+ERRORS: list[BaseException] = [ValueError("\x1b[2J\nred"), KeyError("\ud800"), RuntimeError(), SystemExit(0), _Mute()]
+ERRORS += [RecursionError("deep"), MemoryError(), StopIteration(), GeneratorExit(), AssertionError("x" * 10_000)]
+ERRORS += [OSError(28, "No space", "a\x1bb")]
 module = sys.modules.setdefault("clew_fuzz", ModuleType("clew_fuzz"))  # what a user's own functions are found in
 
 
@@ -97,14 +86,10 @@ def _array(value: Any, shape: tuple[int, ...], dtype: str) -> Any:
         return made
 
 
-KINDS = re.findall(
-    r"\S+",
-    """right fill fill shape transposed dtype value ragged tensor none raise mutate mutate-deep
-                              generator async coroutine class late partial text grow""",
-)
-programs = st.builds(
-    Program, st.sampled_from(KINDS), st.one_of(draws.plain, draws.values, st.sampled_from(ERRORS)), st.integers(0, 3)
-)
+KINDS = ["right", "fill", "fill", "shape", "transposed", "dtype", "value", "ragged", "tensor", "none", "raise"]
+KINDS += ["mutate", "mutate-deep", "generator", "async", "coroutine", "class", "late", "partial", "text", "grow"]
+_values = st.one_of(draws.plain, draws.values, st.sampled_from(ERRORS))
+programs = st.builds(Program, st.sampled_from(KINDS), _values, st.integers(0, 3))
 
 
 def rule_of(program: Program) -> Callable[..., Any]:
@@ -272,19 +257,10 @@ def graders(whole: Whole) -> Target:
 def llama() -> LlamaForCausalLM:
     """A tiny model in float64, which reads trees as exactly as numbers can be."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=8192,
-        bos_token_id=None,
-        eos_token_id=1,
-        pad_token_id=0,
-    )  # type: ignore[arg-type]
-    return LlamaForCausalLM(config).double().eval()
+    size: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "max_position_embeddings": 8192}
+    size |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    special: dict[str, Any] = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **size, **special)).double().eval()
 
 
 Spans = list[tuple[int, Any, Any, Any]]
@@ -300,43 +276,17 @@ def forests(draw: st.DrawFn) -> tuple[Spans, int]:
     for number in range(draw(st.integers(1, 14))):
         above = draw(st.one_of(st.just(number - 1), st.integers(-1, number - 1)))
         mine = draw(tokens)
-        spans.append(
-            (
-                above,
-                mine,
-                draw(roles),
-                draw(st.one_of(weights, st.lists(weights, min_size=len(mine), max_size=len(mine)))),
-            )
-        )
+        each = st.lists(weights, min_size=len(mine), max_size=len(mine))
+        spans.append((above, mine, draw(roles), draw(st.one_of(weights, each))))
     depth = draw(st.sampled_from([0, 0, 0, 1, 40, 200, 1200]))
     if draw(st.integers(0, 2)):
         return spans, depth
     place = draw(st.integers(0, len(spans) - 1))
     above, *parts = spans[place]
-    kinds = [
-        st.lists(draws.plain, max_size=3),
-        st.sampled_from(
-            [
-                np.array([1.5]),
-                np.array([[1]]),
-                np.arange(3),
-                torch.arange(2),
-                torch.tensor([0.5]),
-                range(3),
-                b"ab",
-                "ab",
-                {1: 2},
-                (1, 2),
-                [VOCABULARY],
-                [2**62],
-                np.array([True]),
-                [np.int8(-1)],
-                [[1]],
-            ]
-        ),
-    ]
+    odd: list[Any] = [np.array([1.5]), np.array([[1]]), np.array([True]), np.arange(3), torch.arange(2)]
+    odd += [torch.tensor([0.5]), range(3), b"ab", "ab", {1: 2}, (1, 2), [VOCABULARY], [2**62], [np.int8(-1)], [[1]]]
     which = draw(st.integers(0, 2))
-    parts[which] = draw(st.one_of(draws.values, *kinds))
+    parts[which] = draw(st.one_of(draws.values, st.lists(draws.plain, max_size=3), st.sampled_from(odd)))
     spans[place] = (above, *parts)  # type: ignore[assignment]
     return spans, depth
 
@@ -400,10 +350,8 @@ def outputs(whole: Whole) -> Target:
         item = Item(question, [], text)
         attempt = read_attempt(item, tokens, text)
         json.loads(json.dumps(sample_record(attempt)))
-        values, columns = (
-            attempt.values(),
-            {name: [getattr(question, name)] for name in ("lattice", "origin", "target")},
-        )
+        values = attempt.values()
+        columns = {name: [getattr(question, name)] for name in ("lattice", "origin", "target")}
         scores = grade([Grader(path_score)], [text], [text], columns).face_B
         if not 0 <= scores[0] <= 1 or not np.isfinite([*values.values()]).all():
             raise Finding("wrong", f"scores {scores}, figures {values}")

@@ -42,8 +42,8 @@ values = st.recursive(plain, _nested, max_leaves=6)
 def torn(draw: st.DrawFn, whole: bytes, words: Sequence[bytes] = ()) -> bytes:
     """Bytes with one to four wounds: cut off, dropped, doubled, flipped, or with something strange put in."""
     data = bytearray(whole)
-    strange = st.one_of(st.binary(max_size=8), st.sampled_from(
-        [b"\x00", b"\xff", b"\xed\xa0\x80", b"\x1b[2J", b"\xef\xbb\xbf", b"\r", b"\n\n", *words]))  # fmt: skip
+    odd = [b"\x00", b"\xff", b"\xed\xa0\x80", b"\x1b[2J", b"\xef\xbb\xbf", b"\r", b"\n\n", *words]
+    strange = st.one_of(st.binary(max_size=8), st.sampled_from(odd))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))
         end = min(len(data), start + draw(st.integers(0, 40)))

@@ -32,15 +32,19 @@ from fuzzing.endings import check_run, check_untouched, check_whole, command, sn
 
 TINY = shlex.split("--layers 1 --width 16 --heads 2 --mazes.sizes [3] --mazes.branches 2 --mazes.per-step 2")
 TRAIN = TINY + shlex.split("--steps 1 --eval-mazes 4 --probe-mazes 2 --log-every 1")
-SPLIT = TINY + shlex.split("--warmup-steps 1 --rounds 1 --questions 2 --thoughts 2 --answers 2 --eval-questions 2 "
-                           "--final-questions 2")  # fmt: skip
+SPLIT = TINY + shlex.split(
+    "--warmup-steps 1 --rounds 1 --questions 2 --thoughts 2 --answers 2 --eval-questions 2 --final-questions 2"
+)
 TABULAR = shlex.split(
     "--world.questions 2 --world.thoughts 4 --world.answers 4 --noise-ratios [1.0] --cost-ratios [4.0] --answers [1,2] "
     "--rounds 1 --lrs [1.0] --keeps [0.5] --replicas 2 --tune-replicas 2 --workers 1"
 )
-ROWS = [{"prompt": f"what is {i} plus two", "want": str(i + 2), "meta": {"level": i, "tags": ["sum", None]}}
-        for i in range(4)] + [{"prompt": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "é"}],
-                               "want": "", "meta": {}}]  # fmt: skip
+RESUMED = {"train": shlex.split("--steps 4 --eval-mazes 4")}
+RESUMED["split"] = shlex.split("--rounds 3 --eval-questions 2 --final-questions 2")
+SAID = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "é"}]
+ROWS: list[dict[str, Any]] = [{"prompt": SAID, "want": "", "meta": {}}]
+for _i in range(4):
+    ROWS.append({"prompt": f"what is {_i} plus two", "want": str(_i + 2), "meta": {"level": _i, "tags": ["sum", None]}})
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}[assistant] "
 TRAINED = ("config.yaml", "metrics.jsonl", "eval.json", "samples.jsonl", "model/config.json", "plots/mazes.png")
 SPLITTED = ("config.yaml", "metrics.jsonl", "eval.json", "samples.jsonl", "shoggoth/config.json", "plots/tree.png")
@@ -72,8 +76,20 @@ class Whole:
         self.brief = brief
         self.train, self.split = folder / "train", folder / "split"
         supervised.train(TrainConfig(mazes, steps=3, eval_mazes=4, log_every=1, out=str(self.train), **small))
-        loop.split(SplitConfig(mazes, warmup_steps=2, rounds=2, questions=2, thoughts=2, answers=2, eval_questions=2,
-                               final_questions=2, out=str(self.split), **small))  # fmt: skip
+        loop.split(
+            SplitConfig(
+                mazes,
+                warmup_steps=2,
+                rounds=2,
+                questions=2,
+                thoughts=2,
+                answers=2,
+                eval_questions=2,
+                final_questions=2,
+                out=str(self.split),
+                **small,
+            )
+        )
         self.tokenizer = byte_tokenizer()
         self.model = folder / "model"
         Policy.build(self.tokenizer, layers=1, width=16, heads=2).save(self.model)
@@ -81,26 +97,27 @@ class Whole:
         study.mkdir()
         shutil.copy(Path(__file__).parents[1] / "results" / "study" / "mazes.parquet", study)
         self.runs = {"train": self.train, "split": self.split, "study": study}
-        self.files = {name: sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.name != ".lock")
-                      for name, run in self.runs.items()}  # fmt: skip
+        found = {name: [path for path in run.rglob("*") if path.name != ".lock"] for name, run in self.runs.items()}
+        self.files = {name: sorted(str(path.relative_to(self.runs[name])) for path in found[name]) for name in found}
         stream = MazeStream(((3, 3),), held_out=None)
         self.questions = [question for question, _ in zip(maze_questions(stream), range(3), strict=False)]
         self.token_lines = "\n".join(map(question_text, self.questions)) + "\n"
         self.drawn = "\n\n".join(map(ascii_maze, self.questions)) + "\n"
-        self.zanj = {"__zanj__.json": {
-            "__muutils_format__": "MazeDataset", "cfg": {}, "mazes": [
-                {"connection_list": question.lattice.passages.tolist(), "start_pos": list(question.origin),
-                 "end_pos": list(question.target), "solution": [list(cell) for cell in question.path or ()]}
-                for question in self.questions
-            ]}, "__zanj_meta__.json": {}}  # fmt: skip
+        drawn = []
+        for lattice, *ends, path in self.questions:
+            maze = dict(zip(("start_pos", "end_pos"), map(list, ends), strict=True))
+            solution = [list(cell) for cell in path or ()]
+            drawn.append({"connection_list": lattice.passages.tolist(), **maze, "solution": solution})
+        dataset = {"__muutils_format__": "MazeDataset", "cfg": {}, "mazes": drawn}
+        self.zanj = {"__zanj__.json": dataset, "__zanj_meta__.json": {}}
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level pairs learnt from two sentences: it takes any text, and its tokens make texts that are no UTF-8."""
     words = Tokenizer(models.BPE())
     words.pre_tokenizer, words.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<pad>", "<eos>"], show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())  # fmt: skip
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<pad>", "<eos>"], show_progress=False)
+    trainer.initial_alphabet = pre_tokenizers.ByteLevel.alphabet()
     words.train_from_iterator(["what is two plus two", "say it in <think> and </think>"] * 3, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>")
 
@@ -116,20 +133,23 @@ def typed(args: list[str], file: bytes | None, there: Path) -> list[str]:
 def configurations(whole: Whole) -> Target:
     """Command lines and YAML files for train, eval, solve, split, plan and study."""
     configs: dict[str, tuple[type, list[str]]] = {
-        "train": (TrainConfig, TRAIN), "split": (SplitConfig, SPLIT), "plan": (PlanConfig, ["--run", str(whole.split)]),
+        "train": (TrainConfig, TRAIN),
+        "split": (SplitConfig, SPLIT),
+        "plan": (PlanConfig, ["--run", str(whole.split)]),
         "eval": (EvalConfig, [str(whole.train), "--mazes", "4"]),
         "solve": (SolveConfig, [str(whole.train), "--size", "3"]),
-        "study tabular": (TabularConfig, TABULAR), "study mazes": (MazeStudyConfig, ["--start", "nowhere"]),
-    }  # fmt: skip
+        "study tabular": (TabularConfig, TABULAR),
+        "study mazes": (MazeStudyConfig, ["--start", "nowhere"]),
+    }
     if whole.brief:
         configs.pop("study tabular")
-    known = {"train": yaml.safe_load((whole.train / "config.yaml").read_text()),
-             "split": yaml.safe_load((whole.split / "config.yaml").read_text())}  # fmt: skip
+    written = {"train": whole.train, "split": whole.split}
+    known = {name: yaml.safe_load((run / "config.yaml").read_text()) for name, run in written.items()}
     needed = {"train": TRAINED, "split": SPLITTED}
 
     def cases(name: str) -> st.SearchStrategy:
-        return st.tuples(st.just(name), draws.command_lines(configs[name][0], known.get(name)),
-                         st.sampled_from(["run"] * 9 + draws.ODD_TEXTS))  # fmt: skip
+        outs = st.sampled_from(["run"] * 9 + draws.ODD_TEXTS)
+        return st.tuples(st.just(name), draws.command_lines(configs[name][0], known.get(name)), outs)
 
     def run(case: tuple[str, tuple[list[str], bytes | None], str], there: Path) -> bool:
         name, (args, file), out = case
@@ -150,9 +170,9 @@ def prompts(whole: Whole) -> Target:
         data, template, delimiters, by_command = case
         (there / "prompts.jsonl").write_bytes(data)
         if by_command:
-            ending = command(["split", *SPLIT, "--model", str(whole.model), "--prompts", "prompts.jsonl", "--grader",
-                              '["clew_fuzz:length"]', "--max-thought", "4", "--max-answer", "4", "--out", "run"],
-                             there)  # fmt: skip
+            given = shlex.split("--prompts prompts.jsonl --max-thought 4 --max-answer 4 --out run")
+            grader = ["--grader", '["clew_fuzz:length"]']
+            ending = command(["split", *SPLIT, "--model", str(whole.model), *grader, *given], there)
             check_run(there / "run", ending, SPLITTED)
             return ending.code == 0
         tokenizer.chat_template = template
@@ -211,8 +231,8 @@ def wounds(draw: st.DrawFn, whole: Whole) -> tuple[str, list[tuple[str, str, Any
         elif how == "twin":
             what = draw(st.sampled_from(whole.files[kind]))
         elif how == "rename":
-            what = draw(st.sampled_from(["step-000002", "step-x", "step-99999999999999999999", "step-1", ".x.part",
-                                         f".{path.name}.old", "a\x1b[2J", "model", "warm"]))  # fmt: skip
+            steps = ["step-000002", "step-x", "step-99999999999999999999", "step-1"]
+            what = draw(st.sampled_from([*steps, ".x.part", f".{path.name}.old", "a\x1b[2J", "model", "warm"]))
         done.append((place, how, what))
     return kind, done
 
@@ -241,11 +261,13 @@ def _text(text: str) -> bytes:
 
 BENT: dict[str, tuple[Callable[[Path], Any], Callable[[Any, Path], bytes]]] = {
     ".json": (lambda path: json.loads(path.read_bytes()), lambda value, _: _text(json.dumps(value))),
-    ".jsonl": (_lines, lambda rows, _: _text("".join(
-        json.dumps(row) + "\n" for row in (rows if isinstance(rows, list) else [rows])))),
+    ".jsonl": (
+        _lines,
+        lambda rows, _: _text("".join(json.dumps(row) + "\n" for row in (rows if isinstance(rows, list) else [rows]))),
+    ),
     ".yaml": (_options, lambda options, _: _text(yaml.safe_dump(tamed(options), sort_keys=False))),
     ".parquet": (_about, _table),
-}  # fmt: skip
+}
 """what is in a file by the end of its name, and the file for something else"""
 
 
@@ -287,13 +309,12 @@ def damage(run: Path, whole: Path, place: str, how: str, what: Any) -> None:
 def run_folders(whole: Whole) -> Target:
     """Run folders that are torn, bent and mixed up; then resumed, evaluated, solved with and planned by."""
     after = {
-        "resume": lambda kind: [kind, "--resume", "run", *(["--steps", "4", "--eval-mazes", "4"] if kind == "train" else
-                                ["--rounds", "3", "--eval-questions", "2", "--final-questions", "2"])],
+        "resume": lambda kind: [kind, "--resume", "run", *RESUMED[kind]],
         "eval": lambda _: ["eval", "run", "--mazes", "4", "--out", "looked"],
         "solve": lambda _: ["solve", "run", "--size", "3"],
         "plan": lambda _: ["plan", "--run", "run"],
         "start": lambda kind: [kind, *(TRAIN if kind == "train" else SPLIT), "--model", "run", "--out", "other"],
-    }  # fmt: skip
+    }
     may = ("config.yaml", "metrics.jsonl")  # a run that goes on says so before it finds what is torn
 
     def run(case: tuple[tuple[str, list[tuple[str, str, Any]]], str], there: Path) -> bool:
