@@ -284,10 +284,12 @@ def test_a_loss_that_is_no_number_in_any_piece_changes_nothing() -> None:
 
 SHARED = """
 import sys
+from functools import partial
 
 sys.path.insert(0, sys.argv[1])
 import torch
 from clew.learner import end_training
+from clew.losses import evaluate_objective
 from test_learner import fresh, gradients, rollouts
 
 torch.set_num_threads(1)
@@ -296,7 +298,10 @@ for mine in ([parts, []], [parts[:1], parts[1:]]):
     learner = fresh()
     rank = learner.accelerator.process_index
     assert learner.accelerator.num_processes == 2 and len(parts) >= 4
-    figures = learner.update(mine[rank])
+    passes = []
+    learner.policy.model.register_forward_hook(lambda *_: passes.append(1))
+    figures = learner.update(mine[rank], partial(evaluate_objective, "clipped"))
+    assert len(passes) == max(map(len, mine))  # a sharded model would hang otherwise
     found.append((figures, gradients(learner)))
     assert learner.update([]) == {"loss": 0.0, "grad_norm": 0.0}
 torch.save(found, sys.argv[2 + rank])
@@ -314,7 +319,7 @@ def test_processes_with_unlike_numbers_of_pieces_take_the_same_step(tmp_path: Pa
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     single = fresh()
-    wanted = single.update(rollouts())
+    wanted = single.update(rollouts(), partial(evaluate_objective, "clipped"))
     for path in kept:
         for figures, grads in torch.load(path, weights_only=True):
             assert figures == pytest.approx(wanted, rel=1e-9)
