@@ -15,10 +15,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-SHAPE = {
-    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
-    "max_position_embeddings": 256, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0,
-}  # fmt: skip
+SPECIAL = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48, **SPECIAL}
+SHAPE["max_position_embeddings"] = 256
 
 
 def _llama(vocab: int) -> PreTrainedModel:
@@ -30,21 +29,23 @@ def _qwen3(vocab: int) -> PreTrainedModel:
 
 
 def _gpt2(vocab: int) -> PreTrainedModel:
-    config = GPT2Config(vocab_size=vocab, n_embd=32, n_layer=3, n_head=4, n_positions=256, bos_token_id=None,
-                        eos_token_id=1, pad_token_id=0, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)  # fmt: skip
-    return GPT2LMHeadModel(config)
+    size = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=vocab, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, **size, **SPECIAL))
 
 
 def _neox(vocab: int, parallel: bool) -> PreTrainedModel:
-    config = GPTNeoXConfig(vocab_size=vocab, use_parallel_residual=parallel, attention_dropout=0.0, hidden_dropout=0.0,
-                           **SHAPE)  # fmt: skip
+    sure = {"attention_dropout": 0.0, "hidden_dropout": 0.0}
+    config = GPTNeoXConfig(vocab_size=vocab, use_parallel_residual=parallel, **sure, **SHAPE)
     return GPTNeoXForCausalLM(config)
 
 
 MAKERS = {
-    "llama": _llama, "qwen3": _qwen3, "gpt2": _gpt2,
-    "neox": partial(_neox, parallel=True), "neox-serial": partial(_neox, parallel=False),
-}  # fmt: skip
+    "llama": _llama,
+    "qwen3": _qwen3,
+    "gpt2": _gpt2,
+    "neox": partial(_neox, parallel=True),
+    "neox-serial": partial(_neox, parallel=False),
+}
 
 
 def tiny(kind: str, vocab: int = 40, seed: int = 0) -> PreTrainedModel:

@@ -32,7 +32,7 @@ from clew.learner import LossNotFinite
         (KeyboardInterrupt(), 130, "clew x: interrupted"),
         (Terminated(), 143, "clew x: ended by SIGTERM"),
     ],
-)  # fmt: skip
+)
 def test_every_code(error: BaseException, code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> None:
         raise error
@@ -64,9 +64,9 @@ def test_sigterm_ends_a_run_as_an_interrupt_does_and_only_once() -> None:
 
 def test_sigterm_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    args = ["--layers", "1", "--width", "16", "--heads", "2", "--mazes.sizes", "[3]", "--mazes.branches", "2",
-            "--mazes.per-step", "2", "--probe-every", "0", "--eval-mazes", "4", "--log-every", "1", "--steps", "100000",
-            "--checkpoint-every", "5"]  # fmt: skip
+    options = "--model.layers 1 --model.width 16 --model.heads 2 --mazes.sizes [3] --mazes.branches 2 --per-step 2 "
+    options += "--validate-every 0 --final-questions 4 --log-every 1 --steps 100000 --checkpoint-every 5"
+    args = options.split()
     command = [sys.executable, "-m", "clew", "train", *args, "--out", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)

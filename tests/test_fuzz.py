@@ -17,8 +17,8 @@ from clew.errors import InputError
 from fuzzing.endings import Ending, Finding, captured, check_run, check_untouched, command, in_time, snapshot, tried
 from fuzzing.targets import Target, Whole
 
-EXAMPLES = {"configurations": 40, "prompts": 80, "mazes": 80, "run_folders": 8, "rules": 80, "graders": 60,
-            "trees": 40, "outputs": 80}  # fmt: skip
+EXAMPLES = {"configurations": 40, "prompts": 80, "mazes": 80, "run_folders": 8}
+EXAMPLES |= {"rules": 80, "graders": 60, "trees": 40, "outputs": 80}
 
 
 @pytest.fixture(scope="module")

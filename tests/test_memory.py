@@ -59,11 +59,13 @@ def test_tokens_are_counted_on_mazes() -> None:
         ({"mazes": MazeConfig(sizes=[64], branches=5000)}, "mazes.branches: 5,000 would take about"),
         ({"mazes": MazeConfig(per_step=10**9)}, "mazes.per_step: 1,000,000,000 would take"),
         ({"mazes": MazeConfig(branches=10**18, per_step=10**18)}, "no value of it alone would fit"),
-        ({"width": 10**6}, "width: 1,000,000 would take about"), ({"layers": 10**5}, "layers: 100,000 would take"),
+        ({"width": 10**6}, "width: 1,000,000 would take about"),
+        ({"layers": 10**5}, "layers: 100,000 would take"),
         ({"layers": 10**5, "width": 8}, "layers: 100,000 would take minutes to make"),
-        ({"max_size": 10**5}, "max_size: 100000 is not between"), ({"max_size": 3}, "max_size: 3 is not between"),
+        ({"max_size": 10**5}, "max_size: 100000 is not between"),
+        ({"max_size": 3}, "max_size: 3 is not between"),
     ],
-)  # fmt: skip
+)
 def test_training_that_would_not_fit(changes: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
         checked_stream(TrainConfig(**changes))
@@ -72,13 +74,16 @@ def test_training_that_would_not_fit(changes: dict, says: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"thoughts": 10**6}, "thoughts: 1,000,000 would"), ({"answers": 10**6}, "answers: 1,000,000 would"),
-        ({"questions": 10**9}, "questions: 1,000,000,000 would"), ({"width": 10**6}, "width: 1,000,000 would"),
-        ({"policies": "adapters", "rank": 10**6}, "rank: 1,000,000 would"), ({"layers": 10**5}, "layers: 100,000"),
+        ({"thoughts": 10**6}, "thoughts: 1,000,000 would"),
+        ({"answers": 10**6}, "answers: 1,000,000 would"),
+        ({"questions": 10**9}, "questions: 1,000,000,000 would"),
+        ({"width": 10**6}, "width: 1,000,000 would"),
+        ({"policies": "adapters", "rank": 10**6}, "rank: 1,000,000 would"),
+        ({"layers": 10**5}, "layers: 100,000"),
         ({"mazes": MazeConfig(branches=10**6)}, "mazes.branches: 1,000,000 would"),
         ({"max_thought": 10**9}, "max_thought, max_answer: 1000000000"),
     ],
-)  # fmt: skip
+)
 def test_a_split_that_would_not_fit(changes: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
         check(SplitConfig(**changes))
@@ -96,12 +101,18 @@ def test_what_is_named_as_fitting_fits_and_not_much_more_does() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        TrainConfig(), TrainConfig(MazeConfig(sizes=[64])), TrainConfig(layers=12, width=768, heads=12),
-        TrainConfig(MazeConfig(sizes=[16], branches=32, per_step=32)), TrainConfig(eval_mazes=10**12),
-        SplitConfig(), SplitConfig(questions=64, thoughts=64, answers=64), SplitConfig(thoughts=1024, answers=8),
-        SplitConfig(MazeConfig(sizes=[10])), SplitConfig(final_questions=10**12),
+        TrainConfig(),
+        TrainConfig(MazeConfig(sizes=[64])),
+        TrainConfig(layers=12, width=768, heads=12),
+        TrainConfig(MazeConfig(sizes=[16], branches=32, per_step=32)),
+        TrainConfig(eval_mazes=10**12),
+        SplitConfig(),
+        SplitConfig(questions=64, thoughts=64, answers=64),
+        SplitConfig(thoughts=1024, answers=8),
+        SplitConfig(MazeConfig(sizes=[10])),
+        SplitConfig(final_questions=10**12),
     ],
-)  # fmt: skip
+)
 def test_what_is_plausible_is_not_refused(config: TrainConfig | SplitConfig) -> None:
     check(config) if isinstance(config, SplitConfig) else checked_stream(config)
 
@@ -137,9 +148,10 @@ def test_an_evaluation_s_batch() -> None:
         (grid.TabularConfig(replicas=10**12), "replicas: 1,000,000,000,000 would"),
         (grid.TabularConfig(workers=10**6), "workers: 1,000,000 would"),
         (grid.TabularConfig(round_cost=1e12), "round_cost: 1,000,000,000,000.0 would"),
-        (grid.TabularConfig(seed=-1), "seed: -1"), (grid.TabularConfig(lrs=[float("nan")]), "lrs: nan"),
+        (grid.TabularConfig(seed=-1), "seed: -1"),
+        (grid.TabularConfig(lrs=[float("nan")]), "lrs: nan"),
     ],
-)  # fmt: skip
+)
 def test_a_study_that_would_not_fit(config: grid.TabularConfig, says: str) -> None:
     grid.check(grid.TabularConfig(workers=2))
     with pytest.raises(InputError, match=says):

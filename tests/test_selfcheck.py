@@ -39,15 +39,14 @@ from clew.rollout import continue_prompts
 from clew.selfcheck import reads_rows, reads_trees
 from models import MAKERS, tiny
 
-SHAPE = {
-    "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-    "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0,
-}  # fmt: skip
+SPECIAL = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, **SPECIAL}
+SHAPE["vocab_size"] = 64
 GROUPED = {**SHAPE, "num_key_value_heads": 2}
-TREE = SpanTree([5, 6, 7, 8], "prompt", 0.0, [
-    SpanTree([9, 10], "thought", 0.5, [SpanTree([11, 12, 13], "answer", 1.0), SpanTree([14], "answer", -1.0)]),
-    SpanTree([15, 16, 17], "thought", 1.0, [SpanTree([18, 19], "answer", 1.0)]),
-])  # fmt: skip
+LLAMA4 = {"head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 48, "interleave_moe_layer_step": 2, **GROUPED}
+FORK = SpanTree([9, 10], "thought", 0.5, [SpanTree([11, 12, 13], "answer", 1.0), SpanTree([14], "answer", -1.0)])
+CHAIN = SpanTree([15, 16, 17], "thought", 1.0, [SpanTree([18, 19], "answer", 1.0)])
+TREE = SpanTree([5, 6, 7, 8], "prompt", 0.0, [FORK, CHAIN])
 
 
 def falcon() -> PreTrainedModel:
@@ -59,9 +58,8 @@ def mamba() -> PreTrainedModel:
 
 
 def bart() -> PreTrainedModel:
-    config = BartConfig(vocab_size=64, d_model=32, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=48,
-                        dropout=0.0, pad_token_id=0, bos_token_id=1, eos_token_id=1, is_decoder=True,
-                        is_encoder_decoder=False)  # fmt: skip
+    size = {"vocab_size": 64, "d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 48}
+    config = BartConfig(**size, **SPECIAL, dropout=0.0, is_decoder=True, is_encoder_decoder=False)
     return BartForCausalLM(config)
 
 
@@ -76,9 +74,9 @@ def sinks() -> PreTrainedModel:
 
 
 NEED_ROWS = {
-    "falcon": falcon, "mamba": mamba, "bart": bart, "roberta": roberta, "sinks": sinks,
+    **{make.__name__: make for make in (falcon, mamba, bart, roberta, sinks)},
     "doge": lambda: DogeForCausalLM(DogeConfig(**GROUPED)),
-}  # fmt: skip
+}
 
 
 def seeded(make) -> PreTrainedModel:
@@ -110,8 +108,8 @@ def test_a_model_that_does_not_read_trees_is_refused_left_alone_and_exact_on_row
     (theirs * batch.weights_S).sum().backward()
     assert any(p.grad is not None and p.grad.abs().max() > 1e-3 for p in untouched.parameters())
     for a, b in zip(model.parameters(), untouched.parameters(), strict=True):
-        torch.testing.assert_close(*(torch.zeros_like(p) if p.grad is None else p.grad for p in (a, b)), atol=1e-4,
-                                   rtol=1e-3)  # fmt: skip
+        both = (torch.zeros_like(p) if p.grad is None else p.grad for p in (a, b))
+        torch.testing.assert_close(*both, atol=1e-4, rtol=1e-3)
 
 
 def test_what_looks_ahead_is_refused_on_rows_too() -> None:
@@ -143,9 +141,8 @@ def test_a_fault_that_only_the_gradient_shows_is_found() -> None:
 def test_a_window_or_a_chunk_shorter_than_a_path_is_refused_whoever_knows_of_it() -> None:
     """Mistral tells its window to the attention function; Llama 4 knows of its chunks in its masks alone."""
     windowed = MistralForCausalLM(MistralConfig(**GROUPED, sliding_window=24))
-    chunks = Llama4TextConfig(**GROUPED, head_dim=8, attention_chunk_size=24, num_local_experts=2,
-                              intermediate_size_mlp=48, interleave_moe_layer_step=2, no_rope_layers=[1, 1],
-                              layer_types=["chunked_attention", "chunked_attention"])  # fmt: skip
+    chunked = ["chunked_attention", "chunked_attention"]
+    chunks = Llama4TextConfig(**LLAMA4, attention_chunk_size=24, no_rope_layers=[1, 1], layer_types=chunked)
     for model in (windowed, Llama4ForCausalLM(chunks)):
         short = TreeBatch.pack([SpanTree(list(range(2, 22)), "answer", 1.0)], 0)
         torch.testing.assert_close(token_nll(model, short), token_nll(model, short.flatten()), atol=1e-4, rtol=0)
@@ -158,14 +155,14 @@ def test_a_window_or_a_chunk_shorter_than_a_path_is_refused_whoever_knows_of_it(
 
 def test_a_loss_that_changes_with_the_length_of_its_row_is_refused_on_trees_and_on_rows() -> None:
     """Places that are scaled by the longest of them: no token's loss is its own any more."""
-    scaled = {"rope_type": "longrope", "rope_theta": 10000.0, "long_factor": [4.0] * 4, "short_factor": [1.0] * 4,
-              "original_max_position_embeddings": 24}  # fmt: skip
+    scaled = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 24}
+    scaled |= {"long_factor": [4.0] * 4, "short_factor": [1.0] * 4}
     shape = {**GROUPED, "max_position_embeddings": 256, "original_max_position_embeddings": 24}
     short = TreeBatch.pack([SpanTree(list(range(2, 22)), "answer", 1.0)], 0)
     long = TreeBatch.pack([SpanTree(list(range(2, 40)), "answer", 1.0)], 0)
     for attention in ("trees", "rows"):
-        policy = Policy(seeded(lambda: Phi3ForCausalLM(Phi3Config(**shape, rope_parameters=scaled))), maze_tokenizer(3),
-                        attention=attention)  # fmt: skip
+        model = seeded(lambda: Phi3ForCausalLM(Phi3Config(**shape, rope_parameters=scaled)))
+        policy = Policy(model, maze_tokenizer(3), attention=attention)
         for p in policy.model.parameters():
             p.data.mul_(3)
         token_nll(policy.model, policy.readable(short))
@@ -174,9 +171,8 @@ def test_a_loss_that_changes_with_the_length_of_its_row_is_refused_on_trees_and_
 
 
 def test_a_model_that_counts_in_the_row_is_refused_where_that_shows() -> None:
-    config = Llama4TextConfig(**GROUPED, head_dim=8, num_local_experts=2, intermediate_size_mlp=48,
-                              interleave_moe_layer_step=2, no_rope_layers=[0, 0], floor_scale=64, attn_scale=2.0,
-                              layer_types=["full_attention"] * 2)  # fmt: skip
+    counts = {"no_rope_layers": [0, 0], "floor_scale": 64, "attn_scale": 2.0, "layer_types": ["full_attention"] * 2}
+    config = Llama4TextConfig(**LLAMA4, **counts)
     model, few = Llama4ForCausalLM(config), TreeBatch.pack([TREE], 0)
     torch.testing.assert_close(token_nll(model, few), token_nll(model, few.flatten()), atol=1e-4, rtol=0)
     with pytest.raises(InputError, match="among 150 tokens"):
@@ -373,8 +369,8 @@ def test_the_command_line_refuses_before_work_and_goes_on_with_rows(tmp_path, ca
     torch.manual_seed(0)
     Policy(FalconForCausalLM(config), maze_tokenizer(3)).save(start)
     out = tmp_path / "run"
-    args = ["train", "--model", str(start), "--mazes.sizes", "[3]", "--steps", "2", "--eval_mazes", "4",
-            "--probe_every", "0", "--out", str(out)]  # fmt: skip
+    options = f"--model.folder {start} --mazes.sizes [3] --final-questions 4"
+    args = f"train {options} --steps 2 --validate-every 0 --out {out}".split()
     capsys.readouterr()
     assert main(args) == 2
     said = capsys.readouterr().err.strip()
@@ -384,8 +380,7 @@ def test_the_command_line_refuses_before_work_and_goes_on_with_rows(tmp_path, ca
     assert main(["eval", str(out), "--mazes", "4"]) == 0  # as the run was trained
     assert main(["solve", str(out / "model"), "--size", "3"]) == 2
     assert main(["solve", str(out / "model"), "--size", "3", "--attention", "rows"]) == 0
-    split = ["split", "--mazes.sizes", "[3]", "--model", str(start), "--warmup-steps", "2", "--rounds", "1",
-             "--questions", "2", "--thoughts", "2", "--answers", "2", "--eval-questions", "2", "--final-questions", "2",
-             "--kl", "0.1", "--out", str(tmp_path / "split")]  # fmt: skip
+    few = "--warm-start.steps 2 --rounds 1 --questions 2 --thoughts 2 --answers 2 --validation-questions 2"
+    split = f"split {options} {few} --objective.kl 0.1 --out {tmp_path / 'split'}".split()
     assert main(split) == 2 and not (tmp_path / "split").exists()
     assert main([*split, "--attention", "rows"]) == 0

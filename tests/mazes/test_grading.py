@@ -135,11 +135,11 @@ def test_a_longer_detour_is_worth_less_and_getting_nearer_more(data, question):
 
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.binary(max_size=2)
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.binary(max_size=2))
     | st.sampled_from([np.array(1), np.array([0, 1]), np.zeros((2, 2)), np.int8([0, 0]), object(), {}, (0, 0), (0, 1)]),
     lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner),
     max_leaves=4,
-)  # fmt: skip
+)
 
 
 @given(st.lists(anything, max_size=8), st.booleans(), mazes())

@@ -256,8 +256,9 @@ def test_maze_dataset_objects_both_ways():
 def test_a_maze_they_made_is_the_same_to_us():
     maze_dataset = pytest.importorskip("maze_dataset")
     generators = pytest.importorskip("maze_dataset.generation").LatticeMazeGenerators
-    config = maze_dataset.MazeDatasetConfig(name="t", grid_n=6, n_mazes=6, maze_ctor=generators.gen_dfs_percolation,
-                                            maze_ctor_kwargs={"p": 0.2})  # fmt: skip
+    config = maze_dataset.MazeDatasetConfig(
+        name="t", grid_n=6, n_mazes=6, maze_ctor=generators.gen_dfs_percolation, maze_ctor_kwargs={"p": 0.2}
+    )
     for maze in maze_dataset.MazeDataset.generate(config, gen_parallel=False):
         question = from_solved_maze(maze)
         assert question.path is not None and len(question.path) == len(

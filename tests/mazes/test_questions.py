@@ -278,12 +278,16 @@ def test_fields_that_cannot_be_used_are_named(fields, said):
 @pytest.mark.parametrize(
     ("size", "generator", "p", "sides"),
     [
-        ((2, 2), "dfs", 0.1, {False}), ((2, 2), "percolation", 0.5, {False}), ((3, 3), "dfs", 0.1, {False, True}),
-        ((2, 3), "wilson", 0.1, {False, True}), ((4, 4), "percolation", 1.0, {False}),
-        ((64, 64), "percolation", 1.0, {True}), ((4, 4), "dfs_percolation", 1.0, {False}),
+        ((2, 2), "dfs", 0.1, {False}),
+        ((2, 2), "percolation", 0.5, {False}),
+        ((3, 3), "dfs", 0.1, {False, True}),
+        ((2, 3), "wilson", 0.1, {False, True}),
+        ((4, 4), "percolation", 1.0, {False}),
+        ((64, 64), "percolation", 1.0, {True}),
+        ((4, 4), "dfs_percolation", 1.0, {False}),
         ((64, 64), "dfs", 0.1, {False, True}),
     ],
-)  # fmt: skip
+)
 def test_sides_of_the_split_without_a_maze(size: tuple[int, int], generator: str, p: float, sides: set[bool]) -> None:
     for held_out in (False, True):
         stream = MazeStream((size,), (generator,), p, held_out=held_out)

@@ -39,9 +39,10 @@ def maze_of(question: Question, key: str = "__muutils_format__") -> dict[str, An
         key: "SolvedMaze(SerializableDataclass)",
         "connection_list": headed(question.lattice.passages, "bool", key),
         "generation_meta": {"func_name": "gen_dfs", "visited_cells": [[0, 1], [0, 0]]},
-        "start_pos": headed(question.origin, key=key), "end_pos": headed(question.target, key=key),
+        "start_pos": headed(question.origin, key=key),
+        "end_pos": headed(question.target, key=key),
         "solution": headed(question.path, key=key),
-    }  # fmt: skip
+    }
 
 
 def full(mazes: Any, **changes: Any) -> dict[str, Any]:
@@ -57,8 +58,9 @@ def stacked(asked: list[Question], **changes: Any) -> dict[str, Any]:
         row[: len(question.path or ())] = question.path
     arrays = {
         "maze_connection_lists": headed([question.lattice.passages for question in asked], "bool"),
-        "maze_solution_lengths": headed(lengths), "maze_solutions": headed(solutions, "int8"),
-    }  # fmt: skip
+        "maze_solution_lengths": headed(lengths),
+        "maze_solutions": headed(solutions, "int8"),
+    }
     return {"__muutils_format__": MINIMAL, "cfg": {}, **arrays} | changes
 
 
@@ -103,8 +105,8 @@ def test_the_format_of_2023(tmp_path: Path) -> None:
 
 def test_nothing_of_maze_datasets_is_imported(tmp_path: Path) -> None:
     file = write(tmp_path / "mazes.zanj", full([maze_of(question) for question in questions()]))
-    code = ("import sys; from clew.mazes import read_questions; read_questions(sys.argv[1]); "
-            "print(*{'maze_dataset', 'zanj', 'muutils', 'pickle5'} & set(sys.modules))")  # fmt: skip
+    code = "import sys; from clew.mazes import read_questions; read_questions(sys.argv[1]); "
+    code += "print(*{'maze_dataset', 'zanj', 'muutils', 'pickle5'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
@@ -122,7 +124,7 @@ def test_nothing_of_maze_datasets_is_imported(tmp_path: Path) -> None:
         (120, 4, 100, {"internal_array_mode": "array_b64_meta", "external_array_threshold": 10**9}),
         (120, 4, 100, {"compress": 14}),
     ],
-)  # fmt: skip
+)
 def test_what_maze_dataset_saves_is_read_as_it_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, size: int, least: int | None, options: dict[str, Any]
 ) -> None:
@@ -170,10 +172,13 @@ def test_solutions_end_to_end_collections_and_rectangles(tmp_path: Path) -> None
 def test_plain_lists_and_mazes_without_a_solution(tmp_path: Path) -> None:
     asked = questions()
     mazes = [
-        {"connection_list": question.lattice.passages.tolist(), "start_pos": list(question.origin),
-         "end_pos": list(question.target)}
+        {
+            "connection_list": question.lattice.passages.tolist(),
+            "start_pos": list(question.origin),
+            "end_pos": list(question.target),
+        }
         for question in asked
-    ]  # fmt: skip
+    ]
     assert read_zanj(write(tmp_path / "a.zanj", full(mazes))) == [one._replace(path=None) for one in asked]
     capital = write(tmp_path / "B.ZANJ", stacked(asked))
     assert [question for question, _ in read_questions(capital)] == asked
@@ -198,14 +203,18 @@ def passages(size: tuple[int, ...] = (2, 4, 4), **changes: Any) -> dict[str, Any
         (b"\xff\xfe\xff", "'__zanj__.json' is not JSON that can be read: 'utf"),
         ("[" * 100_000, "is not JSON that can be read: maximum recursion depth"),
         ('{"mazes": ' + "9" * 5000 + "}", "is not JSON that can be read: Exceeds the limit"),
-        (3, "its layout is None"), ([], "its layout is None"), ("null", "its layout is None"),
+        (3, "its layout is None"),
+        ([], "its layout is None"),
+        ("null", "its layout is None"),
         ({"__muutils_format__": ["MazeDataset"]}, "its layout is None"),
         ({"__muutils_format__": "Maze\x1b[31mDataset"}, r"its layout is 'Maze\\x1b"),
         ({"__muutils_format__": "MazeDatasetCollection"}, "its maze_datasets are no list"),
         ({"__muutils_format__": "MazeDatasetCollection", "maze_datasets": [7]}, "its layout is None"),
         ({"__muutils_format__": "MazeDatasetCollection", "maze_datasets": []}, "holds no mazes"),
-        ({"__muutils_format__": FULL}, "its mazes are no list"), (full({}), "its mazes are no list"),
-        (full([]), "holds no mazes"), (full([None]), "maze 1: None is no maze"),
+        ({"__muutils_format__": FULL}, "its mazes are no list"),
+        (full({}), "its mazes are no list"),
+        (full([]), "holds no mazes"),
+        (full([None]), "maze 1: None is no maze"),
         (full({"$ref": "mazes.jsonl"}), "it has no member 'mazes.jsonl'"),
         (full({"$ref": ["x"]}), r"it has no member \['x'\]"),
         (broken(connection_list=None), "maze 2: connection_list: None is no array"),
@@ -240,7 +249,7 @@ def passages(size: tuple[int, ...] = (2, 4, 4), **changes: Any) -> dict[str, Any
         (stacked(questions(), maze_solutions=None), r"not a saved maze-dataset \(maze_solutions: None is no array"),
         (stacked(questions(), __muutils_format__="MazeDataset:minimal_soln_cat"), "maze_solutions_concat: None is no"),
     ],
-)  # fmt: skip
+)
 def test_damaged_json_is_refused_in_one_line(tmp_path: Path, main: Any, said: str) -> None:
     refused(write(tmp_path / "mazes.zanj", main), said)
 
@@ -257,15 +266,18 @@ class Bomb:
     [
         (npy(np.zeros((3, 2, 5, 4), bool)), "maze 1: path: no open passage|maze 1: start_pos"),
         (npy(np.array([Bomb()], object), allow_pickle=True), r"'m.npy' holds dtype\('O'\) where whole numbers belong"),
-        (npy(np.zeros((3, 2, 4, 4))), r"holds dtype\('float64'\)"), (npy(np.zeros(3, [("a", "i4")])), "holds dtype"),
+        (npy(np.zeros((3, 2, 4, 4))), r"holds dtype\('float64'\)"),
+        (npy(np.zeros(3, [("a", "i4")])), "holds dtype"),
         (npy(np.zeros((3, 2, 4, 4), bool))[:-1], "its length does not fit"),
         (npy(np.zeros((3, 2, 4, 4), bool)).replace(b"(3, 2", b"(9, 2"), "its length does not fit"),
         (npy(np.zeros((3, 2, 4, 4), bool)).replace(b"(3, 2, 4, 4)", b"(10**9,999)"), "is no plain array"),
         (npy(np.zeros((3, 2, 4, 4), bool)).replace(b"(3, 2, 4, 4)", b"(-3,-2,4, 4)"), "its length does not fit"),
         (npy(np.full((3, 2, 4, 4), 2, np.uint8)).replace(b"|u1", b"|b1"), "holds a number that is neither 0 nor 1"),
-        (b"\x93NUMPY\x09\x00", "is no plain array"), (b"", "is no plain array"), (b"import os", "is no plain array"),
+        (b"\x93NUMPY\x09\x00", "is no plain array"),
+        (b"", "is no plain array"),
+        (b"import os", "is no plain array"),
     ],
-)  # fmt: skip
+)
 def test_damaged_arrays_are_refused_and_never_unpickled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str
 ) -> None:
@@ -343,12 +355,12 @@ def test_no_bytes_break_the_reader(files: tuple[Path, list[bytes]], data: st.Dat
         assert 1 <= len(found) <= 2
 
 
+KEYS = ["$ref", "data", "shape", "dtype", "__format__"]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from(["a.npy", "int8"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["$ref", "data", "shape", "dtype", "__format__"]), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
     max_leaves=6,
-)  # fmt: skip
+)
 
 
 @given(st.data())

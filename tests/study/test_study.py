@@ -20,6 +20,7 @@ from clew.study.effects import effect_of, paired, tally
 from clew.study.grid import TabularConfig
 from clew.study.report import report
 from clew.study.tabular import Cell, World
+from small import split_config
 
 TINY = World(questions=2, thoughts=4, answers=4)
 CELL = Cell(TINY, "basic", {"keep": 0.25}, total_cost=320.0, replicas=10)
@@ -30,19 +31,8 @@ def job(**changes: object) -> Job:
 
 
 def tiny(out: Path) -> TabularConfig:
-    return TabularConfig(
-        TINY,
-        noise_ratios=[1.0, 4.0],
-        cost_ratios=[4.0],
-        answers=[1, 4],
-        rounds=3,
-        lrs=[1.0, 4.0],
-        keeps=[0.25],
-        replicas=20,
-        tune_replicas=6,
-        workers=2,
-        out=str(out),
-    )
+    grid = {"noise_ratios": [1.0, 4.0], "cost_ratios": [4.0], "answers": [1, 4], "lrs": [1.0, 4.0], "keeps": [0.25]}
+    return TabularConfig(TINY, **grid, rounds=3, replicas=20, tune_replicas=6, workers=2, out=str(out))
 
 
 def test_finished_cells_are_found_and_changed_ones_are_not(tmp_path: Path) -> None:
@@ -90,9 +80,8 @@ def test_workers_end_with_their_parent(tmp_path: Path, number: int) -> None:
     """In the middle of a cell that never ends: the caller's pipes are free at once."""
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS.replace("CELL", repr(job(total_cost=1e15)[1])))
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "out")], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, str(script), str(tmp_path / "out")], text=True, **pipes)
     assert process.stdout and process.stdout.readline() == "a worker is up\n"
     time.sleep(2.5)  # it has begun with the cell
     process.send_signal(number)
@@ -215,26 +204,11 @@ def test_a_study_from_the_command_line(tmp_path: Path) -> None:
 
 def test_a_study_on_mazes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real runs from two warm starts: chosen rates, seeds as replicas, equal prices, verdicts; then nothing to run."""
-    from clew.split import split
-
-    from clew.config import MazeConfig, SplitConfig
     from clew.study import mazes
+    from clew.train.rounds import split
 
     for policies in ("two", "one"):
-        split(
-            SplitConfig(
-                MazeConfig(sizes=[3], branches=2, per_step=2),
-                layers=1,
-                width=16,
-                heads=2,
-                warmup_steps=3,
-                rounds=0,
-                policies=policies,
-                eval_questions=4,
-                final_questions=4,
-                out=str(tmp_path / policies),
-            )
-        )
+        split(split_config(tmp_path / policies, rounds=0, policies=policies, warm_start__steps=3))
     names = ("basic", "basic, k=1", "basic, one policy")
     monkeypatch.setattr(mazes, "ARMS", {name: mazes.ARMS[name] for name in names})
     config = mazes.MazeStudyConfig(
@@ -247,6 +221,7 @@ def test_a_study_on_mazes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         price=100.0,
         lrs=[1e-4, 1e-3],
         seeds=2,
+        tune_seeds=1,
         final_questions=8,
         workers=2,
         out=str(tmp_path / "study"),
@@ -265,6 +240,23 @@ def test_a_study_on_mazes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "2 seeds" in written.read_text()
 
 
+def test_cells_that_earlier_versions_finished_are_known() -> None:
+    """What the committed results say of their cells is what a cell is named by, and is a run of today's."""
+    from clew.study import mazes
+
+    kept = cells.read_results(Path(__file__).parents[2] / "bench" / "results" / "study" / "mazes.parquet")[1]
+    assert {result.name for result in kept} <= set(mazes.ARMS)
+    for result in kept:
+        cell = mazes.from_json(result.kept.values)
+        assert key(("mazes", asdict(cell))) == key(("mazes", result.kept.values))
+        config, shared = mazes.split_config(cell, "run"), result.kept.values["world"]
+        assert (config.optimizer.lr, config.model.folder) == (result.kept.values["lr"], shared["start"])
+        assert [getattr(config, name) for name in ("rounds", "length_cost")] == [
+            shared["rounds"],
+            shared["length_cost"],
+        ]
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -273,6 +265,8 @@ def test_a_study_on_mazes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (["tabular", "--replicas", "1"], "replicas: 1 have no interval"),
         (["tabular", "--world.thoughts", "1"], "world.thoughts: 1 leave nothing to choose"),
         (["mazes", "--start", "nowhere"], "start: nowhere holds no warm start"),
+        (["mazes", "--start", "nowhere", "--sizes", "[3, 2]"], "sizes: there is no held-out maze of 2x2"),
+        (["mazes", "--start", "nowhere", "--lrs", "[]"], "lrs: [] is not a list"),
         (["report", "nowhere"], "nowhere: holds no finished study"),
         (["report"], "expected one folder"),
         (["tables"], "'tables' is no part of a study"),

@@ -61,12 +61,9 @@ def test_a_round_equals_plain_loops(rule: tuple[str, dict]) -> None:
     answers = tabular.draw(flat[np.arange(4)[:, None], thoughts], 3, dice)
     noise = dice.standard_normal(answers.shape)
     for g in range(4):
-        seen = (
-            np.array(
-                [[scores.reshape(4, 5, 4)[g, thoughts[g, i], answers[g, i, j]] for j in range(3)] for i in range(n)]
-            )
-            + 0.1 * noise[g]
-        )
+        own = scores.reshape(4, 5, 4)[g]
+        drawn = [[own[thoughts[g, i], answers[g, i, j]] for j in range(3)] for i in range(n)]
+        seen = np.array(drawn) + 0.1 * noise[g]
         given = tabular.RULES[cell.rule](seen[None], **cell.options)
         r, q = divmod(g, 2)
         for i in range(n):
