@@ -6,14 +6,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from clew.config import Attention, MazeConfig, SplitConfig, check_positive, check_values
+from clew.config import (
+    Attention,
+    MazeConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    WorldConfig,
+    check_positive,
+    check_values,
+)
 from clew.errors import InputError
 from clew.runs.options import write_config
 from clew.study.cells import Engine, Job, Kept, Result, run_cells, write_results
+from clew.train.config import SplitConfig, WarmStartConfig
+
+if TYPE_CHECKING:
+    from clew.world import World
 
 
 @dataclass
@@ -76,7 +89,7 @@ class MazeCell:
     thoughts: int
     lr: float
     seed: int
-    policies: str = "two"
+    policies: Literal["two", "one"] = "two"
     replicas: int = 1
 
 
@@ -89,25 +102,44 @@ def run(cell: MazeCell) -> dict[str, np.ndarray]:
     import torch
     from transformers.utils import logging
 
-    from clew.split import split
+    from clew.train.rounds import split
 
     torch.set_num_threads(1)
     logging.disable_progress_bar()  # a worker's bars would cut through the study's own
-    world = cell.world
     with TemporaryDirectory() as folder:
-        shared = {name: world[name] for name in (*SHARED, "attention") if name in world and name != "sizes"}
-        result = split(SplitConfig(
-            MazeConfig(sizes=world["sizes"]), model=world["start"], warmup_steps=0, thoughts=cell.thoughts,
-            answers=cell.answers, rule=cell.rule, rule_options=cell.options, policies=cell.policies,  # type: ignore[arg-type]
-            lr=cell.lr, seed=cell.seed, eval_every=0, eval_questions=8, checkpoint_every=0,
-            out=f"{folder}/run", **shared,
-        ))  # fmt: skip
+        result = split(split_config(cell, f"{folder}/run"))
         scores = _sampled_scores(Path(folder) / "run" / "metrics.jsonl")
     before, after = result["before"], result["after"]
     gained = (after["score"]["value"] - before["score"]["value"]) / (1 - before["score"]["value"])
-    figures = {"gained": gained, "optimal": after["optimal"]["value"], "before": before["optimal"]["value"],
-               "thought_tokens": after["thought_tokens"]["value"]}  # fmt: skip
+    figures = {
+        "gained": gained,
+        "optimal": after["optimal"]["value"],
+        "before": before["optimal"]["value"],
+        "thought_tokens": after["thought_tokens"]["value"],
+    }
     return {**{name: np.array([value]) for name, value in figures.items()}, "curve": scores[None]}
+
+
+def split_config(cell: MazeCell, out: str) -> SplitConfig:
+    """The run that a cell stands for."""
+    world = cell.world
+    return SplitConfig(
+        mazes=MazeConfig(sizes=world["sizes"]),
+        model=ModelConfig(world["start"], attention=world.get("attention", "trees")),
+        warm_start=WarmStartConfig(steps=0),
+        optimizer=OptimizerConfig(lr=cell.lr, weight_decay=0.0),
+        thoughts=cell.thoughts,
+        answers=cell.answers,
+        rule=cell.rule,
+        rule_options=cell.options,
+        policies=cell.policies,
+        seed=cell.seed,
+        validate_every=0,
+        validation_questions=8,
+        checkpoint_every=0,
+        out=out,
+        **{name: world[name] for name in SHARED if name != "sizes"},
+    )
 
 
 def _sampled_scores(metrics: Path) -> np.ndarray:
@@ -116,52 +148,57 @@ def _sampled_scores(metrics: Path) -> np.ndarray:
     return np.array([line["score"] for line in lines if "score" in line])
 
 
-def study(config: MazeStudyConfig, report: Callable[[str, int, int], None] = lambda phase, done, count: None
-          ) -> list[Result]:  # fmt: skip
+def study(
+    config: MazeStudyConfig, report: Callable[[str, int, int], None] = lambda phase, done, count: None
+) -> list[Result]:
     """Runs what is not yet in `config.out`: every arm's learning rate is chosen with seeds that no result uses."""
     check(config)
-    from clew.checks import check_splitting
-
     folder = Path(config.out)
-    start = _start(Path(config.start))
-    starts = {"two": start, "one": _start(Path(config.start_one)) if config.start_one else None}
-    shared = {name: getattr(config, name) for name in SHARED}
-    if config.attention == "rows":  # trees are left out, so that finished cells are known by the names that they had
-        shared["attention"] = "rows"
-    worlds = {policies: {"start": str(path), "hash": _hash(path), **shared}
-              for policies, path in starts.items() if path}  # fmt: skip
-    arms = {name: arm for name, arm in ARMS.items() if arm.get("policies", "two") in worlds}
-    thought_cost, answer_cost = prices(config, start)
-
-    k = max(arm["answers"] for arm in arms.values())
-    check_splitting(SplitConfig(MazeConfig(sizes=list(config.sizes)), model=str(start), questions=config.questions,
-                                thoughts=_thoughts(config, k, thought_cost, answer_cost), answers=k,
-                                warmup_steps=0))  # fmt: skip
+    bases = _bases(config)
 
     def runs(phase: str, cells: list[MazeCell]) -> Iterator[Kept]:
         jobs: list[Job] = [("mazes", asdict(cell)) for cell in cells]
         return iter(run_cells(jobs, folder, config.engine, config.workers, lambda *at: report(phase, *at)))
 
-    def base(arm: dict[str, Any]) -> MazeCell:
-        n = _thoughts(config, arm["answers"], thought_cost, answer_cost)
-        return MazeCell(world=worlds[arm.get("policies", "two")], thoughts=n, lr=0.0, seed=0, **arm)
-
-    choices = [[replace(base(arm), lr=lr, seed=1000 + seed) for lr in config.lrs for seed in range(config.tune_seeds)]
-               for arm in arms.values()]  # fmt: skip
-    tuned = runs("choosing learning rates", [cell for cells in choices for cell in cells])
+    seeds = range(1000, 1000 + config.tune_seeds)
+    choices = [replace(base, lr=lr, seed=seed) for base in bases.values() for lr in config.lrs for seed in seeds]
+    tuned = runs("choosing learning rates", choices)
     best = []
-    for arm in arms.values():
-        gained = [np.mean([next(tuned).figures["gained"] for _ in range(config.tune_seeds)]) for _ in config.lrs]
+    for base in bases.values():
+        gained = [np.mean([next(tuned).figures["gained"] for _ in seeds]) for _ in config.lrs]
         lr = config.lrs[int(np.argmax(gained))]
-        best += [replace(base(arm), lr=lr, seed=seed) for seed in range(config.seeds)]
+        best += [replace(base, lr=lr, seed=seed) for seed in range(config.seeds)]
     done = runs("results", best)
     results = []
-    for name in arms:
+    for name in bases:
         kept = [next(done) for _ in range(config.seeds)]
         results.append(Result("mazes", {}, name, _joined(kept)))
     write_config(folder / "mazes.yaml", config)
     write_results(folder / "mazes.parquet", asdict(config), results)
     return results
+
+
+def _bases(config: MazeStudyConfig) -> dict[str, MazeCell]:
+    """Each arm's cell, but for its learning rate and seed. InputError if a round would not fit into memory."""
+    from clew.train.checks import check_splitting
+
+    start = _start(Path(config.start))
+    starts = {"two": start, "one": _start(Path(config.start_one)) if config.start_one else None}
+    shared = {name: getattr(config, name) for name in SHARED}
+    if config.attention == "rows":  # trees are left out, so that finished cells are known by the names that they had
+        shared["attention"] = "rows"
+    worlds = {
+        policies: {"start": str(path), "hash": _hash(path), **shared} for policies, path in starts.items() if path
+    }
+    costs = prices(config, start)
+    bases = {}
+    for name, arm in ARMS.items():
+        if world := worlds.get(arm.get("policies", "two")):
+            n = _thoughts(config, arm["answers"], *costs)
+            bases[name] = MazeCell(world=world, thoughts=n, lr=0.0, seed=0, **arm)
+    widest = split_config(max(bases.values(), key=lambda cell: cell.answers), "")
+    check_splitting(widest, _world(config))
+    return bases
 
 
 def _thoughts(config: MazeStudyConfig, k: int, thought_cost: float, answer_cost: float) -> int:
@@ -171,15 +208,22 @@ def _thoughts(config: MazeStudyConfig, k: int, thought_cost: float, answer_cost:
 
 def check(config: MazeStudyConfig) -> None:
     """InputError for a study that cannot be run."""
-    from clew.checks import check_worlds_mazes
-
     check_values(config)
-    check_positive(config, "rounds", "questions", "price", "seeds", "tune_seeds", "final_questions", "max_thought",
-                   "workers")  # fmt: skip
+    counts = "rounds questions price seeds tune_seeds final_questions max_thought workers"
+    check_positive(config, *counts.split())
     check_positive(config, "length_cost", zero=True)
     if not config.lrs or min(config.lrs) <= 0:
         raise InputError(f"lrs: {config.lrs} is not a list of numbers above 0")
-    check_worlds_mazes(SplitConfig(MazeConfig(sizes=list(config.sizes))))
+    world = _world(config)
+    world.step_tokens(WorldConfig())  # which sees to it that there are mazes to train on
+    if missing := world.not_evaluated():
+        raise InputError(f"sizes: {missing}")
+
+
+def _world(config: MazeStudyConfig) -> "World":
+    from clew.world import world_of
+
+    return world_of(WorldConfig(mazes=MazeConfig(sizes=[*config.sizes])), 0)
 
 
 def _joined(kept: list[Kept]) -> Kept:
@@ -204,20 +248,20 @@ def _hash(start: Path) -> str:
 
 def prices(config: MazeStudyConfig, start: Path) -> tuple[float, float]:
     """Tokens that a thought (written, then read) and an answer cost, as the warm start samples them."""
-    from clew import samples as sm
     from clew.policy import Policy
-    from clew.split import world_of
-    from clew.warm import role_folder
+    from clew.rollout.sampler import SharedPrefixSampler
+    from clew.train.evaluate import Reasoner
+    from clew.train.team import role_folder
 
-    world = world_of(SplitConfig(MazeConfig(sizes=list(config.sizes)), max_thought=config.max_thought))
-    shoggoth, face = (Policy.load(role_folder(str(start), name)) for name in ("shoggoth", "face"))
-    for policy in (shoggoth, face):
+    world = _world(config)
+    policies = [Policy.load(role_folder(str(start), name)) for name in ("shoggoth", "face")]
+    for policy in policies:
         policy.attention = config.attention
         policy.check()
-    samples = sm.sample(
-        world, shoggoth, face, world.ask(range(64)), (2, 1), face_sees="prompt+thought", temperature=1.0,
-        seeds=range(64),
-    )  # fmt: skip
-    written = sum(len(thought.tokens) for thought in samples.thoughts) + sum(map(len, samples.read))
-    answers = sum(len(answer.tokens) for answer in samples.answers)
-    return written / len(samples.thoughts), answers / len(samples.answers)
+    shoggoth, face = map(SharedPrefixSampler, policies)
+    reasoner = Reasoner(face, shoggoth, max_thought=config.max_thought)
+    made = reasoner.rollouts(world, world.questions(range(64)), (2, 1), SamplingConfig(), range(64))
+    written = [len(thought.tokens) for one in made for thought in one.thoughts]
+    read = [sum(len(span.tokens) for span in context.chain()[1:]) for one in made for context in one.read]
+    answers = [len(answer.tokens) for one in made for several in one.answers for answer in several]
+    return float(np.mean(written) + np.mean(read)), float(np.mean(answers))
