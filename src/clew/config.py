@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from clew.errors import InputError
-from clew.text import show
+from clew.text import check_text
 
 Attention = Literal["trees", "rows"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -178,13 +178,3 @@ def _check_value(name: str, value: Any) -> None:
         raise InputError(f"{name}: a number of {value.bit_length()} bits is out of range; expected less than 2^63")
     elif isinstance(value, str):
         check_text(name, value)
-
-
-def check_text(name: str, value: str) -> None:
-    """InputError for text that no path, and so no option, can hold: NUL, or what is no UTF-8."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{name}: {show(value)} is no UTF-8; expected ordinary text") from None
-    if "\0" in value:
-        raise InputError(f"{name}: {show(value)} holds a NUL character; expected ordinary text")

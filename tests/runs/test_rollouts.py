@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.errors import InputError
-from clew.runs.rollouts import keep_rollouts, read_rollouts, write_rollouts
+from clew.runs.rollouts import keep_rollouts, last_round, read_rollouts, write_rollouts
 
 # Any text a tokenizer might decode to: surrogates by themselves, control characters, line ends of all kinds.
 TEXTS = st.text(st.one_of(st.characters(), st.characters(categories=["Cs", "Cc", "Zl", "Zp"])), max_size=20)
@@ -28,6 +28,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         write_rollouts(tmp_path, round, [record(round), record(round + 1)])
     found = list(read_rollouts(tmp_path))
     assert [one["round"] for one in found] == [2, 2, 10, 10, 1_000_000, 1_000_000]
+    assert [one["number"] for one in last_round(tmp_path)] == [1_000_000, 1_000_001]
     assert found[2] == {"round": 10, **record(10)}
     assert list(read_rollouts(tmp_path / "rollouts" / "round-000002.jsonl")) == found[:2]
     write_rollouts(tmp_path, 2, [record(5)])
@@ -106,6 +107,7 @@ def test_a_torn_or_foreign_line(tmp_path: Path, line: bytes, says: str) -> None:
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
+    assert list(last_round(tmp_path)) == []
     with pytest.raises(InputError, match="holds no rollouts"):
         read_rollouts(tmp_path)
     with pytest.raises(InputError, match="cannot be read: No such file"):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clew.cli.options import check_file, instance, parser_of
-from clew.config import Attention, Device, WorldConfig, check_positive, check_text
+from clew.config import Attention, Device, WorldConfig, check_positive
 from clew.errors import InputError
 from clew.runs.options import read_yaml
+from clew.text import check_text
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser

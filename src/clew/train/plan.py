@@ -1,6 +1,5 @@
 """How many thoughts, how many answers: variance components of nested scores, and the best use of a budget."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from clew.errors import InputError
+from clew.runs.metrics import read_metrics
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,11 @@ def measured_run(run: Path, last: int) -> tuple[Components, tuple[float, float, 
     """What the last rounds of a split measured: its components, and the costs in tokens of a thought, of an answer and
     of all samples of a question. InputError if the folder holds no rounds."""
     try:
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        rounds = [line for line in lines if line["step"] > 0][-last:]
+        rounds = [line for line in read_metrics(run / "metrics.jsonl") if line["step"] > 0][-last:]
         parts = [np.mean([line[f"var_{part}"] for line in rounds]) for part in ("questions", "thoughts", "answers")]
         costs = np.mean([(line["thought_cost"], line["answer_tokens"]) for line in rounds], axis=0)
         budget = np.mean([line["n"] * (costs[0] + line["k"] * costs[1]) for line in rounds])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(
             f"run: {run} holds no rounds of a split to measure ({type(error).__name__}: {error})"
         ) from None

@@ -1,9 +1,13 @@
 """Variance components against planted ones, and the plan against a search over all that a budget buys."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from clew.plan import Components, best_allocation, variance_components
+from clew.errors import InputError
+from clew.train.plan import Components, best_allocation, measured_run, variance_components
 
 
 def planted(q: int, n: int, k: int, sd: tuple[float, float, float], seed: int = 0) -> np.ndarray:
@@ -55,3 +59,16 @@ def test_plan_where_thoughts_do_not_differ_or_answers_do_not() -> None:
     assert best_allocation(Components(0, 1, 0), 10, 1, 110) == (10, 1)
     with pytest.raises(ValueError, match="not all more than 0"):
         best_allocation(Components(0, 1, 1), 0, 1, 10)
+
+
+def test_a_run_is_measured_by_its_last_rounds(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no rounds of a split yet"):
+        measured_run(tmp_path, 2)
+    names = ("var_questions", "var_thoughts", "var_answers", "thought_cost", "answer_tokens")
+    lines = [json.dumps({"step": step, "n": 4, "k": 2, **dict.fromkeys(names, step)}) for step in range(4)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "var_qu']))  # a kill tore the last one
+    parts, costs = measured_run(tmp_path, 2)
+    assert parts == Components(2.5, 2.5, 2.5) and costs == (2.5, 2.5, 4 * (2.5 + 2 * 2.5))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}')
+    with pytest.raises(InputError, match="holds no rounds of a split to measure"):
+        measured_run(tmp_path, 2)
