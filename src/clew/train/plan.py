@@ -52,17 +52,17 @@ def variance_components(scores_QNK: ArrayLike) -> Components:
 def measured_run(run: Path, last: int) -> tuple[Components, tuple[float, float, float]]:
     """What the last rounds of a split measured: its components, and the costs in tokens of a thought, of an answer and
     of all samples of a question. InputError if the folder holds no rounds."""
+    lines = read_metrics(run / "metrics.jsonl")
     try:
-        rounds = [line for line in read_metrics(run / "metrics.jsonl") if line["step"] > 0][-last:]
+        rounds = [line for line in lines if line["step"] > 0][-last:]
+        if not rounds:
+            raise LookupError("none has ended yet")
         parts = [np.mean([line[f"var_{part}"] for line in rounds]) for part in ("questions", "thoughts", "answers")]
         costs = np.mean([(line["thought_cost"], line["answer_tokens"]) for line in rounds], axis=0)
         budget = np.mean([line["n"] * (costs[0] + line["k"] * costs[1]) for line in rounds])
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(
-            f"run: {run} holds no rounds of a split to measure ({type(error).__name__}: {error})"
-        ) from None
-    if not rounds:
-        raise InputError(f"run: {run} holds no rounds of a split yet")
+    except (ValueError, LookupError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise InputError(f"run: {run} holds no rounds of a split to measure ({why})") from None
     return Components(*map(float, parts)), (float(costs[0]), float(costs[1]), float(budget))
 
 
