@@ -45,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that lacks a character is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if not args or args[0] in ("-h", "--help", "help"):
-        print(HELP)
-        return 0
+        return exit_code("clew", lambda: print(HELP))
     if args[0] in ("--version", "version"):
         print(f"clew {__version__}")
         return 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Figure = dict[str, float]
 CLIP = 600  # characters of a prompt that are shown
-FEW = 3  # rates of a table by groups
+FEW = 2  # rates of a table by groups beside the headline: what a terminal of 80 columns holds
 
 
 def plain_label(name: str) -> str:
@@ -44,7 +44,7 @@ def show_report(
     for name, groups in report.items():
         if name.startswith("by_") and len(groups) > 1:
             baseline = report.get(f"baseline_{name}", {})
-            console.print(_by_group(plain_label(name.removeprefix("by_")), groups, baseline, headline, label))
+            console.print(_by_group(plain_label(name.removeprefix("by_")), groups, baseline, headline))
     alone = [f"{plain_label(name[3:])} {next(iter(report[name]))}" for name in report if _has_one(name, report[name])]
     if alone:
         console.print(_text("all of " + ", ".join(alone)))
@@ -72,19 +72,18 @@ def _figures(title: str, columns: dict[str, dict[str, Any]], label: Callable[[st
     return table
 
 
-def _by_group(
-    kind: str, groups: dict[str, Any], baseline: dict[str, Any], headline: str, label: Callable[[str], str]
-) -> Table:
-    """The headline with its interval, of model and baseline, and a few other rates, group by group."""
+def _by_group(kind: str, groups: dict[str, Any], baseline: dict[str, Any], headline: str) -> Table:
+    """The headline with its interval, the baseline's, and a few other rates, group by group."""
     first = next(iter(groups.values()))
     others = [name for name, figure in first.items() if _is_figure(figure) and _is_rate(figure, first["questions"])]
-    others = [name for name in others if name != headline][: FEW - 1] + ["score"] * ("score" in first != headline)
-    table = Table(_text(kind), title=_text(f"by {kind}"))
-    for column in ("questions", label(headline), *(["baseline"] if baseline else []), *map(label, others)):
-        table.add_column(_text(column), justify="right")
+    others = [name for name in others if name != headline][:FEW]
+    table = Table(title=_text(f"by {kind}"))
+    table.add_column(_text(kind), no_wrap=True)
+    for column in ("questions", headline, *(["baseline"] if baseline else []), *others):
+        table.add_column(_text(plain_label(column)), justify="right", no_wrap=True)
     for name, group in groups.items():
         cells = [str(group["questions"]), _interval(group, headline)]
-        cells += [_interval(baseline.get(name, {}), headline)] if baseline else []
+        cells += [_interval(baseline.get(name, {}), headline, short=True)] if baseline else []
         table.add_row(_text(name), *cells, *(_interval(group, other, short=True) for other in others))
     return table
 

@@ -73,8 +73,8 @@ def _stages(folder: Path, options: dict[str, Any]) -> tuple[FaceSees, Paraphrase
     for name, choices in known.items():
         if options.get(name, choices[0]) not in choices:
             raise InputError(f"{folder}/config.yaml: {name}: {show(options[name])} is not one of {choices}")
-    limits = [options.get(name) for name in ("max_thought", "max_answer")]
-    if not all(limit is None or is_count(limit, 1) for limit in limits):
-        raise InputError(f"{folder}/config.yaml: max_thought, max_answer: {show(limits)} are no numbers of tokens")
+    thought, answer = options.get("max_thought"), options.get("max_answer")
+    if not all(limit is None or is_count(limit, 1) for limit in (thought, answer)):
+        raise InputError(f"{folder}/config.yaml: max_thought, max_answer: {show((thought, answer))} are no counts")
     rewrite = PARAPHRASERS.get(options.get("paraphraser") or "")
-    return options.get("face_sees", "prompt+thought"), rewrite, *limits
+    return options.get("face_sees", "prompt+thought"), rewrite, thought, answer
