@@ -370,7 +370,10 @@ def main() -> None:
     if args.fork:  # torch's threads cannot be copied, so nothing is computed here before the copies are made
         import peft  # noqa: F401
 
-        from clew import plots, split, terminal  # noqa: F401
+        from clew.cli import terminal  # noqa: F401
+        from clew.mazes import draw  # noqa: F401
+        from clew.rollout import plots  # noqa: F401
+        from clew.train import rounds, supervised  # noqa: F401
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped, it clears away what it made
     dice = np.random.default_rng(args.seed)
     table = [

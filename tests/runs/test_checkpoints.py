@@ -40,12 +40,27 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) ->
 
 
 STATES = [
-    b"", b'{"step": 2, "sec', b"\xff\xfe\x00", b"3", b"null", b"[]", b"{}", b'{"step": "x", "seconds": 1}',
-    b'{"step": -1, "seconds": 1}', b'{"step": 1e400, "seconds": 1}', b'{"step": 2.0, "seconds": 1}',
-    b'{"step": true, "seconds": 1}', b'{"step": 3, "seconds": 1}', b'{"step": 2}', b'{"step": 2, "seconds": "x"}',
-    b'{"step": 2, "seconds": -1}', b'{"step": 2, "seconds": 1e400}', b'{"step": 2, "seconds": NaN}',
-    b'{"step": 2, "seconds": true}', b"[" * 100_000,
-]  # fmt: skip
+    b"",
+    b'{"step": 2, "sec',
+    b"\xff\xfe\x00",
+    b"3",
+    b"null",
+    b"[]",
+    b"{}",
+    b'{"step": "x", "seconds": 1}',
+    b'{"step": -1, "seconds": 1}',
+    b'{"step": 1e400, "seconds": 1}',
+    b'{"step": 2.0, "seconds": 1}',
+    b'{"step": true, "seconds": 1}',
+    b'{"step": 3, "seconds": 1}',
+    b'{"step": 2}',
+    b'{"step": 2, "seconds": "x"}',
+    b'{"step": 2, "seconds": -1}',
+    b'{"step": 2, "seconds": 1e400}',
+    b'{"step": 2, "seconds": NaN}',
+    b'{"step": 2, "seconds": true}',
+    b"[" * 100_000,
+]
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state[:40].decode(errors="replace"))

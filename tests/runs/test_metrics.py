@@ -11,8 +11,22 @@ from clew.runs.metrics import append_metrics, keep_metrics, read_metrics
 
 def test_metrics_lose_what_came_after_a_step_and_what_is_none(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    lines = [b'{"step": 1}', b"[1]", b"3", b"null", b'{"loss": 1}', b'{"step": "1"}', b'{"step": 1e400}', b"\xff\x00",
-             b'{"step": true}', b"[" * 100_000, b"", b'{"step": 2, "loss": 1}', b'{"step": 3}', b'{"ste']  # fmt: skip
+    lines = [
+        b'{"step": 1}',
+        b"[1]",
+        b"3",
+        b"null",
+        b'{"loss": 1}',
+        b'{"step": "1"}',
+        b'{"step": 1e400}',
+        b"\xff\x00",
+        b'{"step": true}',
+        b"[" * 100_000,
+        b"",
+        b'{"step": 2, "loss": 1}',
+        b'{"step": 3}',
+        b'{"ste',
+    ]
     path.write_bytes(b"\n".join(lines))
     keep_metrics(path, 2)
     assert path.read_bytes() == b'{"step": 1}\n{"step": 2, "loss": 1}\n'
