@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clew.cli import HELP, main
+from clew.cli.main import HELP, main
 from clew.credit import RuleError
 from clew.endings import Terminated, exit_code, interruptible
 from clew.errors import InputError

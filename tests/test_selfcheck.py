@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,13 +31,15 @@ from transformers import (
 
 sys.path.insert(0, os.path.dirname(__file__))
 from clew import Policy, SpanTree, TreeBatch
-from clew.cli import main
+from clew.cli.main import main
 from clew.errors import InputError
 from clew.learner import Learner
-from clew.losses import token_nll, weighted_nll
+from clew.losses import OBJECTIVES, ObjectiveOptions, evaluate_objective, token_nll, weighted_nll
 from clew.mazes import maze_tokenizer
-from clew.rollout import continue_prompts
+from clew.policy import reference_nll
+from clew.rollout.continuing import continue_prompts
 from clew.selfcheck import reads_rows, reads_trees
+from clew.world import Stop
 from models import MAKERS, tiny
 
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
@@ -150,7 +153,7 @@ def test_a_window_or_a_chunk_shorter_than_a_path_is_refused_whoever_knows_of_it(
         with pytest.raises(InputError, match="path of 30 tokens"):
             token_nll(model, long)
         with pytest.raises(InputError, match="path of 26 tokens"):
-            continue_prompts(model, [[2, 3, 4, 5]], stop=lambda tokens: False, max_new=22, pad_token_id=0)
+            continue_prompts(model, [[2, 3, 4, 5]], stop=Stop(), max_new=22, pad_token_id=0)
 
 
 def test_a_loss_that_changes_with_the_length_of_its_row_is_refused_on_trees_and_on_rows() -> None:
@@ -335,7 +338,7 @@ def test_nothing_supervised_is_a_loss_of_nothing(rows: bool) -> None:
 def test_rollouts_row_by_row_equal_a_fresh_pass(make) -> None:
     model = seeded(make)
     prompts, tails = [[5, 6, 7], [8]], [[[9], [10, 11]], [[12], [13, 14, 15]]]
-    options = {"stop": lambda tokens: tokens[-1] < 8, "max_new": 6, "pad_token_id": 0, "temperature": 1.0}
+    options = {"stop": Stop(tuple(range(8))), "max_new": 6, "pad_token_id": 0, "temperature": 1.0}
     got = continue_prompts(model, prompts, tails=tails, copies=2, seeds=range(4), attention="rows", **options)
     for i, one in enumerate(got):
         before = prompts[i // 4] + tails[i // 4][i // 2 % 2]
@@ -350,14 +353,13 @@ def test_rollouts_row_by_row_equal_a_fresh_pass(make) -> None:
 
 @pytest.mark.parametrize("objective", ["nll", "pair"])
 def test_a_learner_steps_alike_on_trees_and_on_their_rows(objective: str) -> None:
-    from clew.config import SplitConfig
-    from clew.split import learn
-
     batch, weights = TreeBatch.pack([TREE, TREE], 0), []
+    wanted, options = OBJECTIVES[objective], ObjectiveOptions(kl=0.1)
     for attention in ("trees", "rows"):
         policy, reference = (Policy(tiny("qwen3", seed=s), maze_tokenizer(3), attention=attention) for s in (0, 1))
         learner = Learner(policy, lr=1e-2)
-        learn(SplitConfig(objective=objective, kl=0.1), learner, reference, batch, 1e-2)
+        known = replace(batch, reference_nll_S=reference_nll(policy, reference, batch))
+        learner.update(known, lambda model, piece: evaluate_objective(wanted, model, piece, options), 1e-2)
         weights.append([p.detach().clone() for p in policy.model.parameters()])
     for a, b in zip(*weights, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
@@ -377,7 +379,7 @@ def test_the_command_line_refuses_before_work_and_goes_on_with_rows(tmp_path, ca
     assert "\n" not in said and "FalconForCausalLM does not read trees exactly" in said and "--attention rows" in said
     assert not out.exists()
     assert main([*args, "--attention", "rows"]) == 0
-    assert main(["eval", str(out), "--mazes", "4"]) == 0  # as the run was trained
+    assert main(["eval", str(out), "--questions", "4"]) == 0  # as the run was trained
     assert main(["solve", str(out / "model"), "--size", "3"]) == 2
     assert main(["solve", str(out / "model"), "--size", "3", "--attention", "rows"]) == 0
     few = "--warm-start.steps 2 --rounds 1 --questions 2 --thoughts 2 --answers 2 --validation-questions 2"
