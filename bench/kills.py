@@ -31,14 +31,15 @@ from safetensors.torch import load_file
 
 from measure import keep, options
 
-TINY = "--layers 1 --width 16 --heads 2 --mazes.sizes [3] --mazes.branches 2 --mazes.per-step 2 --seed 3"
+TINY = "--layers 1 --width 16 --heads 2 --mazes.sizes [3] --mazes.branches 2 --seed 3"
+LOOKS = "--validation-questions 4 --final-questions 8"
 TRAIN = (
-    f"train {TINY} --steps 60 --warmup 5 --log-every 2 --probe-every 20 --probe-mazes 4 --eval-mazes 8 "
-    "--checkpoint-every 4"
+    f"train {TINY} --steps 60 --per-step 2 --warmup 5 --log-every 2 --validate-every 20 --checkpoint-every 4 {LOOKS}"
 )
+WARM = "--warm-start.steps 110 --warm-start.per-step 2 --warm-start.optimizer.lr 1e-2"
 SPLIT = (
-    f"split {TINY} --warmup-steps 110 --warmup-lr 1e-2 --rounds 14 --questions 3 --thoughts 3 --answers 2 --lr 1e-3 "
-    "--max-thought 10 --eval-questions 4 --final-questions 6 --eval-every 5 --checkpoint-every 2"
+    f"split {TINY} {WARM} --rounds 14 --questions 3 --thoughts 3 --answers 2 --lr 1e-3 --max-thought 10 "
+    f"--validate-every 5 --checkpoint-every 2 {LOOKS}"
 )
 STUDY = (
     "study tabular --world.questions 2 --world.thoughts 4 --world.answers 4 --noise-ratios [1.0,4.0] --cost-ratios "
@@ -47,14 +48,14 @@ STUDY = (
 COMMANDS = {
     "train": TRAIN,
     "train, muon, graded loss": f"{TRAIN} --optimizer muon --loss graded",
-    "split, two policies, auto": f"{SPLIT} --allocate auto --warmup-optimizer muon",
+    "split, two policies, auto": f"{SPLIT} --allocate auto --warm-start.optimizer muon",
     "split, adapters, kl": f"{SPLIT} --policies adapters --rank 2 --kl 0.1",
     "split, one policy, kl, auto": f"{SPLIT} --policies one --kl 0.1 --allocate auto",
     "study": STUDY,
 }
 HOWS = {"SIGKILL": 0.66, "SIGINT": 0.12, "SIGTERM": 0.12, "full disk": 0.10}
 CODES = {"SIGKILL": (-signal.SIGKILL,), "SIGINT": (130,), "SIGTERM": (143,), "full disk": (2,)}
-CLOCKS = ("seconds", "paths_per_second")
+CLOCKS = ("seconds", "items_per_second")
 ORIGIN = ("command", "versions", "machine", "date", "cpu")  # of an evaluation: what differs between two commands
 STRIKES = 5  # a life, at most; then it runs to its end
 SOON = 0.3  # seconds: the least that is left to draw a moment from
@@ -159,11 +160,11 @@ def _in_this_process(args: list[str]) -> int:
     """A command in a copy of this process, which has imported all that it needs."""
     import traceback
 
-    from clew import cli
+    from clew.cli import main
 
-    sys.argv, sys.modules["__main__"] = ["clew", *args], cli  # what a study's workers begin with
+    sys.argv, sys.modules["__main__"] = ["clew", *args], main  # what a study's workers begin with
     try:
-        code = cli.main(args)
+        code = main.main(args)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -355,14 +356,8 @@ def shared_out(kills: int, names: list[str], dice: np.random.Generator) -> dict[
 def main() -> None:
     parser: argparse.ArgumentParser = options(__doc__, repeats=1)
     parser.add_argument("--kills", type=int, default=100, help="kills in all, full disks included")
-    parser.add_argument(
-        "--commands",
-        nargs="+",
-        choices=list(COMMANDS),
-        default=list(COMMANDS),
-        metavar="NAME",
-        help="of the table's first column; by default all",
-    )
+    names: dict[str, Any] = {"nargs": "+", "choices": list(COMMANDS), "default": list(COMMANDS), "metavar": "NAME"}
+    parser.add_argument("--commands", help="of the table's first column; by default all", **names)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and of their order")
     parser.add_argument("--fork", action="store_true", help="copy a process that has imported everything: much quicker")
     args = parser.parse_args()
@@ -376,11 +371,8 @@ def main() -> None:
         from clew.train import rounds, supervised  # noqa: F401
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped, it clears away what it made
     dice = np.random.default_rng(args.seed)
-    table = [
-        f"| command | {' | '.join(HOWS)} | ended as documented | resumed to the end | bit for bit equal "
-        "| half-written files left | processes left |",
-        "|---" * 10 + "|",
-    ]
+    found = "ended as documented | resumed to the end | bit for bit equal | half-written files left | processes left"
+    table = [f"| command | {' | '.join(HOWS)} | {found} |", "|---" * 10 + "|"]
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         ground = Ground(Path(folder), args.fork)
@@ -393,13 +385,8 @@ def main() -> None:
         finally:
             ground.close()
     disk = "a tmpfs, filled" if ground.mounted else "a limit on the size of files (nothing could be mounted)"
-    keep(
-        "kills",
-        args.out,
-        results,
-        table,
-        f"Full disks: {disk}. A run is killed up to five times and resumed each time.",
-    )
+    about = f"Full disks: {disk}. A run is killed up to five times and resumed each time."
+    keep("kills", args.out, results, table, about)
     if any(life["differs"] or not life["ended"] or not life["tidy"] for lived in results.values() for life in lived):
         raise SystemExit(1)
 
