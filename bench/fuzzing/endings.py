@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from safetensors.torch import load_file
 
-from clew.cli import main
+from clew.cli.main import main
 from clew.credit import RuleError
 from clew.errors import InputError
 from clew.graders import GraderError

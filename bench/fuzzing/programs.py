@@ -2,7 +2,6 @@
 
 import copy
 import io
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -14,24 +13,25 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from clew.evaluate import Item, read_attempt, sample_record
 from hypothesis import strategies as st
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from clew import samples as sm
-from clew import terminal
-from clew.config import SplitConfig
+from clew.cli import terminal
+from clew.config import MazeConfig
 from clew.credit import Credit
 from clew.graders import Grader, grade
 from clew.losses import token_nll, weighted_nll
 from clew.mazes import draw
 from clew.mazes.traces import parse_trace, path_from_trace, search_steps
 from clew.mazes.vocab import maze_tokenizer
-from clew.mazes.world import path_score
-from clew.prompts import PromptWorld
+from clew.mazes.world import MazeWorld, path_score
+from clew.prompts.world import PromptWorld
 from clew.rollout.plots import tree_of_rollout
 from clew.runs.rollouts import read_rollouts, write_rollouts
+from clew.train import crediting
+from clew.train.config import SplitConfig
+from clew.train.evaluate import Sample, score_texts
 from clew.tree import SpanTree, TreeBatch, only, pruned
 from fuzzing import strategies as draws
 from fuzzing.endings import Finding, check_run, check_terminal, check_whole, command, tried
@@ -200,7 +200,7 @@ def rules(whole: Whole) -> Target:
 
         def apply() -> Credit:
             config = SplitConfig(rule="clew_fuzz:rule", rule_options=options, thoughts=shape[1], answers=shape[2])
-            return sm.rule_of(config)(scores_QNK)
+            return crediting.rule_of(config)(scores_QNK)
 
         accepted, given = tried(apply)
         if not np.array_equal(before, scores_QNK, equal_nan=True) or repr(options) != repr(kept):
@@ -338,26 +338,23 @@ def outputs(whole: Whole) -> Target:
     written = st.one_of(st.lists(words, max_size=12), st.lists(draws.texts, max_size=6))
     ids = st.lists(st.integers(0, len(whole.tokenizer) - 1), max_size=12)
     world = PromptWorld([{"prompt": "a"}, {"prompt": "b"}], whole.tokenizer)
+    mazes = MazeWorld(MazeConfig(sizes=[3]))
+    asked = mazes.questions(range(3))
 
     def show(tokens: list[str], texts: list[str], number: int) -> None:
-        question, stream = whole.questions[number], io.StringIO()
+        question, stream, text = asked[number], io.StringIO(), " ".join(tokens)
         console = Console(file=stream, width=100)
-        text = " ".join(tokens)
         for given in (tokens, text):
-            parse_trace(given, question)
+            parse_trace(given, question.reference)
             search_steps(given)
             path_from_trace(given)
-        item = Item(question, [], text)
-        attempt = read_attempt(item, tokens, text)
-        json.loads(json.dumps(sample_record(attempt)))
-        values = attempt.values()
-        columns = {name: [getattr(question, name)] for name in ("lattice", "origin", "target")}
-        scores = grade([Grader(path_score)], [text], [text], columns).face_B
-        if not 0 <= scores[0] <= 1 or not np.isfinite([*values.values()]).all():
-            raise Finding("wrong", f"scores {scores}, figures {values}")
-        terminal.show_attempt(console, attempt, text)
+        figures = mazes.measure(question, text, text)
+        scores = score_texts([question], [text], [Grader(path_score)])
+        if scores is None or not 0 <= scores[0] <= 1 or not np.isfinite([*figures.values()]).all():
+            raise Finding("wrong", f"scores {scores}, figures {figures}")
+        terminal.show_sample(console, mazes, Sample(question, text, text, figures, {}), text)
         figure = {"value": 0.5, "low": 0.0, "high": 1.0}
-        terminal.show_split(console, {"after": {"mazes": 1, text: figure}, "before": {"mazes": 1, text: figure}})
+        terminal.show_split(console, {when: {"questions": 1, text: figure} for when in ("after", "before")})
         progress = terminal.TrainingProgress(console)
         progress({"phase": text, "step": 1, "loss": float("nan"), "progress": 0.5})
         check_terminal(stream.getvalue())
@@ -370,16 +367,14 @@ def outputs(whole: Whole) -> Target:
         def read() -> None:
             show(tokens, texts, number)
             world.text(numbers)
-            if numbers:
-                world.thought_ends(numbers)
-                world.answer_ends(numbers)
+            world.text(numbers, special=True)
             if drawn:
                 answers = [{"text": text, "score": -1.0, "weight": 0.0} for text in texts]
                 thoughts = [{"text": text, "tokens": [3], "weight": -0.5, "answers": answers} for text in texts]
                 write_rollouts(there, 1, [{"prompt": texts[1], "thoughts": thoughts}])
                 for record in read_rollouts(there):
                     tree_of_rollout(record, there / "tree.png")
-                draw.maze_sheet([draw.Attempt(whole.questions[number], " ".join(tokens))], there / "mazes.png")
+                draw.maze_sheet([draw.Attempt(asked[number].reference, " ".join(tokens))], there / "mazes.png")
                 check_whole(there, {})
 
         return tried(read)[0]

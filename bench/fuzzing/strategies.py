@@ -144,9 +144,9 @@ LONG = set(
     re.findall(
         r"\S+",
         """
-    steps minutes rounds warmup_steps updates mazes eval_mazes probe_mazes eval_questions final_questions questions
-    thoughts answers tune_seeds seeds replicas tune_replicas workers max_thought max_answer world.questions
-    world.thoughts world.answers round_cost price noise_ratios cost_ratios lrs keeps
+    steps minutes rounds warm_start.steps objective.updates per_step warm_start.per_step validation_questions
+    final_questions questions thoughts answers tune_seeds seeds replicas tune_replicas workers max_thought max_answer
+    world.questions world.thoughts world.answers round_cost price noise_ratios cost_ratios lrs keeps
 """,
     )
 )
@@ -199,11 +199,12 @@ def nested(chosen: dict[str, Any]) -> dict[str, Any]:
     """Dotted names as mappings within mappings."""
     found: dict[str, Any] = {}
     for name, value in chosen.items():
-        holder, _, inner = name.partition(".")
-        if inner and isinstance(found.setdefault(holder, {}), dict):
-            found[holder][inner] = value
-        else:
-            found[name] = value
+        *groups, last = name.split(".")
+        inside = found
+        for group in groups:
+            inside = inside.setdefault(group, {}) if isinstance(inside, dict) else {}
+        if isinstance(inside, dict):
+            inside[last] = value
     return found
 
 

@@ -20,27 +20,31 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from clew.config import EvalConfig, PlanConfig, SolveConfig, SplitConfig, TrainConfig
+from clew.cli.eval import EvalConfig
+from clew.cli.plan import PlanConfig
+from clew.cli.solve import SolveConfig
+from clew.config import MazeConfig, ModelConfig
 from clew.mazes import MazeStream, maze_questions, question_text
 from clew.mazes.interop import ascii_maze, read_questions
 from clew.policy import Policy
-from clew.prompts import PromptWorld, read_rows
+from clew.prompts.rows import read_rows
+from clew.prompts.world import PromptWorld
 from clew.study.grid import TabularConfig
 from clew.study.mazes import MazeStudyConfig
+from clew.train.config import SplitConfig, TrainConfig, WarmStartConfig
 from fuzzing import strategies as draws
 from fuzzing.endings import check_run, check_untouched, check_whole, command, snapshot, tried
 
-TINY = shlex.split("--layers 1 --width 16 --heads 2 --mazes.sizes [3] --mazes.branches 2 --mazes.per-step 2")
-TRAIN = TINY + shlex.split("--steps 1 --eval-mazes 4 --probe-mazes 2 --log-every 1")
-SPLIT = TINY + shlex.split(
-    "--warmup-steps 1 --rounds 1 --questions 2 --thoughts 2 --answers 2 --eval-questions 2 --final-questions 2"
-)
+TINY = shlex.split("--layers 1 --width 16 --heads 2 --mazes.sizes [3] --mazes.branches 2")
+FEW = shlex.split("--validation-questions 2 --final-questions 4")
+TRAIN = [*TINY, *FEW, *shlex.split("--steps 1 --per-step 2 --log-every 1")]
+ROUND = "--warm-start.steps 1 --warm-start.per-step 2 --rounds 1 --questions 2 --thoughts 2 --answers 2"
+SPLIT = [*TINY, *FEW, *shlex.split(ROUND)]
 TABULAR = shlex.split(
     "--world.questions 2 --world.thoughts 4 --world.answers 4 --noise-ratios [1.0] --cost-ratios [4.0] --answers [1,2] "
     "--rounds 1 --lrs [1.0] --keeps [0.5] --replicas 2 --tune-replicas 2 --workers 1"
 )
-RESUMED = {"train": shlex.split("--steps 4 --eval-mazes 4")}
-RESUMED["split"] = shlex.split("--rounds 3 --eval-questions 2 --final-questions 2")
+RESUMED = {"train": ["--steps", "4"], "split": ["--rounds", "3"]}
 SAID = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "é"}]
 ROWS: list[dict[str, Any]] = [{"prompt": SAID, "want": "", "meta": {}}]
 for _i in range(4):
@@ -66,30 +70,17 @@ class Whole:
     """
 
     def __init__(self, folder: Path, brief: bool = False):
-        from clew import split as loop
-        from clew import supervised
-        from clew.config import MazeConfig
+        from clew.train.rounds import split
+        from clew.train.supervised import train
 
         logging.disable_progress_bar()
-        mazes = MazeConfig(sizes=[3], branches=2, per_step=2)
-        small: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "checkpoint_every": 1}
         self.brief = brief
         self.train, self.split = folder / "train", folder / "split"
-        supervised.train(TrainConfig(mazes, steps=3, eval_mazes=4, log_every=1, out=str(self.train), **small))
-        loop.split(
-            SplitConfig(
-                mazes,
-                warmup_steps=2,
-                rounds=2,
-                questions=2,
-                thoughts=2,
-                answers=2,
-                eval_questions=2,
-                final_questions=2,
-                out=str(self.split),
-                **small,
-            )
-        )
+        small: dict[str, Any] = {"mazes": MazeConfig(sizes=[3], branches=2), "model": ModelConfig(None, 1, 16, 2)}
+        small |= {"checkpoint_every": 1, "validation_questions": 2, "final_questions": 4}
+        train(TrainConfig(steps=3, per_step=2, log_every=1, out=str(self.train), **small))
+        warm, shape = WarmStartConfig(steps=2, per_step=2), {"questions": 2, "thoughts": 2, "answers": 2}
+        split(SplitConfig(warm_start=warm, rounds=2, out=str(self.split), **shape, **small))
         self.tokenizer = byte_tokenizer()
         self.model = folder / "model"
         Policy.build(self.tokenizer, layers=1, width=16, heads=2).save(self.model)
@@ -136,7 +127,7 @@ def configurations(whole: Whole) -> Target:
         "train": (TrainConfig, TRAIN),
         "split": (SplitConfig, SPLIT),
         "plan": (PlanConfig, ["--run", str(whole.split)]),
-        "eval": (EvalConfig, [str(whole.train), "--mazes", "4"]),
+        "eval": (EvalConfig, [str(whole.train), "--questions", "4"]),
         "solve": (SolveConfig, [str(whole.train), "--size", "3"]),
         "study tabular": (TabularConfig, TABULAR),
         "study mazes": (MazeStudyConfig, ["--start", "nowhere"]),
@@ -180,7 +171,7 @@ def prompts(whole: Whole) -> Target:
         def read() -> None:
             world = PromptWorld(read_rows(there / "prompts.jsonl"), tokenizer, delimiters)
             for held_out in (False, True):
-                for one in world.ask(range(3), held_out):
+                for one in (world.held_out if held_out else world.questions)(range(3)):
                     json.dumps(one.columns)
                     assert one.tokens and world.text(one.tokens)
 
@@ -310,7 +301,7 @@ def run_folders(whole: Whole) -> Target:
     """Run folders that are torn, bent and mixed up; then resumed, evaluated, solved with and planned by."""
     after = {
         "resume": lambda kind: [kind, "--resume", "run", *RESUMED[kind]],
-        "eval": lambda _: ["eval", "run", "--mazes", "4", "--out", "looked"],
+        "eval": lambda _: ["eval", "run", "--questions", "4", "--out", "looked"],
         "solve": lambda _: ["solve", "run", "--size", "3"],
         "plan": lambda _: ["plan", "--run", "run"],
         "start": lambda kind: [kind, *(TRAIN if kind == "train" else SPLIT), "--model", "run", "--out", "other"],
