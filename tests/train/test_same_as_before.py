@@ -8,12 +8,10 @@ are compared as long as the same tokens have been drawn.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from clew.runs.options import flat, read_yaml
 from clew.train.config import SplitConfig, TrainConfig
@@ -23,14 +21,6 @@ from small import changed, metrics
 
 BEFORE = json.loads((Path(__file__).parent / "before.json").read_text())
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def example(name: str, config: type, out: Path, **changes: Any) -> Any:
