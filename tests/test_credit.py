@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from clew.credit import Answers, Credit, RuleError, advantage, apply, basic, contrastive, denoised
 
 NAN = np.nan
-# The worked example of the design.
+# One question, three thoughts, four answers each: the example whose weights are known by hand for every rule.
 EXAMPLE = [[[1, 0, 0, 0], [0.6, 0.6, 0.6, 0], [0.2, 0.2, 0.2, 0.2]]]
 # Means of 0.5 apiece, that floating point tells apart: 0.6 + 0.2 + 0.7 against 0.2 + 0.8 + 0.5.
 ROUNDED = [[[0.6, 0.2, 0.7], [0.2, 0.8, 0.5]]]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from clew import graders as module
+import clew.graders
 from clew.errors import InputError
 from clew.graders import Grader, GraderError, Scores, grade, length_discount, load_grader
 from clew.mazes import Lattice
@@ -138,7 +138,7 @@ def test_numbers_of_many_kinds(result: object) -> None:
 def test_no_argument_takes_a_thought() -> None:
     assert list(inspect.signature(grade).parameters) == ["graders", "prompts", "completions", "columns"]
     assert [field.name for field in dataclasses.fields(Grader)] == ["function", "weight", "route", "name", "time_limit"]
-    for name, function in inspect.getmembers(module, inspect.isfunction):
+    for name, function in inspect.getmembers(clew.graders, inspect.isfunction):
         for parameter in inspect.signature(function).parameters:
             assert "thought" not in parameter, f"{name}({parameter})"
 

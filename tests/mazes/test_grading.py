@@ -1,4 +1,4 @@
-"""What a path is worth: the design's section 7 by hand, and its promises for any path at all."""
+"""What a path is worth: the definition of a path's score by hand, and its promises for any path at all."""
 
 import networkx as nx
 import numpy as np

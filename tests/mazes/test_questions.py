@@ -65,7 +65,7 @@ def test_forest_holds_the_streams_questions(generator):
     assert shapes == set(MIXED)
 
 
-def test_a_trees_parts_are_where_the_design_puts_them():
+def test_the_parts_of_a_tree_are_where_the_token_format_puts_them():
     stream = MazeStream(((4, 4),), branches=4)
     for tree in trees_of(stream.forest(range(10))):
         rows = rows_of(tree)

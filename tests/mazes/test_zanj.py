@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.errors import InputError
-from clew.mazes import MazeStream, Question, from_solved_maze, grade_path, maze_questions, read_questions
-from clew.mazes import zanj as reader
+from clew.mazes import MazeStream, Question, from_solved_maze, grade_path, maze_questions, read_questions, zanj
 from clew.mazes.zanj import read_zanj
 
 FULL, MINIMAL = "MazeDataset", "MazeDataset:minimal"
@@ -311,12 +310,12 @@ def test_sizes_are_checked_before_anything_is_unpacked(tmp_path: Path, monkeypat
         ("MAX_MAZES", 19, "it holds more than the 19 mazes"),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(reader, name, most)
+            patched.setattr(zanj, name, most)
             if name == "MAX_LINE_BYTES":
                 write(file, full({"$ref": "m.jsonl"}), m__jsonl=lines.replace("\n", " "))
             refused(file, said)
             write(file, full({"$ref": "m.jsonl"}), m__jsonl=lines)
-    monkeypatch.setattr(reader, "MAX_MAZES", 19)
+    monkeypatch.setattr(zanj, "MAX_MAZES", 19)
     refused(write(file, stacked(asked)), "it holds 20 mazes, more than the 19")
     bomb = write(tmp_path / "bomb.zanj", stacked(asked[:3], maze_solutions={"$ref": "b.npy"}), b__npy=b"")
     content = bomb.read_bytes()
