@@ -263,7 +263,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def release(learner: Learner) -> None:
-    """Takes a policy's model out of all that was wrapped around it for training, so that another learner may have it."""
+    """Takes a policy's model out of what was wrapped around it for training, so that another learner may have it."""
     accelerator = learner.accelerator
     learner.model = accelerator.unwrap_model(learner.model, keep_fp32_wrapper=False)
     accelerator.free_memory()

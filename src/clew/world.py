@@ -147,8 +147,8 @@ class World:
     def pictures(self, report: dict[str, Any], samples: Sequence[tuple[Question, str]], folder: Path) -> None:
         """Draws an evaluation, with a few questions and their answers, into a folder. By default nothing."""
 
-    def label(self, name: str) -> str:
-        """A figure's name as people read it."""
+    def label(self, name: str) -> str | None:
+        """A figure's name as people read it; None for one that a table leaves out."""
         return name.replace("_", " ")
 
 

@@ -32,7 +32,7 @@ def plain_label(name: str) -> str:
 
 
 def show_report(
-    console: Console, report: dict[str, Any], headline: str = "score", label: Callable[[str], str] = plain_label
+    console: Console, report: dict[str, Any], headline: str = "score", label: Callable[[str], str | None] = plain_label
 ) -> None:
     """An evaluation as tables: all its figures beside the baseline's, and the headline by groups of questions."""
     if "not_evaluated" in report:
@@ -54,21 +54,22 @@ def _has_one(name: str, groups: Any) -> bool:
     return name.startswith("by_") and len(groups) == 1
 
 
-def show_split(console: Console, result: dict[str, Any]) -> None:
+def show_split(console: Console, result: dict[str, Any], label: Callable[[str], str | None] = plain_label) -> None:
     """A split's final evaluation beside that of its warm start."""
     after, before = result["after"], result["before"]
     title = f"{after['questions']} held-out questions, one greedy thought and answer each"
-    console.print(_figures(title, {"warm start": before, "trained": after}))
+    console.print(_figures(title, {"warm start": before, "trained": after}, label))
 
 
-def _figures(title: str, columns: dict[str, dict[str, Any]], label: Callable[[str], str] = plain_label) -> Table:
-    """Figures with their intervals, a column for each report, in the order of the last."""
+def _figures(title: str, columns: dict[str, dict[str, Any]], label: Callable[[str], str | None]) -> Table:
+    """Figures that have a label, with their intervals, a column for each report."""
     table = Table("", title=f"{title}; 95% intervals")
     for column in columns:
         table.add_column(column, justify="right")
     named = dict.fromkeys(name for report in columns.values() for name, figure in report.items() if _is_figure(figure))
     for name in named:
-        table.add_row(_text(label(name)), *(_interval(report, name) for report in columns.values()))
+        if shown := label(name):
+            table.add_row(_text(shown), *(_interval(report, name) for report in columns.values()))
     return table
 
 
@@ -118,7 +119,8 @@ def show_sample(console: Console, world: "World", sample: "Sample", model: str) 
     if drawing is not None:
         console.print(drawing)
     console.print(_text(f"{model} wrote: {sample.answer}"), soft_wrap=True)
-    console.print(_text(", ".join(f"{world.label(name)} {_one(value)}" for name, value in sample.figures.items())))
+    shown = {label: value for name, value in sample.figures.items() if (label := world.label(name))}
+    console.print(_text(", ".join(f"{label}: {_one(value)}" for label, value in shown.items())))
 
 
 def _one(value: float | bool) -> str:
@@ -188,16 +190,20 @@ class TrainingProgress(_Bar):
             console=console,
         )
         self.task = self.bar.add_task("", total=1.0, figures="")
-        self.headline, self.validation = "score", ""
+        self.world: World | None = None
+        self.validation = ""
         self.last: tuple[str, int] = ("", -1)
 
     def __call__(self, values: dict[str, Any]) -> None:
-        """What a loop tells: a note, or the figures of a step."""
+        """What a loop tells: its world, a note, or the figures of a step."""
         if "note" in values:
             self.console.print(_text(f"note: {values['note']}"), soft_wrap=True)
+        if "world" in values:
+            self.world = values["world"]
+        if "progress" not in values:
             return
-        self.headline = values.get("headline", self.headline)
-        looked = [name for name in dict.fromkeys(("score", self.headline)) if f"held_out_{name}" in values]
+        names = dict.fromkeys(("score", self.world.headline if self.world else "score"))
+        looked = [name for name in names if f"held_out_{name}" in values]
         if looked:
             said = ", ".join(f"{plain_label(name)} {values[f'held_out_{name}']:.3f}" for name in looked)
             self.validation = f"  held-out {said}"

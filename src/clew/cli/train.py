@@ -19,6 +19,6 @@ def run(args: list[str]) -> None:
     terminal.quiet()
     with terminal.TrainingProgress(Console(stderr=True)) as progress:
         result = train(config, resume=resume, report=progress)
-    if result:  # one process of several has it
-        terminal.show_report(Console(), result, progress.headline)
+    if result and progress.world:  # one process of several has it
+        terminal.show_report(Console(), result, progress.world.headline, progress.world.label)
         terminal.wrote(Path(config.out or ""))

@@ -74,11 +74,11 @@ class PromptWorld(World):
             if not tokens:
                 raise InputError(f"delimiters: {text!r} is no token at all to this model's tokenizer")
         if ids[0] == ids[1]:
-            raise InputError(f"delimiters: {texts[0]!r} and {texts[1]!r} are the same to this model's tokenizer; "
-                             "two that differ were expected")  # fmt: skip
+            same = f"{texts[0]!r} and {texts[1]!r} are the same to this model's tokenizer"
+            raise InputError(f"delimiters: {same}; two that differ were expected")
         if texts[1] not in (written := self.text(ids[1], special=True)):
-            raise InputError(f"delimiters: {texts[1]!r} comes back from this model's tokenizer as {show(written)}, "
-                             "so that no thought could end with it")  # fmt: skip
+            back = f"{texts[1]!r} comes back from this model's tokenizer as {show(written)}"
+            raise InputError(f"delimiters: {back}, so that no thought could end with it")
         return ids
 
     def _ids(self, text: str) -> list[int]:
@@ -163,8 +163,8 @@ def _sides(prompts: Sequence[tuple[tuple[int, ...], int]]) -> list[bool]:
     for tokens, digest in prompts:
         digests[tokens] = min(digest, digests.get(tokens, digest))
     if len(digests) < 2:
-        raise InputError(f"prompts: {len(prompts)} rows are too few to hold some out; two prompts that the model reads "
-                         "differently are the least")  # fmt: skip
+        least = "two prompts that the model reads differently are the least"
+        raise InputError(f"prompts: {len(prompts)} rows are too few to hold some out; {least}")
     held_out = {tokens: digest % 10 == 0 for tokens, digest in digests.items()}
     if len(set(held_out.values())) == 1:
         least = min(digests, key=lambda tokens: (digests[tokens], tokens))

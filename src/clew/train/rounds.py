@@ -127,6 +127,7 @@ def _tell(config: SplitConfig, world: World, report: Report) -> None:
         "final_questions": config.final_questions,
         "questions, thoughts, answers": config.questions * config.thoughts * config.answers,
     }
+    report({"world": world})
     for line in checks.notes(world, counts):
         report({"note": line})
 
@@ -286,7 +287,7 @@ def _evaluated(setting: Setting, questions: int, look: Any = "final") -> tuple[d
 def _log(setting: Setting, values: dict[str, Any], progress: float) -> None:
     if setting.main:
         append_metrics(setting.out / "metrics.jsonl", values)
-        setting.report({"phase": "rounds", "headline": setting.world.headline, **values, "progress": progress})
+        setting.report({"phase": "rounds", **values, "progress": progress})
     setting.accelerator.log(values, step=values["step"])
 
 

@@ -35,7 +35,8 @@ DEFAULT_STEPS, DEFAULT_WARMUP = 2000, 100
 TELL_EVERY = 20  # seconds
 
 Report = Callable[[dict[str, Any]], None]
-"""Is told of each logged step (step, seconds, loss, and what else there is), and of what a person should know: note."""
+"""Is told of the world at first, of what a person should know (note), and of each logged step: step, seconds, loss, and
+what else there is."""
 State = dict[str, Any]
 
 
@@ -189,7 +190,7 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
                 checkpoint_every=config.checkpoint_every,
                 resume=resume,
                 validate=partial(_validate, config, world, learner),
-                report=lambda values: report(values | {"headline": world.headline}),
+                report=report,
             )
             result = _finish(config, out, world, learner, report)
             accelerator.wait_for_everyone()
@@ -205,6 +206,7 @@ def _answers(config: TrainConfig, world: World) -> Callable[[Sequence[int]], Tre
 
 
 def _tell(config: TrainConfig, world: World, report: Report) -> None:
+    report({"world": world})
     validations = config.validation_questions if config.validate_every else 0
     counts = {"final_questions": config.final_questions, "validation_questions": validations}
     for line in checks.notes(world, counts):
