@@ -116,6 +116,8 @@ class Policy:
         try:
             config = AutoConfig.from_pretrained(path, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            for how in ("is_local", "local_files_only"):  # how it was found is nothing that a folder should keep
+                tokenizer.init_kwargs.pop(how, None)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path, config=config, local_files_only=True, use_safetensors=True, dtype="auto", output_loading_info=True
             )
