@@ -90,7 +90,6 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
     if resume:
         check_options(out, config, MAY_CHANGE["split"], LIMIT["split"], COMMANDS, RENAMED)
     check_split(config)
-    rule = crediting.rule_of(config)
     accelerator = accelerator_for(config, out)
     main = accelerator.is_main_process
     report = report if main else lambda values: None
@@ -100,7 +99,7 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
     warm = (out / "warm").is_dir()
     fits = partial(checks.check_splitting, config)
     policies, world = warm_policies(config, out / "warm") if warm else first_policies(config, warm_names(config), fits)
-    graders = crediting.graders_of(config, world)
+    rule, graders = crediting.rule_of(config), crediting.graders_of(config, world)
     _tell(config, world, report)
     with run_folder(out, resume, main):
         if main:

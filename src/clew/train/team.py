@@ -15,6 +15,7 @@ from clew.learner import Learner
 from clew.policy import Policy, pick_device, with_adapters
 from clew.rollout.paraphrase import PARAPHRASERS
 from clew.rollout.sampler import SharedPrefixSampler
+from clew.rollout.types import Sampler
 from clew.runs.checkpoints import is_count, read_state
 from clew.text import one_line, show
 from clew.train.config import SplitConfig, TrainConfig
@@ -113,6 +114,8 @@ class Member:
     learner: Learner
     roles: tuple[Role, ...]
     """what it writes, and learns"""
+    sampler: Sampler
+    """what makes its completions"""
     frozen: Policy | None
     """itself as it was before the first round, where the objective asks for that and it is no adapter"""
 
@@ -128,8 +131,10 @@ class Team:
     members: dict[str, Member]
 
     def reasoner(self, config: SplitConfig) -> Reasoner:
-        """The team as it answers questions, sampled from where it stands."""
-        samplers = [SharedPrefixSampler(member.policy) for member in self.members.values()]
+        """The team as it answers questions, its samplers brought to where its policies stand."""
+        for member in self.members.values():
+            member.sampler.sync(member.policy)
+        samplers = [member.sampler for member in self.members.values()]
         rewrite = PARAPHRASERS[config.paraphraser] if config.paraphraser else None
         limits = (config.max_thought, config.max_answer)
         return Reasoner(samplers[-1], samplers[0], config.face_sees, rewrite, *limits)
@@ -170,5 +175,5 @@ def team_of(config: SplitConfig, policies: dict[str, Policy], accelerator: Accel
         if asked and policy.adapter is None:
             frozen = Policy(copy.deepcopy(policy.model).eval(), policy.tokenizer, attention=policy.attention)
         learner = learner_for(policy, config.optimizer, accelerator, betas=BETAS)
-        members[name] = Member(learner, roles[name], frozen)
+        members[name] = Member(learner, roles[name], SharedPrefixSampler(policy), frozen)
     return Team(members)
