@@ -272,7 +272,8 @@ def unexplained(config: type, positional: str = "") -> list[str]:
     said = {action.dest: " ".join((action.help or "").split()) for action in parser._actions}
     wrong = [name for name in names_of(config) if not said[name] or said[name] != docs.get(name, positional)]
     titles = {group.title for group in parser._action_groups}
-    heads = {str(group.__doc__).split("\n")[0].rstrip(".") for group in (config, *groups_of(config).values())}
+    groups = {"": config} | groups_of(config)
+    heads = {docs.get(name) or str(group.__doc__).split("\n")[0].rstrip(".") for name, group in groups.items()}
     return wrong + sorted(heads - titles)
 
 

@@ -24,6 +24,7 @@ class World:
     """Tables of scores, and where both policies start. Spreads are standard deviations of logits."""
 
     questions: int = 4
+    """that both policies learn, side by side"""
     thoughts: int = 32
     """that a question could get"""
     answers: int = 16

@@ -1,0 +1,91 @@
+"""`clew split` from warm start to its last picture, and what it leaves where it cannot begin."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clew.cli.main import main
+from clew.runs.options import read_yaml
+from cli.conftest import Fails
+
+SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--mazes", "[3]", "--per-step", "2", "--warm-start", "3"]
+SMALL += ["--rounds", "2", "--questions", "3", "--thoughts", "3", "--answers", "2", "--validation-questions", "4"]
+
+
+def test_split_then_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "split"
+    assert main(["split", *SMALL, "--final-questions", "4", "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert "optimal" in shown.out and "warm start" in shown.out and f"wrote {out}/" in shown.err
+    assert "rounds 100%  round 2  score" in shown.err and "warm start, shoggoth 100%  step 3" in shown.err
+    made = "shoggoth/model.safetensors face/model.safetensors warm/face/model.safetensors eval.json samples.jsonl"
+    for name in [*made.split(), "plots/tree.png", "plots/training.png", "rollouts/round-000002.jsonl"]:
+        assert (out / name).is_file(), name
+    assert main(["plan", "--run", str(out)]) == 0
+    assert "best: n = " in capsys.readouterr().out
+
+
+def test_a_split_that_cannot_begin_leaves_nothing(tmp_path: Path, fails: Fails) -> None:
+    for wrong, says in (
+        (["--model", "nowhere"], "nowhere"),
+        (["--rule", "luck"], "rule: 'luck'"),
+        (["--traces", "[walk]"], "mazes.traces: "),
+        (["--face-sees", "all"], "face_sees: all is not one of"),
+        (["--paraphraser", "all"], "paraphraser: all is not one of copy or null"),
+        (["--grader", "['no.module:f']"], "no.module"),
+        (["--lr", "0"], "optimizer.lr: 0.0 is not more than 0"),
+        (["--warm-start.optimizer.lr", "0"], "warm_start.optimizer.lr: 0.0 is not more than 0"),
+        (["--prompts", "nowhere.jsonl"], "model.folder: prompts need a model folder"),
+        (["--mazes.sizes", "[2]"], "no held-out maze of 2x2"),
+        (["--warmup-steps", "3"], "warmup_steps: is now called warm_start.steps"),
+    ):
+        assert says in fails("split", *wrong, "--out", str(tmp_path / "run")), wrong
+        assert not (tmp_path / "run").exists(), wrong
+
+
+def test_the_examples_are_what_they_were() -> None:
+    folder = Path(__file__).parents[2] / "examples"
+    assert read_yaml(folder / "start.yaml") == {
+        "mazes": {"sizes": [3, 4], "branches": 4, "traces": ["dfs", "bfs", "astar"]},
+        "warm_start": {"steps": 1000, "per_step": 16, "optimizer": {"name": "muon"}},
+        "rounds": 0,
+    }
+    assert read_yaml(folder / "split.yaml") == {
+        "mazes": {"sizes": [4]},
+        "model": {"folder": "runs/start/warm"},
+        "warm_start": {"steps": 0},
+        "max_thought": 26,
+        "length_cost": 0.01,
+        "questions": 32,
+        "thoughts": 8,
+        "answers": 4,
+        "rounds": 40,
+        "optimizer": {"lr": 1e-4},
+    }
+
+
+def test_a_user_with_prompts_of_their_own(
+    split_run: Path, tmp_path: Path, fails: Fails, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model folder, a file of prompts, a grader: splits, and its run is opened again in its own world."""
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"(0,{i % 3}) ; (1,{i // 3})"}) + "\n" for i in range(9)))
+    model = [
+        "--model",
+        str(split_run),
+        "--prompts",
+        str(prompts),
+        "--delimiters",
+        "['<THOUGHT_START>', '<THOUGHT_END>']",
+    ]
+    grader, out = ["--grader", "['models:length']"], tmp_path / "mine"
+    few = ["--rounds", "1", "--questions", "2", "--thoughts", "2", "--answers", "2", "--max-thought", "5"]
+    counts = ["--max-answer", "5", "--validation-questions", "2", "--final-questions", "2", "--warm-start", "0"]
+    assert main(["split", *model, *grader, *few, *counts, "--out", str(out)]) == 0
+    assert main(["eval", str(out), "--questions", "5", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out.split("\n{", 1)[-1].join(["{", ""]))
+    assert 0 < report["questions"] <= 5 and report["answer_tokens"]["value"] <= 5
+    assert main(["solve", str(out)]) == 0
+    assert "asked: (" in capsys.readouterr().out
+    assert "asks no prompts" in fails("eval", str(out), "--world", "mazes")
