@@ -120,3 +120,8 @@ def rows_of(batch: Any) -> Iterator[tuple[list[int], float]]:
             way.append(tokens[place])
             place = parents[place]
         yield way[::-1], weight
+
+
+def commas(completions: list[str], **_: Any) -> list[float]:
+    """A grader by import path: each comma costs a point."""
+    return [-float(text.count(",")) for text in completions]

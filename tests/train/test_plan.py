@@ -62,7 +62,7 @@ def test_plan_where_thoughts_do_not_differ_or_answers_do_not() -> None:
 
 
 def test_a_run_is_measured_by_its_last_rounds(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no rounds of a split to measure .*none has ended yet"):
+    with pytest.raises(InputError, match=r"holds no rounds of a split to measure .*none has ended yet"):
         measured_run(tmp_path, 2)
     names = ("var_questions", "var_thoughts", "var_answers", "thought_cost", "answer_tokens")
     lines = [json.dumps({"step": step, "n": 4, "k": 2, **dict.fromkeys(names, step)}) for step in range(4)]
