@@ -29,9 +29,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from clew.errors import InputError
 from clew.losses import token_nll
-from clew.rollout import continue_prompts
+from clew.rollout.continuing import continue_prompts
 from clew.selfcheck import reads_rows, reads_trees
 from clew.tree import SpanTree, TreeBatch
+from clew.world import Stop
 from measure import keep, options
 
 VOCABULARY = 97
@@ -200,7 +201,7 @@ def rollout_gap(model: PreTrainedModel, reference: PreTrainedModel, attention: A
     prompts = [[11, 12, 13, 14, 15], [16, 17, 18]]
     tails = [[[20, 21], [22, 23, 24]], [[25], [26, 27]]]
     how: dict[str, Any] = {"max_new": 4, "pad_token_id": 0, "copies": 2, "temperature": 1.0, "seeds": range(4)}
-    got = continue_prompts(model, prompts, tails=tails, stop=lambda tokens: False, attention=attention, **how)
+    got = continue_prompts(model, prompts, tails=tails, stop=Stop(), attention=attention, **how)
     worst = 0.0
     for i, continuation in enumerate(got):
         before = prompts[i // 4] + tails[i // 4][i // 2 % 2]

@@ -9,12 +9,16 @@ mazes.
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
-from clew.supervised import train
-
-from clew import evaluate as ev
-from clew.config import TrainConfig
+from clew.config import ModelConfig
+from clew.mazes.world import MazeWorld
 from clew.policy import Policy
+from clew.rollout.sampler import SharedPrefixSampler
+from clew.train.config import TrainConfig
+from clew.train.evaluate import Reasoner, evaluate, held_out, world_grader
+from clew.train.supervised import train
+from clew.world import Question
 from measure import held, keep, options
 
 SETTLED = 0.1  # of the way: caches and allocator pools have filled by then
@@ -28,26 +32,29 @@ def main() -> None:
     trained: list[tuple[float, int]] = []
     asked: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
-        train(TrainConfig(minutes=1, layers=2, width=32, heads=2, out=f"{folder}/small"))
-        policy = Policy.load(f"{folder}/small")
+        train(TrainConfig(minutes=1, model=ModelConfig(layers=2, width=32, heads=2), out=f"{folder}/small"))
+        world, reasoner = MazeWorld(), Reasoner(SharedPrefixSampler(Policy.load(f"{folder}/small")))
         start = time.monotonic()
 
-        def watched() -> Iterator[ev.Item]:
-            for i, item in enumerate(ev.balanced_items(policy, ((4, 4),), ["dfs"], 0.1, args.questions, 0)):
+        def watched() -> Iterator[Question]:
+            for i, question in enumerate(held_out(world, args.questions)):
                 if i % 1000 == 0:
                     asked.append((i, held()))
-                yield item
+                yield question
 
-        report = ev.evaluate(policy, watched())[0]
+        def watch(values: dict[str, Any]) -> None:
+            if "loss" in values:
+                trained.append((values["step"], held()))
+
+        report = evaluate(world, reasoner, watched(), world_grader(world))[0]
         minutes = (time.monotonic() - start) / 60
-        config = TrainConfig(minutes=args.minutes, out=f"{folder}/long")
-        train(config, report=lambda values: trained.append((values["step"], held())))
+        train(TrainConfig(minutes=args.minutes, out=f"{folder}/long"), report=watch)
     table = [
         "| | MiB at a tenth of the way | most after it | at the end | growth |",
         "|---|---|---|---|---|",
     ]
     about = {f"{trained[-1][0]:,} steps of training in {args.minutes:g} minutes": trained}
-    about[f"{report['mazes']:,} questions of evaluation in {minutes:.0f} minutes"] = asked
+    about[f"{report['questions']:,} questions of evaluation in {minutes:.0f} minutes"] = asked
     for what, seen in about.items():
         after = [size / 2**20 for _, size in seen[int(SETTLED * len(seen)) :]]
         growth = (after[-1] - after[0]) / after[0]

@@ -26,17 +26,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from clew.supervised import maze_batch
 from maze_dataset import MazeDataset, MazeDatasetConfig
 from maze_dataset.tokenization import MazeTokenizerModular
 from torch.optim.swa_utils import AveragedModel
 
 import plots
-from clew import evaluate as ev
+from clew.config import MazeConfig
 from clew.files import write_json
 from clew.learner import Learner, learning_rate
 from clew.mazes import MazeStream, maze_tokenizer
+from clew.mazes.world import MazeWorld
 from clew.policy import Policy
+from clew.rollout.sampler import SharedPrefixSampler
+from clew.train.evaluate import Reasoner, evaluate, held_out
 from measure import keep, options
 
 LAYERS, WIDTH, HEADS = 2, 192, 3  # 1.2 million parameters
@@ -63,9 +65,9 @@ LOOPS = {CLEW: Loop(9.6, 1e-3), PATH: Loop(16.1, 1.4e-3), THEIRS: Loop(27.0, 1e-
 
 def trees(learner: Learner, seed: int) -> Iterator[None]:
     """Steps of Clew's: shared mazes, path-only loss."""
-    stream, mazes = MazeStream(((4, 4),), branches=BRANCHES, seed=seed), ROWS // BRANCHES
+    world, mazes = MazeWorld(MazeConfig(sizes=[4], branches=BRANCHES), seed), ROWS // BRANCHES
     for step in count():
-        batch = maze_batch(stream.forest(np.arange(mazes) + mazes * step), "path")
+        batch = world.batch(range(mazes * step, mazes * (step + 1)))
         batch.weights_S.div_(batch.weights_S.sum())
         learner.update(batch)
         yield
@@ -132,8 +134,9 @@ def run(name: str, seed: int) -> Looks:
     policy = Policy.build(maze_tokenizer(4), LAYERS, WIDTH, HEADS, seed)
     learner = Learner(policy, loop.rate / WARMUP, muon=0.0 if name == THEIRS else MUON)
     average = AveragedModel(policy.model, avg_fn=polynomial)
-    asked = replace(policy, model=average.module)
-    items = list(ev.balanced_items(policy, ((4, 4),), ["dfs"], 0.1, ASKED, 0))
+    world = MazeWorld(MazeConfig(sizes=[4]))
+    questions = list(held_out(world, ASKED))
+    reasoner = Reasoner(SharedPrefixSampler(replace(policy, model=average.module)))
     if name == CLEW:
         steps = trees(learner, seed)
     else:
@@ -147,7 +150,7 @@ def run(name: str, seed: int) -> Looks:
         average.update_parameters(policy.model)
         if (now := time.monotonic()) - start < 60 * at:
             continue
-        exact = ev.evaluate(asked, items, keep=0)[0]["exact"]["value"]
+        exact = evaluate(world, reasoner, iter(questions), [], keep=0)[0]["exact"]["value"]
         looks[round(at, 1)] = {"exact": exact, "steps": step}
         at *= EVERY
         if exact >= LEVELS[-1] or at > loop.minutes:

@@ -10,11 +10,11 @@ import subprocess
 import sys
 
 import torch
-from clew.supervised import maze_batch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from clew.config import MazeConfig
 from clew.losses import graded_nll, token_nll, weighted_nll
-from clew.mazes import MazeStream, maze_tokenizer
+from clew.mazes.world import MazeWorld
 from clew.policy import Policy
 from clew.tree import SpanTree, TreeBatch
 from measure import interleaved, keep, options, room
@@ -24,11 +24,11 @@ VOCABULARY, TOKENS, SHARE = 150_000, 2048, 0.05
 
 def steps(size: int, layers: int, repeats: int) -> dict[str, float]:
     """Seconds a step of each loss: one question a maze, 32 mazes."""
-    policy = Policy.build(maze_tokenizer(size), layers=layers)
+    world = MazeWorld(MazeConfig(sizes=[size], branches=1))
+    policy = Policy.build(world.tokenizer, layers=layers)
     model = policy.model
-    stream = MazeStream(((size, size),), branches=1)
-    path, full = (maze_batch(stream.forest(range(32)), loss) for loss in ("path", "full"))
-    graded = maze_batch(stream.forest(range(32), choices=True), "graded")
+    path, full = (world.batch(range(32), prompt_weight) for prompt_weight in (0.0, 1.0))
+    graded = world.batch(range(32), choices=True)
     torch.testing.assert_close(token_nll(model, path), token_nll(model, path.flatten()), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(graded_nll(model, graded, 0.0, 0.0), token_nll(model, path), atol=1e-4, rtol=1e-4)
 

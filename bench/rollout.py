@@ -7,13 +7,17 @@ stopping early. `generate` gets every row's whole context, as it does in loops t
 checked that both write the same greedy tokens. Medians of interleaved repeats. Writes OUT/rollout.json and .md.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import torch
-from clew.samples import sample
 
+from clew.config import MazeConfig, SamplingConfig
 from clew.mazes.world import MazeWorld
 from clew.policy import Policy
+from clew.rollout.sampler import SharedPrefixSampler
+from clew.rollout.stages import rollouts
+from clew.world import Question, Stop, World
 from measure import interleaved, keep, options
 
 THOUGHT, ANSWER, QUESTIONS = 16, 8, 4
@@ -36,6 +40,13 @@ def plain(policy: Policy, prompts: list[list[int]], n: int, k: int, greedy: bool
     return generated(policy, [context for context in contexts for _ in range(k)], ANSWER, greedy)
 
 
+def shared(world: World, policy: Policy, asked: list[Question], n: int, k: int, temperature: float) -> list[list[int]]:
+    """The same by stages, as a round of `clew split` samples."""
+    sampler, sampling = SharedPrefixSampler(policy), SamplingConfig(temperature)
+    made = rollouts(world, sampler, sampler, asked, (n, k), sampling=sampling, seeds=range(QUESTIONS))
+    return [answer.tokens for one in made for several in one.answers for answer in several]
+
+
 def main() -> None:
     parser = options(__doc__, repeats=5)
     parser.add_argument("--n", type=int, default=8)
@@ -45,28 +56,16 @@ def main() -> None:
     lines = [f"| answers a second, n = {n}, k = {k} | against batched `generate` |", "|---|---|"]
     results = {}
     for size in (4, 6, 8, 10):
-        world = MazeWorld(((size, size),))
-        world.max_thought, world.max_answer, world.close_thought = THOUGHT, ANSWER, []
-        world.thought_ends = world.answer_ends = lambda tokens: False  # type: ignore[method-assign]
+        world = MazeWorld(MazeConfig(sizes=[size]))
+        world.thought_stop = world.answer_stop = Stop()
+        world.thought_end = []
         policy = Policy.build(world.tokenizer)
         policy.model.eval()
         policy.model.generation_config.eos_token_id = None
-        asked = world.ask(range(QUESTIONS))
+        asked = [replace(one, max_thought=THOUGHT, max_answer=ANSWER) for one in world.questions(range(QUESTIONS))]
         prompts = [one.tokens for one in asked]
 
-        def ours(temperature: float, world=world, policy=policy, asked=asked) -> list[list[int]]:
-            made = sample(
-                world,
-                policy,
-                policy,
-                asked,
-                (n, k),
-                face_sees="prompt+thought",
-                temperature=temperature,
-                seeds=range(QUESTIONS),
-            )
-            return [answer.tokens for answer in made.answers]
-
+        ours = partial(shared, world, policy, asked, n, k)
         assert ours(0.0) == plain(policy, prompts, n, k, greedy=True)
         theirs = partial(plain, policy, prompts, n, k, greedy=False)
         found = interleaved({"shared": partial(ours, 1.0), "generate": theirs}, args.repeats)

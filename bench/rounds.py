@@ -10,18 +10,21 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-from clew import samples as sm
-from clew import split
-from clew.config import MazeConfig, SplitConfig
+from clew.config import MazeConfig
 from clew.learner import Learner
 from clew.mazes.world import MazeWorld
+from clew.train import crediting, rounds
+from clew.train.config import SplitConfig, WarmStartConfig
+from clew.train.evaluate import Reasoner
 from measure import keep, options
 
 
 def main() -> None:
     args = options(__doc__, repeats=10).parse_args()
     spent: dict[str, float] = defaultdict(float)
+    measured: dict[str, float] = {}
 
     def timed(owner: object, name: str, label: str) -> None:
         inner = getattr(owner, name)
@@ -35,40 +38,51 @@ def main() -> None:
 
         setattr(owner, name, outer)
 
+    def told(values: dict[str, Any]) -> None:
+        if values.get("step") == 0:  # evaluations before and after the rounds have the same parts
+            spent.clear()
+        else:
+            measured.update(spent)
+
     with tempfile.TemporaryDirectory() as folder:
         config = SplitConfig(
-            MazeConfig(sizes=[4], branches=4, per_step=8),
-            warmup_steps=60,
+            mazes=MazeConfig(sizes=[4], branches=4),
+            warm_start=WarmStartConfig(steps=60, per_step=8),
             rounds=2,
             max_thought=20,
             final_questions=10,
-            eval_questions=10,
+            validation_questions=10,
             out=str(Path(folder) / "start"),
         )
-        split.split(config)
+        rounds.split(config)
         for owner, name, label in (
-            (MazeWorld, "ask", "asking"),
-            (sm, "sample", "sampling"),
-            (sm, "graded", "grading"),
-            (sm, "credited", "credit"),
-            (sm, "figures_of", "figures"),
-            (sm, "batch_for", "packing"),
+            (MazeWorld, "questions", "asking"),
+            (Reasoner, "rollouts", "sampling"),
+            (crediting, "grade_rollouts", "grading"),
+            (crediting, "credited", "credit"),
+            (crediting, "figures_of", "figures"),
+            (rounds, "training_batch", "packing"),
             (Learner, "update", "updates"),
+            (rounds, "write_rollouts", "writing rollouts"),
+            (rounds, "play_round", "round"),
         ):
             timed(owner, name, label)
-        rounds = args.repeats
-        config.model, config.warmup_steps, config.rounds = str(Path(folder) / "start" / "warm"), 0, rounds
-        config.eval_every = config.checkpoint_every = 0
-        config.eval_questions = config.final_questions = 1
+        config.model.folder, config.warm_start.steps = str(Path(folder) / "start" / "warm"), 0
+        config.rounds = args.repeats
+        config.validate_every = config.checkpoint_every = 0
+        config.validation_questions = config.final_questions = 1
         config.out = str(Path(folder) / "run")
-        split.split(config)
+        rounds.split(config, report=told)
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
         seconds = lines[-1]["seconds"] - lines[1]["seconds"]
-    total = sum(spent.values())
-    speed = f"{60 * (rounds - 1) / seconds:.0f} rounds a minute (16 questions, 128 thoughts, 512 answers)."
-    table = [speed, "", "| part of a round | share of its time |", "|---|---|"]
-    table += [f"| {label} | {value / total:.0%} |" for label, value in sorted(spent.items(), key=lambda item: -item[1])]
-    keep("rounds", args.out, {"rounds_per_minute": 60 * (rounds - 1) / seconds, "seconds": dict(spent)}, table)
+    whole, speed = measured.pop("round"), 60 * (args.repeats - 1) / seconds
+    measured["the rest"] = whole - sum(measured.values())
+    about = f"{speed:.0f} rounds a minute (16 questions, 128 thoughts, 512 answers)."
+    table = [about, "", "| part of a round | share of its time |", "|---|---|"]
+    table += [
+        f"| {label} | {value / whole:.0%} |" for label, value in sorted(measured.items(), key=lambda item: -item[1])
+    ]
+    keep("rounds", args.out, {"rounds_per_minute": speed, "seconds": measured}, table)
 
 
 if __name__ == "__main__":

@@ -11,26 +11,27 @@ from multiprocessing import get_context
 from os import cpu_count
 
 import numpy as np
-from clew.supervised import maze_batch
 
 import plots
+from clew.config import MazeConfig
 from clew.losses import weighted_nll
-from clew.mazes import MazeStream, maze_tokenizer
+from clew.mazes import MazeStream
+from clew.mazes.world import MazeWorld
 from clew.policy import Policy
 from measure import interleaved, keep, options, room
 
 
 def cost(size: int = 6, branches: int = 8, width: int = 128, repeats: int = 3) -> tuple[float, float]:
     """Seconds a supervised token, and KiB a supervised token that a step needs at most."""
-    policy = Policy.build(maze_tokenizer(size), width=width, heads=max(2, width // 32))
-    stream = MazeStream(((size, size),), branches=branches)
-    batch = maze_batch(stream.forest(range(max(1, 32 // branches))), "path")
+    world = MazeWorld(MazeConfig(sizes=[size], branches=branches))
+    policy = Policy.build(world.tokenizer, width=width, heads=max(2, width // 32))
+    batch = world.batch(range(max(1, 32 // branches)))
 
     def step() -> None:
         weighted_nll(policy.model, batch).backward()
         policy.model.zero_grad()
 
-    small = maze_batch(MazeStream(((2, 2),)).forest(range(1)), "path")
+    small = MazeWorld(MazeConfig(sizes=[2], branches=1)).batch(range(1))
     weighted_nll(policy.model, small).backward()  # what the first step of any size takes: threads, libraries, gradients
     taken = room(step)
     seconds = interleaved({"step": step}, repeats)["step"]

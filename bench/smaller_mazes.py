@@ -9,10 +9,13 @@ mazes of every size up to the one it was trained on.
 
 from pathlib import Path
 
-from clew import evaluate as ev
-from clew import supervised
-from clew.config import MazeConfig, TrainConfig
+from clew.config import MazeConfig, OptimizerConfig
+from clew.mazes.world import MazeWorld
 from clew.policy import Policy
+from clew.rollout.sampler import SharedPrefixSampler
+from clew.train.config import TrainConfig
+from clew.train.evaluate import Reasoner, evaluate, held_out, world_grader
+from clew.train.supervised import train
 from measure import keep, options
 
 LARGEST, SMALLER = 5, [3, 4]
@@ -30,17 +33,15 @@ def trained(name: str, steps: int, runs: Path) -> Policy:
     out = runs / name.replace(", ", "-").replace(" ", "-")
     if not (out / "eval.json").is_file():
         config = TrainConfig(
-            MazeConfig(sizes=[*sizes], branches=8, per_step=8),
+            mazes=MazeConfig(sizes=[*sizes], max_size=LARGEST),
             loss=loss,
-            max_size=LARGEST,
             steps=steps,
-            lr=2e-3,
-            optimizer="muon",
-            probe_every=0,
-            eval_mazes=300,
+            optimizer=OptimizerConfig("muon"),
+            validate_every=0,
+            final_questions=300,
             out=str(out),
         )
-        supervised.train(config, resume=(out / "config.yaml").is_file())
+        train(config, resume=(out / "config.yaml").is_file())
     return Policy.load(out)
 
 
@@ -60,14 +61,11 @@ def main() -> None:
         policy = trained(name, args.steps, args.runs)
         results[name] = {}
         for size in (*SMALLER, LARGEST):
-            items = ev.balanced_items(
-                policy, ((size, size),), ("dfs",), 0.1, args.mazes, seed=0, stream=supervised.EVAL_STREAM
-            )
-            report, _ = ev.evaluate(policy, items)
-            kept = ("mazes", "starts_at_once", "exact", "valid", "mean_score")
-            results[name][f"{size}x{size}"] = {key: report[key] for key in kept} | {
-                "baseline": report["baseline"]["exact"]
-            }
+            world = MazeWorld(MazeConfig(sizes=[size]), tokenizer=policy.tokenizer)
+            reasoner = Reasoner(SharedPrefixSampler(policy))
+            report, _ = evaluate(world, reasoner, held_out(world, args.mazes), world_grader(world))
+            kept = {key: report[key] for key in ("questions", "starts_at_once", "exact", "valid", "score")}
+            results[name][f"{size}x{size}"] = kept | {"baseline": report["baseline"]["exact"]}
             print(name, size, {key: figure(report[key]) for key in ("starts_at_once", "exact")}, flush=True)
     table = ["| trained on | asked | starts its path at once | exact | random walk |", "|---|---|---|---|---|"]
     for name, sizes in results.items():

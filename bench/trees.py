@@ -9,10 +9,9 @@ thoughts, k answers to each, as the face learns from a round.
 import random
 
 import torch
-from clew.supervised import maze_batch
 
+from clew.config import MazeConfig
 from clew.losses import token_nll, weighted_nll
-from clew.mazes import MazeStream, maze_tokenizer
 from clew.mazes.world import MazeWorld
 from clew.policy import Policy
 from clew.tree import SpanTree, TreeBatch
@@ -34,13 +33,13 @@ def timed(policy: Policy, batch: TreeBatch, repeats: int) -> float:
 
 def questions(size: int, branches: int) -> tuple[Policy, TreeBatch]:
     """64 questions: of one maze, or of as many as there are branches for."""
-    stream = MazeStream(((size, size),), branches=branches)
-    return Policy.build(maze_tokenizer(size)), maze_batch(stream.forest(range(max(1, 64 // branches))), "path")
+    world = MazeWorld(MazeConfig(sizes=[size], branches=branches))
+    return Policy.build(world.tokenizer), world.batch(range(max(1, 64 // branches)))
 
 
 def face(size: int, n: int, k: int) -> tuple[Policy, TreeBatch]:
     """What a face reads of two questions: random thoughts of 16 tokens and answers of 8, the answers supervised."""
-    world, dice = MazeWorld(((size, size),)), random.Random(0)
+    world, dice = MazeWorld(MazeConfig(sizes=[size])), random.Random(0)
 
     def some(count: int) -> list[int]:
         return [dice.randrange(12, len(world.tokenizer)) for _ in range(count)]
@@ -48,7 +47,8 @@ def face(size: int, n: int, k: int) -> tuple[Policy, TreeBatch]:
     def thought() -> SpanTree:
         return SpanTree(some(16), "thought", 0.0, [SpanTree(some(8), "answer", 1.0) for _ in range(k)])
 
-    trees = [SpanTree(asked.tokens, "prompt", 0.0, [thought() for _ in range(n)]) for asked in world.ask(range(2))]
+    asked = world.questions(range(2))
+    trees = [SpanTree(question.tokens, "prompt", 0.0, [thought() for _ in range(n)]) for question in asked]
     return Policy.build(world.tokenizer), TreeBatch.pack(trees, 0)
 
 
