@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from clew.runs.intervals import Z95, Tally, wilson
+from clew.runs.intervals import Z95, Tally, figures_in, wilson
 
 
 def test_wilson_against_published_values() -> None:
@@ -49,3 +49,11 @@ def test_a_figure_is_reported_over_those_that_have_it() -> None:
 
 def test_nothing_asked() -> None:
     assert Tally().report() == {"questions": 0}
+
+
+def test_figures_are_told_from_groups_whatever_those_are_called() -> None:
+    total = Tally()
+    total.add({"right": True, "length": 2})
+    report = total.report()
+    groups = {"by_height": {"low": report, "value": report}, "not_evaluated": "low", "baseline": report}
+    assert list(figures_in(report | groups)) == ["right", "length"]

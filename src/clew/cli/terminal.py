@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from clew.runs.intervals import wilson
+from clew.runs.intervals import figures_in, wilson
 from clew.text import printable
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _figures(title: str, columns: dict[str, dict[str, Any]], label: Callable[[st
     table = Table("", title=f"{title}; 95% intervals")
     for column in columns:
         table.add_column(column, justify="right")
-    named = dict.fromkeys(name for report in columns.values() for name, figure in report.items() if _is_figure(figure))
+    named = dict.fromkeys(name for report in columns.values() for name in figures_in(report))
     for name in named:
         if shown := label(name):
             table.add_row(_text(shown), *(_interval(report, name) for report in columns.values()))
@@ -76,7 +76,7 @@ def _figures(title: str, columns: dict[str, dict[str, Any]], label: Callable[[st
 def _by_group(kind: str, groups: dict[str, Any], baseline: dict[str, Any], headline: str) -> Table:
     """The headline with its interval, the baseline's, and a few other rates, group by group."""
     first = next(iter(groups.values()))
-    others = [name for name, figure in first.items() if _is_figure(figure) and _is_rate(figure, first["questions"])]
+    others = [name for name, figure in figures_in(first).items() if _is_rate(figure, first["questions"])]
     others = [name for name in others if name != headline][:FEW]
     table = Table(title=_text(f"by {kind}"))
     table.add_column(_text(kind), no_wrap=True)
@@ -87,10 +87,6 @@ def _by_group(kind: str, groups: dict[str, Any], baseline: dict[str, Any], headl
         cells += [_interval(baseline.get(name, {}), headline, short=True)] if baseline else []
         table.add_row(_text(name), *cells, *(_interval(group, other, short=True) for other in others))
     return table
-
-
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, dict) and "low" in value
 
 
 def _is_rate(figure: Figure, n: int) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clew.files import write_atomically
+from clew.runs.intervals import figures_in
 from clew.text import one_line, printable
 
 Figures = Mapping[str, Any]
@@ -19,7 +20,7 @@ def write_card(
     figures: of {value, low, high} each by its name; what else a report holds is passed over, so a whole one may be
     given. origin: of `provenance`. baseline: figures of somebody who only knows the rules, shown beside the model's.
     """
-    shown = {key: figure for key, figure in figures.items() if isinstance(figure, dict) and "low" in figure}
+    shown = figures_in(figures)
     rows = [["held-out", "value", "95% interval"], ["---"] * 3]
     for key, figure in shown.items():
         value, low, high = (f"{figure[part]:.3f}" for part in ("value", "low", "high"))

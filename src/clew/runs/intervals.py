@@ -21,6 +21,12 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     return min(rate, max(0.0, middle - half)), max(rate, min(1.0, middle + half))
 
 
+def figures_in(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The figures {value, low, high} of a report, without its counts and groups, whatever those are called."""
+    both = ((name, value) for name, value in report.items() if isinstance(value, dict))
+    return {name: value for name, value in both if isinstance(value.get("low"), float)}
+
+
 class Tally:
     """Sums from which every figure of a report follows, so that a million questions need no more room than one.
 

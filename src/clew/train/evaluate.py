@@ -16,7 +16,7 @@ from clew.errors import InputError
 from clew.rollout.paraphrase import Paraphraser
 from clew.rollout.stages import GREEDY, FaceSees, direct_answers, limited, rollouts
 from clew.rollout.types import Completion, Context, Rollout, Sampler
-from clew.runs.intervals import Tally
+from clew.runs.intervals import Tally, figures_in
 from clew.world import Figures, Look, Question, World
 
 BASELINE = 0xBA5E
@@ -209,5 +209,4 @@ def _record(
 
 def as_metrics(report: dict[str, Any]) -> dict[str, float]:
     """The figures of a report as one line of metrics has them."""
-    figures = {name: value for name, value in report.items() if isinstance(value, dict) and "low" in value}
-    return {f"held_out_{name}": value["value"] for name, value in figures.items()}
+    return {f"held_out_{name}": figure["value"] for name, figure in figures_in(report).items()}
