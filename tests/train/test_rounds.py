@@ -30,6 +30,7 @@ from clew.train.config import SplitConfig
 from clew.train.crediting import Weights, credited, grade_rollouts
 from clew.train.rounds import split, weighted
 from clew.train.team import Team, team_of, warm_policies
+from clew.tree import Role
 from small import WORLD, fresh_team, metrics, played, same_weights, split_config, timeless, weights
 
 
@@ -92,7 +93,8 @@ def test_a_round_s_loss_is_the_weighted_log_likelihood_of_its_samples() -> None:
 def test_branches_without_weight_are_not_read() -> None:
     rollouts, _ = a_round()
     nothing = given(np.zeros((4, 3)), np.zeros((4, 3, 2)))
-    for roles in (("thought",), ("answer",), ("thought", "answer")):
+    players: list[tuple[Role, ...]] = [("thought",), ("answer",), ("thought", "answer")]
+    for roles in players:
         assert training_batch(weighted(rollouts, nothing, roles), 0) is None
     one = np.zeros((4, 3))
     one[2, 1] = 1
@@ -107,7 +109,7 @@ def test_length_is_charged_to_the_shoggoth_alone_and_targeted_graders_to_the_fac
     counting = Grader(
         lambda completions, **_: [-float(i) for i in range(len(completions))], route="answer", name="face"
     )
-    scores = grade_rollouts(WORLD, [both, counting], rollouts)
+    scores = grade_rollouts([both, counting], rollouts)
     assert np.array_equal(scores.shoggoth_B, np.ones(24)) and np.array_equal(scores.face_B, 1 - np.arange(24.0))
     free = credited(split_config(), denoised, rollouts, scores)
     charged = credited(split_config(length_cost=0.01), denoised, rollouts, scores)
@@ -133,7 +135,7 @@ def test_graders_never_see_a_thought() -> None:
 
     others = [[replace(thought, tokens=[*thought.tokens, 9, 9]) for thought in one.thoughts] for one in rollouts]
     for made in (rollouts, [replace(one, thoughts=new, read=[]) for one, new in zip(rollouts, others, strict=True)]):
-        grade_rollouts(WORLD, [Grader(spy)], made)
+        grade_rollouts([Grader(spy)], made)
     assert repr(seen[0]) == repr(seen[1])
     assert seen[0]["completions"] == [WORLD.text(answer.tokens) for answer in answers_of(rollouts)]
     assert seen[0]["prompts"] == [one.question.prompt for one in rollouts for _ in range(6)]

@@ -95,7 +95,8 @@ class _Over:
     def __init__(self, stop: Stop, tokenizer: PreTrainedTokenizerBase | None):
         if stop.strings and tokenizer is None:
             raise InputError("stop: its strings need the tokenizer that tells where they are")
-        self.ids, self.strings, self.tokenizer = frozenset(stop.token_ids), stop.strings, tokenizer
+        self.ids, self.strings = frozenset(stop.token_ids), stop.strings
+        self.tokenizer = tokenizer if stop.strings else None
         # A text may be cut into tokens in several ways, at most one a byte, so the text is what counts.
         self.window = max((16, *(len(text.encode()) + 1 for text in stop.strings)))
 

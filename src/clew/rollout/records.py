@@ -26,8 +26,8 @@ def records_of(
     for q, rollout in enumerate(rollouts):
         thoughts = []
         for i, (thought, read, answers) in enumerate(zip(rollout.thoughts, rollout.read, rollout.answers, strict=True)):
-            written = [
-                _written(world, answer)
+            below = [
+                written(answer, rollout.answer_texts[i][j])
                 | {
                     "weight": float(answer_QNK[q, i, j]),
                     "score": float(score_QNK[q, i, j]),
@@ -35,8 +35,8 @@ def records_of(
                 }
                 for j, answer in enumerate(answers)
             ]
-            own = _written(world, thought) | {"weight": float(thought_QN[q, i]), "read": world.text(read.ids())}
-            thoughts.append(own | {"answers": written})
+            own = written(thought, rollout.thought_texts[i]) | {"read": world.text(read.ids())}
+            thoughts.append(own | {"weight": float(thought_QN[q, i]), "answers": below})
         question = rollout.question
         records.append(
             {"number": numbers[q], "prompt": question.prompt, "context": question.tokens} | {"thoughts": thoughts}
@@ -44,6 +44,7 @@ def records_of(
     return records
 
 
-def _written(world: World, one: Completion) -> dict[str, Any]:
+def written(one: Completion, text: str) -> dict[str, Any]:
+    """A completion's own part of a record."""
     logps = [round(logp, 6) for logp in one.logps]
-    return {"text": world.text(one.tokens), "tokens": one.tokens, "logps": logps, "ended": one.ended}
+    return {"text": text, "tokens": one.tokens, "logps": logps, "ended": one.ended}

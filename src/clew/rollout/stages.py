@@ -44,9 +44,18 @@ def rollouts(
     answers = face.sample(asked, sampling)
     several = [answers[i : i + k] for i in range(0, len(answers), k)]
     return [
-        Rollout(question, grouped[q], read[q * n : (q + 1) * n], several[q * n : (q + 1) * n])
+        rollout_of(world, question, grouped[q], read[q * n : (q + 1) * n], several[q * n : (q + 1) * n])
         for q, question in enumerate(questions)
     ]
+
+
+def rollout_of(
+    world: World, question: Question, thoughts: list[Completion], read: list[Context], answers: list[list[Completion]]
+) -> Rollout:
+    """All completions to a question, with their texts."""
+    thought_texts = [world.text(thought.tokens) for thought in thoughts]
+    answer_texts = [[world.text(answer.tokens) for answer in some] for some in answers]
+    return Rollout(question, thoughts, read, answers, thought_texts, answer_texts)
 
 
 def _thoughts(world: World, question: Question, n: int, seed: int) -> Request:

@@ -9,7 +9,7 @@ kept as the context of the answers, and they are trained on in that context.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from clew.config import SamplingConfig
@@ -96,8 +96,12 @@ class Rollout:
     """N, by the shoggoth"""
     read: list[Context]
     """N: what the face read of each thought: the context of its answers"""
-    answers: list[list[Completion]] = field(default_factory=list)
+    answers: list[list[Completion]]
     """N lists of K, by the face"""
+    thought_texts: list[str]
+    """N, as people read them"""
+    answer_texts: list[list[str]]
+    """N lists of K, as graders and people read them"""
 
 
 class Sampler(Protocol):

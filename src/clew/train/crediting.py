@@ -108,12 +108,11 @@ def alone(values_Q: np.ndarray) -> tuple[np.ndarray, slice]:
     return values_Q, slice(None)
 
 
-def grade_rollouts(world: World, graders: Sequence[Grader], rollouts: Sequence[Rollout]) -> Scores:
+def grade_rollouts(graders: Sequence[Grader], rollouts: Sequence[Rollout]) -> Scores:
     """Grades every answer. A grader is given the question and the face's text; no thought is within its reach."""
-    answers = [(one.question, answer) for one in rollouts for several in one.answers for answer in several]
+    answers = [(one.question, text) for one in rollouts for several in one.answer_texts for text in several]
     columns = {name: [question.columns[name] for question, _ in answers] for name in rollouts[0].question.columns}
-    texts = [world.text(answer.tokens) for _, answer in answers]
-    return grade(graders, [question.prompt for question, _ in answers], texts, columns)
+    return grade(graders, [question.prompt for question, _ in answers], [text for _, text in answers], columns)
 
 
 def shape_of(rollouts: Sequence[Rollout]) -> tuple[int, int, int]:
@@ -185,9 +184,8 @@ def measured(world: World, rollouts: Sequence[Rollout]) -> dict[str, float]:
     """The world's own figures, each a mean over the samples that have it."""
     found: dict[str, list[float]] = {}
     for one in rollouts:
-        for thought, answers in zip(one.thoughts, one.answers, strict=True):
-            text = world.text(thought.tokens)
+        for thought, answers in zip(one.thought_texts, one.answer_texts, strict=True):
             for answer in answers:
-                for name, value in world.measure(one.question, text, world.text(answer.tokens)).items():
+                for name, value in world.measure(one.question, thought, answer).items():
                     found.setdefault(name, []).append(float(value))
     return {name: float(np.mean(values)) for name, values in found.items()}

@@ -14,8 +14,9 @@ from clew import graders
 from clew.config import SamplingConfig
 from clew.errors import InputError
 from clew.rollout.paraphrase import Paraphraser
-from clew.rollout.stages import GREEDY, FaceSees, direct_answers, limited, rollouts
-from clew.rollout.types import Completion, Context, Rollout, Sampler
+from clew.rollout.records import written
+from clew.rollout.stages import GREEDY, FaceSees, direct_answers, limited, rollout_of, rollouts
+from clew.rollout.types import Rollout, Sampler
 from clew.runs.intervals import Tally, figures_in
 from clew.world import Figures, Look, Question, World
 
@@ -47,7 +48,7 @@ class Reasoner:
         questions = limited(questions, self.max_thought, self.max_answer)
         if self.shoggoth is None:
             both = zip(questions, direct_answers(world, self.face, questions), strict=True)
-            return [Rollout(question, [], [answer.context], [[answer]]) for question, answer in both]
+            return [rollout_of(world, question, [], [answer.context], [[answer]]) for question, answer in both]
         return rollouts(
             world,
             self.shoggoth,
@@ -150,20 +151,17 @@ class _Tallies:
 
 def samples_of(world: World, made: Sequence[Rollout], scorers: Sequence[graders.Grader]) -> list[Sample]:
     """Rollouts of one thought (or none) and one answer each, scored and measured."""
-    thoughts = [rollout.thoughts[0] if rollout.thoughts else None for rollout in made]
-    answers = [rollout.answers[0][0] for rollout in made]
-    texts = [world.text(answer.tokens) for answer in answers]
+    texts = [rollout.answer_texts[0][0] for rollout in made]
     scores = score_texts([rollout.question for rollout in made], texts, scorers)
     samples = []
-    for i, (rollout, thought, answer) in enumerate(zip(made, thoughts, answers, strict=True)):
-        words = None if thought is None else world.text(thought.tokens)
+    for i, rollout in enumerate(made):
+        thought = rollout.thought_texts[0] if rollout.thoughts else None
         figures: Figures = {} if scores is None else {"score": float(scores[i])}
-        figures |= world.measure(rollout.question, words, texts[i])
-        if thought is not None:
-            figures["thought_tokens"] = float(len(thought.tokens))
-        figures["answer_tokens"] = float(len(answer.tokens))
-        record = _record(world, rollout.question, thought, rollout.read[0], answer, figures)
-        samples.append(Sample(rollout.question, words, texts[i], figures, record))
+        figures |= world.measure(rollout.question, thought, texts[i])
+        if rollout.thoughts:
+            figures["thought_tokens"] = float(len(rollout.thoughts[0].tokens))
+        figures["answer_tokens"] = float(len(rollout.answers[0][0].tokens))
+        samples.append(Sample(rollout.question, thought, texts[i], figures, _record(world, rollout, figures)))
     return samples
 
 
@@ -192,19 +190,15 @@ def _baselines(
     return found
 
 
-def _record(
-    world: World, question: Question, thought: Completion | None, read: Context, answer: Completion, figures: Figures
-) -> dict[str, Any]:
+def _record(world: World, one: Rollout, figures: Figures) -> dict[str, Any]:
     """One question in the schema of rollouts (`runs.rollouts`), with its labels and figures."""
-    answered = {"text": world.text(answer.tokens), "tokens": answer.tokens, "logps": answer.logps}
-    answered |= {"ended": answer.ended, "weight": 0.0, "score": figures.get("score"), "figures": figures}
-    own = {"text": "", "tokens": [], "logps": [], "ended": True}
-    if thought is not None:
-        own = {"text": world.text(thought.tokens), "tokens": thought.tokens, "logps": thought.logps}
-        own["ended"] = thought.ended
-    own |= {"read": world.text(read.ids()), "weight": 0.0, "answers": [answered]}
-    told = {"prompt": question.prompt, "context": question.tokens, "labels": question.labels}
-    return told | {"held_out": question.held_out, "thoughts": [own]}
+    answered = written(one.answers[0][0], one.answer_texts[0][0]) | {"weight": 0.0, "score": figures.get("score")}
+    thought = {"text": "", "tokens": [], "logps": [], "ended": True}
+    if one.thoughts:
+        thought = written(one.thoughts[0], one.thought_texts[0])
+    thought |= {"read": world.text(one.read[0].ids()), "weight": 0.0, "answers": [answered | {"figures": figures}]}
+    told = {"prompt": one.question.prompt, "context": one.question.tokens, "labels": one.question.labels}
+    return told | {"held_out": one.question.held_out, "thoughts": [thought]}
 
 
 def as_metrics(report: dict[str, Any]) -> dict[str, float]:

@@ -165,7 +165,7 @@ def play_round(setting: Setting, state: State) -> dict[str, Any]:
     seeds = [int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]) for number in numbers]
     questions, shape = world.questions(numbers), tuple(state["shape"])
     rollouts = setting.team.reasoner(config).rollouts(world, questions, shape, config.sampling, seeds)
-    scores = crediting.grade_rollouts(world, setting.graders, rollouts)
+    scores = crediting.grade_rollouts(setting.graders, rollouts)
     weights = crediting.credited(config, setting.rule, rollouts, scores, partial(_gathered, accelerator))
     figures: dict[str, Any] = crediting.figures_of(world, rollouts, weights)
     warmup = config.rounds // 20 if config.optimizer.warmup is None else config.optimizer.warmup
