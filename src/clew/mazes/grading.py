@@ -79,9 +79,9 @@ def path_metrics(question: Question, cells: Sequence[object], solution: Sequence
     An empty `solution` has no nodes to overlap: 0.
     """
     walk = [as_cell(cell) for cell in cells]
-    steps = list(pairwise(walk))
-    adjacent = sum(a is not None and b is not None and abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 for a, b in steps)
-    joined = sum(a is not None and b is not None and question.lattice.connected(a, b) for a, b in steps)
+    steps = [(a, b) for a, b in pairwise(walk) if a is not None and b is not None]
+    near = [(a, b) for a, b in steps if abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1]
+    adjacent, joined = len(near), sum(question.lattice.connected(a, b) for a, b in near)
     streak = 0
     while streak < min(len(walk), len(solution)) and walk[streak] == solution[streak]:
         streak += 1

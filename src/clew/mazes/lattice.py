@@ -97,7 +97,12 @@ class Lattice:
 
     def connected(self, a: Cell, b: Cell) -> bool:
         """Whether an open passage joins two neighbouring cells."""
-        return a in self and b in self and b in self.neighbours(a)
+        if a not in self or b not in self:
+            return False
+        (r, c), high = (a, b) if a < b else (b, a)
+        return bool(
+            (high == (r + 1, c) and self.passages[DOWN, r, c]) or (high == (r, c + 1) and self.passages[RIGHT, r, c])
+        )
 
     def distances(self, target: Cell) -> np.ndarray:
         """Steps from each cell to `target`: int64 (rows, cols), -1 where none leads there."""
