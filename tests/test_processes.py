@@ -1,67 +1,150 @@
-"""Two processes over gloo against one: the same curve, the same weights, everything written once."""
+"""Two processes over gloo against one: the same curve, weights and evaluation, everything written once."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-TINY = ["--layers", "1", "--width", "16", "--heads", "2", "--mazes.sizes", "[3]", "--mazes.branches", "2",
-        "--mazes.per-step", "4"]  # fmt: skip
-TRAIN = ["train", *TINY, "--warmup", "3", "--eval-mazes", "8", "--probe-every", "0", "--log-every", "1",
-         "--checkpoint-every", "3"]  # fmt: skip
-SPLIT = ["split", *TINY, "--warmup-steps", "4", "--rounds", "3", "--questions", "4", "--thoughts", "3",
-         "--answers", "2", "--eval-questions", "8", "--final-questions", "8", "--checkpoint-every",
-         "2", "--lr", "1e-3"]  # fmt: skip
+from clew.cli.main import main
+from clew.runs.rollouts import read_rollouts
+from small import metrics, weights
+
+TINY = "--model.layers 1 --model.width 16 --model.heads 2 --mazes.sizes [3] --mazes.branches 2 --final-questions 8"
+TRAIN = f"train {TINY} --per-step 4 --optimizer.warmup 3 --validate-every 3 --validation-questions 5 --log-every 1"
+TRAIN += " --checkpoint-every 3 --steps 8"
+SPLIT = f"split {TINY} --warm-start.per-step 4 --warm-start.steps 4 --rounds 3 --questions 4 --thoughts 3 --answers 2"
+SPLIT += " --validation-questions 8 --checkpoint-every 2 --optimizer.lr 1e-3"
+RULES = [["basic", "{keep: 0.25, scope: batch}"], ["advantage", "{}"]]
 
 
-def clew(processes: int, *args: str) -> None:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *(launch if processes > 1 else []), "-m", "clew", *args]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+def shared(*what: str) -> None:
+    """Runs a module or a script in two processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
+    env = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+    done = subprocess.run([*launch, *what], env=os.environ | env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def curve(run: Path, name: str) -> list[float]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics(run)
     assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})  # each line once
     return [line[name] for line in lines if name in line]
 
 
-def same_weights(a: Path, b: Path) -> None:
-    ours, theirs = load_file(a / "model.safetensors"), load_file(b / "model.safetensors")
+def close_weights(a: Path, b: Path) -> None:
+    ours, theirs = weights(a), weights(b)
     for name in theirs:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=0)
 
 
+def figures(report: dict[str, Any]) -> dict[str, float]:
+    """All values of an evaluation by their place in it, those of its groups and its baseline included."""
+    return {
+        f"{name}.{inner}": value
+        for name, part in report.items()
+        if isinstance(part, dict) and name not in ("versions", "machine")
+        for inner, value in (figures(part) | {k: v for k, v in part.items() if isinstance(v, float)}).items()
+    }
+
+
 def test_training_in_two_processes_equals_one_and_resumes_in_one(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    clew(1, *TRAIN, "--steps", "8", "--out", str(one))
-    clew(2, *TRAIN, "--steps", "8", "--out", str(two))
-    assert curve(two, "loss") == pytest.approx(curve(one, "loss"), abs=1e-5)
-    same_weights(two / "model", one / "model")
-    for step in (6, 8):  # as if it had been killed after step 3
-        for path in sorted((two / "checkpoints" / f"step-{step:06d}").rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        (two / "checkpoints" / f"step-{step:06d}").rmdir()
-    clew(1, "train", "--resume", str(two), "--steps", "8")
-    assert curve(two, "loss") == pytest.approx(curve(one, "loss"), abs=1e-5)
-    same_weights(two / "model", one / "model")
+    assert main([*TRAIN.split(), "--out", str(one)]) == 0
+    shared("-m", "clew", *TRAIN.split(), "--out", str(two))
+    for again in (False, True):
+        assert curve(two, "loss") == pytest.approx(curve(one, "loss"), abs=1e-5)
+        assert curve(two, "held_out_score") == curve(one, "held_out_score") and len(curve(one, "held_out_score")) == 2
+        close_weights(two / "model", one / "model")
+        reports = [json.loads((run / "eval.json").read_text()) for run in (two, one)]
+        assert figures(reports[0]) == pytest.approx(figures(reports[1]))
+        assert reports[0]["questions"] == 8 and len(figures(reports[0])) > 50
+        asked = [[sample["prompt"] for sample in read_rollouts(run / "samples.jsonl")] for run in (two, one)]
+        assert asked[0] == asked[1] and len(asked[0]) == 8
+        if not again:  # as if it had been killed after step 3
+            for step in (6, 8):
+                shutil.rmtree(two / "checkpoints" / f"step-{step:06d}", ignore_errors=True)
+            assert main(["train", "--resume", str(two), "--steps", "8"]) == 0
 
 
-@pytest.mark.parametrize("rule", [["basic", "{keep: 0.25, scope: batch}"], ["advantage", "{}"]])
-def test_split_in_two_processes_equals_one(tmp_path: Path, rule: list[str]) -> None:
+def few_questions(accelerator: Any = None) -> tuple[dict[str, Any], list[Any]]:
+    """An evaluation of five questions, in batches of two a process."""
+    from clew.policy import Policy
+    from clew.rollout.sampler import SharedPrefixSampler
+    from clew.train.evaluate import Reasoner, evaluate, held_out, world_grader
+    from small import WORLD
+
+    torch.set_num_threads(1)
+    samplers = [SharedPrefixSampler(Policy.build(WORLD.tokenizer, 1, 16, 2, seed)) for seed in range(2)]
+    reasoner = Reasoner(samplers[0], samplers[1], max_thought=9, max_answer=7)
+    asked = held_out(WORLD, 5)
+    report, kept = evaluate(WORLD, reasoner, asked, world_grader(WORLD), accelerator=accelerator, batch=2, keep=4)
+    return report, [sample.record for sample in kept]
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from accelerate import Accelerator
+from clew.cli.main import main
+from clew.train import rounds
+from test_processes import RULES, few_questions, splitting
+
+accelerator, out = Accelerator(cpu=True), Path(sys.argv[1])
+assert accelerator.num_processes == 2
+(out / f"evaluation-{accelerator.process_index}").write_text(json.dumps(few_questions(accelerator)))
+del accelerator
+end_training, rounds.end_training = rounds.end_training, lambda *_: None  # the last run ends what all of them share
+for number, rule in enumerate(RULES):
+    if rule is RULES[-1]:
+        rounds.end_training = end_training
+    assert main([*splitting(rule), "--out", str(out / f"split-{number}")]) == 0
+"""
+
+
+@pytest.fixture(scope="module")
+def in_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left of an evaluation and of a split by each rule: begun once, which takes longest."""
+    out = tmp_path_factory.mktemp("two")
+    (out / "script.py").write_text(SCRIPT)
+    shared(str(out / "script.py"), str(out))
+    return out
+
+
+def splitting(rule: list[str]) -> list[str]:
+    return [*SPLIT.split(), "--rule", rule[0], "--rule-options", rule[1]]
+
+
+@pytest.mark.parametrize("number", range(len(RULES)))
+def test_split_in_two_processes_equals_one(in_two: Path, tmp_path: Path, number: int) -> None:
     """Each process samples its own questions; a rule over the batch sees them all."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    for processes, out in ((1, one), (2, two)):
-        clew(processes, *SPLIT, "--rule", rule[0], "--rule-options", rule[1], "--out", str(out))
+    one, two = tmp_path / "one", in_two / f"split-{number}"
+    assert main([*splitting(RULES[number]), "--out", str(one)]) == 0
     for name in ("score", "shoggoth_loss", "face_loss", "shoggoth_sampled", "thought_tokens"):
         assert curve(two, name) == pytest.approx(curve(one, name), abs=1e-4), name
     for name in ("shoggoth", "face"):
-        same_weights(two / name, one / name)
+        close_weights(two / name, one / name)
     assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in one.iterdir())
+    for ours, theirs in zip(read_rollouts(two), read_rollouts(one), strict=True):
+        for name in ("round", "number", "prompt"):
+            assert ours[name] == theirs[name]
+        tokens = [[thought["tokens"] for thought in one["thoughts"]] for one in (ours, theirs)]
+        assert tokens[0] == tokens[1]
+
+
+def test_an_evaluation_is_shared_and_every_process_has_all_of_it(in_two: Path) -> None:
+    """Of an odd number of questions: in the last batch one process has none."""
+    report, kept = json.loads(json.dumps(few_questions()))
+    assert report["questions"] == 5 and len(kept) == 4
+    for rank in range(2):
+        ours, our_kept = json.loads((in_two / f"evaluation-{rank}").read_text())
+        assert ours.keys() == report.keys() and figures(ours) == pytest.approx(figures(report))
+        assert [one["prompt"] for one in our_kept] == [one["prompt"] for one in kept]
+        answers = [[one["thoughts"][0]["answers"][0]["text"] for one in some] for some in (our_kept, kept)]
+        assert answers[0] == answers[1]

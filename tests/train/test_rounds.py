@@ -133,15 +133,15 @@ def test_graders_never_see_a_thought() -> None:
         seen.append(everything)
         return [0.0] * len(everything["completions"])
 
-    others = [[replace(thought, tokens=[*thought.tokens, 9, 9]) for thought in one.thoughts] for one in rollouts]
-    for made in (rollouts, [replace(one, thoughts=new, read=[]) for one, new in zip(rollouts, others, strict=True)]):
+    others = [replace(one, thoughts=one.thoughts[::-1], read=[], thought_texts=["hm"] * 3) for one in rollouts]
+    for made in (rollouts, others):
         grade_rollouts([Grader(spy)], made)
     assert repr(seen[0]) == repr(seen[1])
     assert seen[0]["completions"] == [WORLD.text(answer.tokens) for answer in answers_of(rollouts)]
     assert seen[0]["prompts"] == [one.question.prompt for one in rollouts for _ in range(6)]
     assert set(seen[0]) == {"prompts", "completions", *rollouts[0].question.columns}
     told = repr({name: value for name, value in seen[0].items() if name != "completions"})
-    thoughts = [WORLD.text(thought.tokens) for one in rollouts for thought in one.thoughts]
+    thoughts = [text for one in rollouts for text in one.thought_texts]
     assert not any(text in told for text in thoughts if len(text.split()) > 2)
     assert sum(len(text.split()) > 2 for text in thoughts) > 6
 
