@@ -2,12 +2,12 @@
 
     clew bench fuzz --minutes 30
 
-Options and YAML files, prompts, mazes, damaged run folders, credit rules, graders, trees and what models write are
-drawn by hypothesis (`fuzzing/strategies.py`), with new seeds each time, and given to the commands and functions that
-take them (`fuzzing/targets.py`, `fuzzing/programs.py`). Each must end well, or in one line: exit code 0, 1 or 2 and the
-errors that the docs name, no traceback, nothing raw on the terminal, nothing half-written, no run changed by a command
-that refused it (`fuzzing/endings.py`). All else is a finding: it is made as small as it gets, printed, and kept beside
-the results, and the bench ends with 1. Needs hypothesis.
+Options and YAML files, prompts, mazes, damaged run folders, credit rules, graders, trees, what models write, worlds and
+options of earlier versions are drawn by hypothesis (`fuzzing/strategies.py`), with new seeds each time, and given to
+the commands and functions that take them (`fuzzing/targets.py` and beside it). Each must end well, or in one line: exit
+code 0, 1 or 2 and the errors that the docs name, no traceback, nothing raw on the terminal, nothing half-written, no
+run changed by a command that refused it (`fuzzing/endings.py`). All else is a finding: it is made as small as it gets,
+printed, and kept beside the results, and the bench ends with 1. Needs hypothesis.
 """
 
 import faulthandler
@@ -25,14 +25,14 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
 
-from fuzzing import programs, targets
+from fuzzing import earlier, programs, targets, worlds
 from fuzzing.endings import Finding, fresh
 from fuzzing.targets import Target, Whole
 from measure import keep, options
 
 MAKERS: list[Callable[[Whole], Target]]
 MAKERS = [targets.configurations, targets.prompts, targets.mazes, targets.run_folders]
-MAKERS += [programs.rules, programs.graders, programs.trees, programs.outputs]
+MAKERS += [programs.rules, programs.graders, programs.trees, programs.outputs, worlds.worlds, earlier.earlier]
 AT_ONCE = 200  # inputs from one seed
 MEMORY = 12 * 2**30  # bytes: what would take more fails here, and does not take the machine with it
 KINDS = {"tracebacks": ("traceback",), "half-written files": ("half-written",)}

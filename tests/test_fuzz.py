@@ -18,7 +18,7 @@ from fuzzing.endings import Ending, Finding, captured, check_run, check_untouche
 from fuzzing.targets import Target, Whole
 
 EXAMPLES = {"configurations": 40, "prompts": 80, "mazes": 80, "run_folders": 8}
-EXAMPLES |= {"rules": 80, "graders": 60, "trees": 40, "outputs": 80}
+EXAMPLES |= {"rules": 80, "graders": 60, "trees": 40, "outputs": 80, "worlds": 24, "earlier": 12}
 
 
 @pytest.fixture(scope="module")

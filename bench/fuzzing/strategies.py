@@ -5,7 +5,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -208,6 +208,13 @@ def nested(chosen: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def spellings(name: str, names: Iterable[str]) -> list[str]:
+    """The ways to write an option: its name, its last name alone, and its group's name if it is the group's first."""
+    group, _, last = name.rpartition(".")
+    first = next((one for one in names if one.startswith(f"{group}.")), None)
+    return [name, last, group] if group and first == name else [name, last]
+
+
 def as_text(value: Any) -> str:
     """A value as one would type it."""
     if isinstance(value, str):
@@ -221,7 +228,8 @@ def command_lines(draw: st.DrawFn, config: type, known: Any = None) -> tuple[lis
     chosen = draw(options(config))
     args = []
     for name, value in chosen.items():
-        spelt = "--" + (name.replace("_", "-") if draw(st.booleans()) else name)
+        spelt = draw(st.sampled_from(spellings(name, flat_hints(config))))
+        spelt = "--" + (spelt.replace("_", "-") if draw(st.booleans()) else spelt)
         text = as_text(value)
         args += [f"{spelt}={text}"] if draw(st.booleans()) else [spelt, text]
     if draw(st.integers(0, 15)) == 7:

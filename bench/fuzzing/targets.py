@@ -1,4 +1,4 @@
-"""What the fuzzing campaign starts with what it has drawn: eight targets, each a strategy and what is done with a draw.
+"""What the fuzzing campaign starts with what it has drawn: targets, each a strategy and what is done with a draw.
 
 Each `run(case, there)` is given an empty folder, and says whether the case was accepted (it was refused in one line
 otherwise); whatever else happens is an `endings.Finding`.
