@@ -38,7 +38,8 @@ class Sorting(World):
         made = []
         for text in (texts[number * 7919 % len(texts)] for number in numbers):
             labels = {"first": "high" if text[0] > "4" else "low"}
-            made.append(Question(text, self.ids(*text), 4, 4, {"digits": text}, labels, held_out=held_out))
+            room = len(text) + 1
+            made.append(Question(text, self.ids(*text), room, room, {"digits": text}, labels, held_out=held_out))
         return made
 
     def held_out(self, numbers: Sequence[int], look: Look = "final", seed: int = 0) -> list[Question]:
