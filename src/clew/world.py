@@ -182,9 +182,9 @@ def world_of(
         raise InputError(f"world: {show(name)} is not a subclass of clew.world.World")
     try:
         world = kind.from_config(config, seed, tokenizer, teach)
-    except InputError:
+    except (InputError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: a world that ends the program when it is made
         if name in WORLDS:
             raise
         raise InputError(f"world: {show(name)} cannot be made with {config.world_options}: {show(error)}") from error
