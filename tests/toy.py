@@ -34,12 +34,11 @@ class Sorting(World):
         return " ".join(self.tokenizer.convert_ids_to_tokens(list(tokens)))
 
     def questions(self, numbers: Sequence[int], held_out: bool = False) -> list[Question]:
-        texts = [text for i, text in enumerate(self.texts) if (i % 7 == 0) == held_out]
-        made = []
+        texts, made = [text for i, text in enumerate(self.texts) if (i % 7 == 0) == held_out], []
         for text in (texts[number * 7919 % len(texts)] for number in numbers):
             labels = {"first": "high" if text[0] > "4" else "low"}
-            room = len(text) + 1
-            made.append(Question(text, self.ids(*text), room, room, {"digits": text}, labels, held_out=held_out))
+            room = (len(text) + 1,) * 2
+            made.append(Question(text, self.ids(*text), *room, {"digits": text}, labels, held_out=held_out))
         return made
 
     def held_out(self, numbers: Sequence[int], look: Look = "final", seed: int = 0) -> list[Question]:
