@@ -71,6 +71,8 @@ class World:
     """put, unweighted, behind a thought that did not end by itself, so that the face knows where it stands"""
     headline = "score"
     """the figure of `measure` (or the score) that stands for all in a progress bar"""
+    curves: tuple[str, ...] = ("score",)
+    """figures of `measure` (or the score) that are drawn over training"""
     answers_directly = True
     """whether `clew train` may ask for an answer with no thought before it"""
     held_out_rule = "questions that no training uses"

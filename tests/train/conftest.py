@@ -28,7 +28,7 @@ def pictures() -> None:
 
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def undrawn(what: Any, out: Path) -> None:
+    def undrawn(what: Any, out: Path, shown: Any = ()) -> None:
         write_atomically(out, b"")
 
     if "pictures" not in request.fixturenames:

@@ -1,5 +1,6 @@
 """Pictures of a run: its metrics against its steps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ HELD_OUT = "held_out_"
 Rows = list[dict[str, Any]]
 
 
-def training_curves(metrics: Path, out: Path) -> None:
-    """The loss, and the rates of validations on held-out questions, against steps."""
+def training_curves(metrics: Path, out: Path, shown: Sequence[str] = ()) -> None:
+    """The loss, and what validations found, against steps. shown: figures to draw, by default all rates."""
     rows = read_metrics(metrics)
-    loss, names = _having(rows, "loss"), _held_out_rates(rows)
+    loss, names = _having(rows, "loss"), _validated(rows, shown)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2 if names else 1, figsize=(9 if names else 4.5, 3.2), squeeze=False)
         _line(axes[0][0], loss, "loss", color=BLUE, lw=1)
@@ -29,14 +30,14 @@ def training_curves(metrics: Path, out: Path) -> None:
         save(figure, out)
 
 
-def split_curves(metrics: Path, out: Path) -> None:
-    """Scores as sampled and of validations, their rates, and thought lengths, against rounds."""
+def split_curves(metrics: Path, out: Path, shown: Sequence[str] = ()) -> None:
+    """Scores as sampled and of validations, and thought lengths, against rounds. shown: as for `training_curves`."""
     rows = read_metrics(metrics)
     rounds = [row for row in _having(rows, "score", "thought_tokens") if row["step"] > 0]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
         _line(axes[0], rounds, "score", color=GREY, lw=1, label="sampled")
-        _held_out(axes[0], rows, [f"{HELD_OUT}score", *_held_out_rates(rows)], "held-out ")
+        _held_out(axes[0], rows, [f"{HELD_OUT}score", *_validated(rows, shown)], "held-out ")
         axes[0].set(xlabel="round", title="Score")
         _line(axes[1], rounds, "thought_tokens", color=GREY, lw=1)
         looked = f"{HELD_OUT}thought_tokens"
@@ -54,9 +55,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def _held_out_rates(rows: Rows) -> list[str]:
-    """Names of the figures of validations that never leave 0 to 1."""
-    names = dict.fromkeys(name for row in rows for name in row if name.startswith(HELD_OUT))
+def _validated(rows: Rows, shown: Sequence[str]) -> list[str]:
+    """Names of the wanted figures of validations, as far as they never leave 0 to 1."""
+    there = dict.fromkeys(name for row in rows for name in row if name.startswith(HELD_OUT))
+    names = [name for name in there if not shown or name.removeprefix(HELD_OUT) in shown]
     values = {name: [row[name] for row in _having(rows, name)] for name in names}
     return [name for name in names if values[name] and all(0 <= value <= 1 for value in values[name])]
 

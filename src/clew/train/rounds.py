@@ -313,16 +313,16 @@ def _finish(setting: Setting, state: State) -> dict[str, Any]:
         write_card(out / name, out.resolve().name, what, after, result, state["before"])
     write_evaluation(out, result, [sample.record for sample in samples])
     world.pictures(after, [(sample.question, sample.answer) for sample in samples], out / "plots")
-    _draw(out)
+    _draw(out, (world.headline, *world.curves))
     return result
 
 
-def _draw(out: Path) -> None:
+def _draw(out: Path, shown: Sequence[str]) -> None:
     """The curves of a run, and the first tree of its last round."""
     from clew.rollout import plots as trees
     from clew.runs import plots
     from clew.runs.rollouts import last_round
 
-    plots.split_curves(out / "metrics.jsonl", out / "plots" / "training.png")
+    plots.split_curves(out / "metrics.jsonl", out / "plots" / "training.png", shown)
     if record := next(last_round(out), None):
         trees.tree_of_rollout(record, out / "plots" / "tree.png")

@@ -253,7 +253,7 @@ def _finish(config: TrainConfig, out: Path, world: World, learner: Learner, repo
             world.pictures(result, [(sample.question, sample.answer) for sample in samples], out / "plots")
         what = f"A {type(policy.model).__name__}, trained on the loss called {config.loss}."
         write_card(out / "model", out.resolve().name, what, result, result, result.get("baseline"))
-        plots.training_curves(out / "metrics.jsonl", out / "plots" / "training.png")
+        plots.training_curves(out / "metrics.jsonl", out / "plots" / "training.png", (world.headline, *world.curves))
     return result
 
 
