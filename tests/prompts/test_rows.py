@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from clew import prompts
-from clew import split as loop
-from clew.config import SplitConfig
+from clew.config import ModelConfig, PromptConfig
 from clew.errors import InputError
 from clew.policy import Policy
-from clew.prompts import PromptWorld, read_rows
+from clew.prompts import world as prompts
+from clew.prompts.rows import read_rows
+from clew.prompts.world import PromptWorld
+from clew.rollout.continuing import _Over
+from clew.runs.rollouts import read_rollouts
+from clew.train.config import SplitConfig
+from clew.train.rounds import split
+from clew.world import Stop
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}[assistant] "
 
@@ -25,12 +30,10 @@ TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}[a
 def bpe_tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
     """A byte-level BPE learnt from a few sentences: `</think>` is several tokens to it."""
     words = Tokenizer(models.BPE())
-    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    from tokenizers import decoders
-
-    words.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<pad>", "<eos>"], show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())  # fmt: skip
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    words.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    options: dict[str, Any] = {"special_tokens": ["<pad>", "<eos>"], "show_progress": False}
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **options)
     words.train_from_iterator(["what is two plus two", "say it in <think> and </think>"] * 3, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>")
     tokenizer.chat_template = template
@@ -50,40 +53,63 @@ def test_end_to_end(tmp_path: Path, template: str | None, monkeypatch: pytest.Mo
     )
     monkeypatch.syspath_prepend(tmp_path)
     out = tmp_path / "run"
-    result = loop.split(SplitConfig(
-        prompts=str(tmp_path / "prompts.jsonl"), model=str(tmp_path / "model"), grader=["prompt_graders:vowels"],
-        rounds=2, questions=2, thoughts=2, answers=2, max_thought=6, max_answer=5, eval_questions=2, final_questions=2,
+    config = SplitConfig(
+        prompts=PromptConfig(str(tmp_path / "prompts.jsonl")),
+        model=ModelConfig(str(tmp_path / "model")),
+        grader=["prompt_graders:vowels"],
+        rounds=2,
+        questions=2,
+        thoughts=2,
+        answers=2,
+        max_thought=6,
+        max_answer=5,
+        validation_questions=2,
+        final_questions=2,
         out=str(out),
-    ))  # fmt: skip
-    assert result["after"]["mazes"] == 2
-    tree = json.loads((out / "samples.jsonl").read_text().splitlines()[0])
+    )
+    result = split(config)
+    assert result["after"]["questions"] == 1  # of the twelve one is held out, and is not asked twice
+    tree, *_ = read_rollouts(out)
     assert tree["prompt"].startswith("what is") and len(tree["thoughts"]) == 2
+    assert all(1 <= len(thought["tokens"]) <= 6 for thought in tree["thoughts"])
+    answers = [answer for thought in tree["thoughts"] for answer in thought["answers"]]
+    assert len(answers) == 4 and all(1 <= len(answer["tokens"]) <= 5 for answer in answers)
+    assert [answer["score"] for answer in answers] == [sum(c in "aeiou" for c in one["text"]) for one in answers]
     sys.modules.pop("prompt_graders", None)
+
+
+def ends(world: PromptWorld, stop: Stop, tokens: list[int]) -> bool:
+    """Whether a sampler would stop after these tokens."""
+    return _Over(stop, world.tokenizer)(tokens)
 
 
 def test_delimiters_template_and_held_out() -> None:
     world = PromptWorld(rows(), bpe_tokenizer(TEMPLATE))
-    asked = world.ask([0])[0]
+    asked = world.questions([0])[0]
     text = world.text(asked.tokens)
     assert text.startswith("[user] what is") and text.endswith("[assistant] <think>")
-    assert asked.columns == {"want": asked.prompt.split()[2] and str(int(asked.prompt.split()[2]) + 2)}
-    train = {one.prompt for one in world.ask(range(50))}
-    held_out = {one.prompt for one in world.ask(range(50), held_out=True)}
+    assert asked.columns == {"want": str(int(asked.prompt.split()[2]) + 2)}
+    train = {one.prompt for one in world.questions(range(50))}
+    held_out = {one.prompt for one in world.held_out(range(50))}
+    assert not asked.held_out and all(one.held_out for one in world.held_out(range(50)))
+    assert world.held_out_count() == len(held_out) and world.demonstrations([0]) == []
     assert train and held_out and not train & held_out and len(train | held_out) == 12
     ids = world._ids("so it is</think>")
-    assert world.thought_ends(ids) and not world.thought_ends(ids[:-1])
-    assert world.thought_ends([world.tokenizer.eos_token_id]) and world.answer_ends([world.tokenizer.eos_token_id])
+    assert ends(world, world.thought_stop, ids) and not ends(world, world.thought_stop, ids[:-1])
+    eos: list[Any] = [world.tokenizer.eos_token_id]
+    assert ends(world, world.thought_stop, eos) and ends(world, world.answer_stop, eos)
+    assert not ends(world, world.answer_stop, ids) and world.text(world.thought_end) == "</think>"
 
 
 def test_a_template_that_opens_the_thought_itself() -> None:
     world = PromptWorld(rows(), bpe_tokenizer(TEMPLATE + "<think>\n"))
-    assert world.text(world.ask([0])[0].tokens).count("<think>") == 1
+    assert world.text(world.questions([0])[0].tokens).count("<think>") == 1
 
 
 def test_chat_messages_as_prompts() -> None:
     chat = [{"prompt": [{"role": "user", "content": f"hello {i}"}], "n": i} for i in range(5)]
     world = PromptWorld(chat, bpe_tokenizer(TEMPLATE))
-    assert "[user] hello" in world.text(world.ask([0])[0].tokens)
+    assert "[user] hello" in world.text(world.questions([0])[0].tokens)
 
 
 def refused(says: str, call: Any, *args: Any) -> None:
@@ -103,11 +129,17 @@ GOOD = {"prompt": "what is one", "n": 1}
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        ("{nope}", "line 3 is not JSON: Expecting property name"), ("[1]", r"line 3 is no object .* but \[1\]"),
-        ("7", "line 3 is no object"), ("null", "line 3 is no object"), ('"text"', "line 3 is no object"),
-        ({"question": "x"}, "line 3 has no prompt"), ({"prompt": ""}, "line 3 has no prompt"),
-        ({"prompt": None}, "line 3 has no prompt"), ({"prompt": 7}, "line 3 has no prompt"),
-        ({"prompt": []}, "line 3 has no prompt"), ({"prompt": {"role": "user", "content": "x"}}, "line 3 has no"),
+        ("{nope}", "line 3 is not JSON: Expecting property name"),
+        ("[1]", r"line 3 is no object .* but \[1\]"),
+        ("7", "line 3 is no object"),
+        ("null", "line 3 is no object"),
+        ('"text"', "line 3 is no object"),
+        ({"question": "x"}, "line 3 has no prompt"),
+        ({"prompt": ""}, "line 3 has no prompt"),
+        ({"prompt": None}, "line 3 has no prompt"),
+        ({"prompt": 7}, "line 3 has no prompt"),
+        ({"prompt": []}, "line 3 has no prompt"),
+        ({"prompt": {"role": "user", "content": "x"}}, "line 3 has no"),
         ({"prompt": ["hi"]}, "line 3 has a prompt whose message 1 is 'hi', not an object with role and content"),
         ({"prompt": [None]}, "line 3 has a prompt whose message 1 is None, not an object"),
         ({"prompt": [{"role": "user", "content": "x"}, {"role": "user"}]}, "line 3 .* message 2 has no content"),
@@ -134,7 +166,7 @@ GOOD = {"prompt": "what is one", "n": 1}
         ('{"prompt": "a", "n": ' + "[" * 40 + "]" * 40 + "}", "line 3 is nested deeper than 32 levels"),
         ('{"prompt": "a\x00"}', "line 3 is not JSON: Invalid control character"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_line_is_named(tmp_path: Path, bad: Any, says: str) -> None:
     refused(rf"prompts: .*prompts\.jsonl {says}", read_rows, lines(tmp_path / "prompts.jsonl", GOOD, "  ", bad, GOOD))
 
@@ -159,17 +191,19 @@ def test_what_is_json_lines_is_read(tmp_path: Path) -> None:
     found = [row["prompt"] for row in read_rows(tmp_path / "odd.jsonl")]
     assert found == [*plain, *odd, "a\0b"] and len(plain) == 5
     world = PromptWorld(read_rows(tmp_path / "odd.jsonl"), bpe_tokenizer(TEMPLATE))
-    assert {one.prompt for side in (False, True) for one in world.ask(range(20), side)} == set(found)
+    assert {one.prompt for one in (*world.questions(range(20)), *world.held_out(range(20)))} == set(found)
     many = lines(tmp_path / "many.jsonl", {"prompt": "a", "n": 10**400}, {"prompt": "b", "n": 0.5})
     assert read_rows(many) == [{"prompt": "a", "n": 10**400}, {"prompt": "b", "n": 0.5}]
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just("\ud800"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["role", "content", "prompt", "n"]) | st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["role", "content", "prompt", "n"]) | st.text(max_size=3), inner, max_size=3)
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @given(st.lists(st.tuples(JSON, JSON), min_size=1, max_size=4), st.booleans(), st.binary(max_size=3))
@@ -186,7 +220,7 @@ def test_whatever_a_file_holds_is_read_or_refused(
         except InputError as error:
             assert str(error).isprintable()
         else:
-            train, held_out = ({tuple(one.tokens) for one in world.ask(range(9), side)} for side in (False, True))
+            train, held_out = sides(world, 9)
             assert train and held_out and not train & held_out
 
 
@@ -216,8 +250,12 @@ STRICT = (
 def test_a_row_that_the_chat_template_refuses_is_named(tmp_path: Path) -> None:
     chat = [{"prompt": [{"role": role, "content": "hello"}]} for role in ("user", "wizard")]
     read = read_rows(lines(tmp_path / "prompts.jsonl", *chat))
-    refused("prompts.jsonl line 2: the chat template refuses it: TemplateError: no wizard", PromptWorld, read,
-            bpe_tokenizer(STRICT))  # fmt: skip
+    refused(
+        "prompts.jsonl line 2: the chat template refuses it: TemplateError: no wizard",
+        PromptWorld,
+        read,
+        bpe_tokenizer(STRICT),
+    )
     refused("row 1: the chat template refuses it", PromptWorld, rows(), bpe_tokenizer("{{ messages[0].content + 1 }}"))
     refused("row 1: the chat template refuses it", PromptWorld, rows(), bpe_tokenizer("{% for %}"))
 
@@ -229,7 +267,7 @@ def test_a_row_that_the_tokenizer_cannot_take_is_named(tmp_path: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
     delimiters = (" <think>", "</think>")
     good = read_rows(lines(tmp_path / "prompts.jsonl", {"prompt": "yes"}, {"prompt": "no"}, {"prompt": "yes no"}))
-    assert len(PromptWorld(good, tokenizer, delimiters).ask(range(2))) == 2
+    assert len(PromptWorld(good, tokenizer, delimiters).questions(range(2))) == 2
     bad = read_rows(lines(tmp_path / "prompts.jsonl", {"prompt": "yes"}, {"prompt": "maybe"}))
     refused("prompts.jsonl line 2: the tokenizer cannot take it", PromptWorld, bad, tokenizer, delimiters)
 
@@ -237,11 +275,14 @@ def test_a_row_that_the_tokenizer_cannot_take_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("delimiters", "says"),
     [
-        (("", "x"), "are not two texts"), (("x", " \n"), "are not two texts"), (("x",), "are not two"),
-        (("x", 3), "are not two texts"), (("x", "\ud800"), "are not two texts"),
+        (("", "x"), "are not two texts"),
+        (("x", " \n"), "are not two texts"),
+        (("x",), "are not two"),
+        (("x", 3), "are not two texts"),
+        (("x", "\ud800"), "are not two texts"),
         (("<t>", "<t>"), "'<t>' and '<t>' are the same"),
     ],
-)  # fmt: skip
+)
 def test_delimiters_that_cannot_work(delimiters: Any, says: str) -> None:
     refused(f"delimiters: .*{says}", PromptWorld, rows(), bpe_tokenizer(), delimiters)
 
@@ -260,14 +301,14 @@ def test_delimiters_that_this_tokenizer_cannot_write() -> None:
 def test_a_long_closing_delimiter_is_seen() -> None:
     end = "=" * 5 + "the end of all that was thought" + "=" * 5
     world = PromptWorld(rows(), bpe_tokenizer(), ("begin", end))
-    assert len(world.close_thought) > 16
-    assert world.thought_ends(world._ids("so it is" + end)) and not world.thought_ends(
-        world._ids("so it is" + end)[:-1]
-    )
+    assert len(world.thought_end) > 16
+    ids = world._ids("so it is" + end)
+    assert ends(world, world.thought_stop, ids) and not ends(world, world.thought_stop, ids[:-1])
 
 
 def sides(world: PromptWorld, n: int = 60) -> tuple[set[tuple[int, ...]], set[tuple[int, ...]]]:
-    train, held_out = ({tuple(one.tokens) for one in world.ask(range(n), side)} for side in (False, True))
+    both = (world.questions(range(n)), world.held_out(range(n)))
+    train, held_out = ({tuple(one.tokens) for one in some} for some in both)
     return train, held_out
 
 
@@ -276,9 +317,12 @@ def test_equal_prompts_stand_on_one_side() -> None:
     same = [
         row
         for i in range(30)
-        for row in ({"prompt": f"q {i}", "n": 0}, {"prompt": [{"role": "user", "content": f"q {i}"}], "n": 1},
-                    {"prompt": f"q {i}", "n": 2})
-    ]  # fmt: skip
+        for row in (
+            {"prompt": f"q {i}", "n": 0},
+            {"prompt": [{"role": "user", "content": f"q {i}"}], "n": 1},
+            {"prompt": f"q {i}", "n": 2},
+        )
+    ]
     for template in (None, TEMPLATE):
         train, held_out = sides(PromptWorld(same, bpe_tokenizer(template)), 90)
         assert not train & held_out and len(train | held_out) == 30 and 1 <= len(held_out) < 15
@@ -299,18 +343,18 @@ def test_where_the_hash_puts_all_on_one_side_a_whole_prompt_moves() -> None:
     world = PromptWorld(few, bpe_tokenizer())
     train, held_out = sides(world)
     assert len(train) == 3 and len(held_out) == 1 and not train & held_out
-    assert len({one.columns["n"] for one in world.ask(range(12), held_out=True)}) == 3
+    assert len({one.columns["n"] for one in world.held_out(range(12))}) == 3
 
 
 def test_the_split_is_the_same_at_every_resume() -> None:
     """Whatever the order of the rows, and for text whatever the model; text goes where it always went."""
     many = rows(200)
     first = PromptWorld(many, bpe_tokenizer())
-    held_out = {one.prompt for one in first.ask(range(200), held_out=True)}
+    held_out = {one.prompt for one in first.held_out(range(200))}
     for other in (PromptWorld(many, bpe_tokenizer()), PromptWorld(many[::-1], bpe_tokenizer(TEMPLATE))):
-        assert {one.prompt for one in other.ask(range(200), held_out=True)} == held_out
-    assert [one.prompt for one in PromptWorld(many, bpe_tokenizer()).ask(range(9))] == [
-        one.prompt for one in first.ask(range(9))
+        assert {one.prompt for one in other.held_out(range(200))} == held_out
+    assert [one.prompt for one in PromptWorld(many, bpe_tokenizer()).questions(range(9))] == [
+        one.prompt for one in first.questions(range(9))
     ]
     hashed = [int(hashlib.sha256(json.dumps(row["prompt"]).encode()).hexdigest()[:16], 16) % 10 == 0 for row in many]
     assert held_out == {row["prompt"] for row, out in zip(many, hashed, strict=True) if out}
@@ -322,4 +366,21 @@ def test_too_few_prompts() -> None:
     refused("9 rows are too few .* two prompts", PromptWorld, rows(1) * 9, bpe_tokenizer())
     same = [{"prompt": "hi"}, {"prompt": [{"role": "user", "content": "hi"}]}]
     refused("2 rows are too few", PromptWorld, same, bpe_tokenizer(TEMPLATE))
-    assert len(PromptWorld(rows(2), bpe_tokenizer()).ask([0], held_out=True)) == 1
+    assert len(PromptWorld(rows(2), bpe_tokenizer()).held_out([0])) == 1
+
+
+def test_a_file_of_others_is_asked_in_the_same_words(tmp_path: Path) -> None:
+    """And it is known which of its prompts were held out when this world was made."""
+    world = PromptWorld(rows(40), bpe_tokenizer(TEMPLATE))
+    train, held_out = sides(world)
+    read = list(world.read(lines(tmp_path / "others.jsonl", *rows(60))))
+    assert len(read) == 60 and [one.columns["want"] for one in read] == [str(i + 2) for i in range(60)]
+    assert {tuple(one.tokens) for one in read if one.held_out} == held_out
+    assert train <= {tuple(one.tokens) for one in read if not one.held_out}
+    refused("has no prompt", world.read, lines(tmp_path / "bad.jsonl", {"question": "x"}))
+
+
+def test_limits_of_tokens_are_the_world_s() -> None:
+    for question in (world := PromptWorld(rows(), bpe_tokenizer(), max_thought=7, max_answer=3)).questions([0, 1]):
+        assert (question.max_thought, question.max_answer) == (7, 3)
+    assert world.grader() is None and world.measure(world.questions([0])[0], "hm", "4") == {}
