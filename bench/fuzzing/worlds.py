@@ -17,6 +17,7 @@ from fuzzing.targets import SPLIT, SPLITTED, TRAIN, TRAINED, Target, Whole
 NAMES = ["clew.world:World", "clew.mazes.world:MazeWorld", "clew.prompts.world:PromptWorld", "math:pi", "os:getcwd"]
 NAMES += ["builtins:int", "builtins:exit", "mazes", "prompts", "mazes:", ":", "clew_fuzz:nothing"]
 ATTRIBUTES = ["tokenizer", "thought_stop", "answer_stop", "thought_end"]
+SEEN = ("samples.jsonl", "plots/mazes.png")
 KINDS = ["right", "right", "raise", "lacking", "strange", "call", "module"]
 
 
@@ -54,7 +55,8 @@ def worlds(whole: Whole) -> Target:
     commands = {"train": ["train", *TRAIN], "split": ["split", *SPLIT]}
     commands["eval"] = ["eval", str(whole.split), "--questions", "4"]
     commands["solve"] = ["solve", str(whole.train)]
-    needed = {"train": TRAINED, "split": SPLITTED}
+    # Where every passage is open there is one maze of 3x3, and none to look at.
+    needed = {"train": tuple(name for name in TRAINED if name not in SEEN), "split": SPLITTED}
 
     def run(case: tuple[str, str, Any, tuple[str, BaseException, str]], there: Path) -> bool:
         name, world, options, own = case
