@@ -45,7 +45,8 @@ def test_names_that_a_world_gives_are_shown_and_not_obeyed(tmp_path: Path) -> No
 def test_rates_are_what_never_leaves_0_to_1() -> None:
     rows = [{"step": 1, "held_out_a": 0.5, "held_out_b": 1, "held_out_c": 0.5, "held_out_d": None, "loss": 0.5}]
     rows += [{"step": 2, "held_out_a": 0, "held_out_b": 1.5, "held_out_c": None, "held_out_e": True}]
-    assert plots._held_out_rates(rows) == ["held_out_a", "held_out_c"]
+    assert plots._validated(rows, ()) == ["held_out_a", "held_out_c"]
+    assert plots._validated(rows, ("c", "b", "z")) == ["held_out_c"]
 
 
 @pytest.mark.parametrize("draw", DRAWS)
