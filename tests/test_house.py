@@ -91,7 +91,6 @@ def test_modules_and_functions_are_short() -> None:
     assert long_functions(SRC) == []
 
 
-@pytest.mark.skip(reason="until the tests of the rebuilt floors are formatted")
 def test_ruff_formats_nearly_all() -> None:
     assert len(hand_formatted(SRC, ROOT / "bench", ROOT / "tests")) < SKIPS
 

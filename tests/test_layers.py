@@ -18,6 +18,7 @@ def test_imports_point_down() -> None:
 
 
 def test_an_arrow_that_points_up_is_seen(tmp_path: Path) -> None:
-    contract = '[[tool.importlinter.contracts]]\nname = "upside down"\ntype = "layers"\nlayers = ["clew.tree", "clew.cli"]'
+    contract = '[[tool.importlinter.contracts]]\nname = "upside down"\ntype = "layers"\n'
+    contract += 'layers = ["clew.tree", "clew.cli"]'
     (tmp_path / "pyproject.toml").write_text(f'[tool.importlinter]\nroot_package = "clew"\n{contract}\n')
     assert lint(tmp_path / "pyproject.toml") != 0
