@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "clew"
 LINES, STATEMENTS, SKIPS = 400, 60, 20
