@@ -28,6 +28,7 @@ from clew.runs.rollouts import read_rollouts
 from clew.train import crediting, rounds
 from clew.train.config import SplitConfig
 from clew.train.crediting import Weights, credited, grade_rollouts
+from clew.train.evaluate import as_metrics
 from clew.train.rounds import split, weighted
 from clew.train.team import Team, team_of, warm_policies
 from clew.tree import Role
@@ -281,7 +282,7 @@ def test_resumed_after_its_last_checkpoint_a_run_lacks_nothing(tmp_path: Path, m
     """As if it had been killed while it wrote its results, and before that at its first look, and in a later round."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     changes: dict[str, Any] = {"warm_start__steps": 5, "allocate": "auto", "objective__kl": 0.1, "rounds": 7}
-    changes |= {"grader": ["models:length"], "checkpoint_every": 2}
+    changes |= {"grader": ["models:length"], "checkpoint_every": 2, "optimizer__lr": 1e-2}
     split(split_config(whole, **changes))
 
     def stop(values: dict) -> None:
@@ -306,10 +307,27 @@ def test_resumed_after_its_last_checkpoint_a_run_lacks_nothing(tmp_path: Path, m
     for file in (whole / "rollouts").iterdir():
         assert (run / "rollouts" / file.name).read_text() == file.read_text()
     assert [one["number"] for one in read_rollouts(run)] == list(range(7 * 3))  # every question of every round, once
-    before = [json.loads((one / "eval.json").read_text())["before"] for one in (run, whole)]
-    assert before[0] == before[1] and before[0]["questions"] == 6
+    ours, theirs = (json.loads((one / "eval.json").read_text()) for one in (run, whole))
+    assert ours["before"] == theirs["before"] != ours["after"] == theirs["after"]
+    assert as_metrics(ours["before"]).items() <= metrics(run)[0].items() and ours["before"]["questions"] == 6
     for name in ("shoggoth", "face"):
         assert same_weights(run / name, whole / name)
+
+
+def test_rounds_after_the_checkpoint_that_a_run_goes_on_from_are_dropped(tmp_path: Path) -> None:
+    """Killed in round 6, with a checkpoint of round 4, and ended by its owner after round 5."""
+    options: dict[str, Any] = {"warm_start__steps": 2, "checkpoint_every": 4, "validate_every": 0}
+
+    def stop(values: dict) -> None:
+        if values.get("phase") == "rounds" and values["step"] == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        split(split_config(tmp_path, **options, rounds=9), report=stop)
+    assert {one["round"] for one in read_rollouts(tmp_path)} == {1, 2, 3, 4, 5, 6}
+    split(split_config(tmp_path, **options, rounds=5), resume=True)
+    assert [line["step"] for line in metrics(tmp_path)] == [0, 1, 2, 3, 4, 5]
+    assert [one["number"] for one in read_rollouts(tmp_path)] == list(range(5 * 3))
 
 
 STATE: dict[str, Any] = {"step": 2, "seconds": 1, "shape": [3, 2], "recent": [], "before": {}}
