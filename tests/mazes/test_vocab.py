@@ -276,3 +276,10 @@ def test_cells_are_read_as_they_are_written(row, col):
     assert parse_cell(cell_text((row, col))) == (row, col)
     for token in (f"({row},{col}", f"({row}, {col})", f"(-{row},{col})", f"(0{row},{col})", f"({row},{col})\n"):
         assert parse_cell(token) is None
+
+
+def test_a_tokenizer_is_the_callers_own() -> None:
+    mine = maze_tokenizer(3)
+    mine.add_tokens(["<MINE>"])
+    assert len(maze_tokenizer(3)) == len(mine) - 1
+    assert "<MINE>" not in maze_tokenizer(3).get_vocab()

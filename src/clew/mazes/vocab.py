@@ -5,6 +5,7 @@ special tokens, then cells shell by shell), with Clew's own tokens between the t
 only adds ids at the end.
 """
 
+import copy
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -53,11 +54,18 @@ def parse_cell(token: str) -> Cell | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-@lru_cache
 def maze_tokenizer(max_size: int) -> "PreTrainedTokenizerFast":
-    """A word-level tokenizer for mazes up to max_size x max_size. InputError unless 2 <= max_size <= MAX_SIZE."""
+    """A word-level tokenizer for mazes up to max_size x max_size, the caller's own: it may be taught more words.
+
+    InputError unless 2 <= max_size <= MAX_SIZE.
+    """
     if not 2 <= max_size <= MAX_SIZE:
         raise InputError(f"max_size: {max_size} is not between 2 and {MAX_SIZE}")
+    return copy.deepcopy(_tokenizer(max_size))
+
+
+@lru_cache
+def _tokenizer(max_size: int) -> "PreTrainedTokenizerFast":
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -78,7 +86,7 @@ def shuffled_edges(lattice: Lattice, seed: int = 0) -> list[tuple[Cell, Cell]]:
 
 def token_map(tokenizer: "PreTrainedTokenizerBase", size: int) -> np.ndarray:
     """int64: at each id of `maze_tokenizer(size)`, that token's id in another one. InputError if one is missing."""
-    words = maze_tokenizer(size).convert_ids_to_tokens(list(range(FIRST_CELL + size * size)))
+    words = _tokenizer(size).convert_ids_to_tokens(list(range(FIRST_CELL + size * size)))
     known = tokenizer.get_vocab()
     for word in words:
         if word not in known:
