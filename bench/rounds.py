@@ -77,12 +77,15 @@ def main() -> None:
         seconds = lines[-1]["seconds"] - lines[1]["seconds"]
     whole, speed = measured.pop("round"), 60 * (args.repeats - 1) / seconds
     measured["the rest"] = whole - sum(measured.values())
+    keep("rounds", args.out, {"rounds_per_minute": speed, "seconds": measured}, table_of(speed, measured, whole))
+
+
+def table_of(speed: float, measured: dict[str, float], whole: float) -> list[str]:
+    """The parts of a round, the largest first."""
     about = f"{speed:.0f} rounds a minute (16 questions, 128 thoughts, 512 answers)."
-    table = [about, "", "| part of a round | share of its time |", "|---|---|"]
-    table += [
-        f"| {label} | {value / whole:.0%} |" for label, value in sorted(measured.items(), key=lambda item: -item[1])
-    ]
-    keep("rounds", args.out, {"rounds_per_minute": speed, "seconds": measured}, table)
+    parts = sorted(measured.items(), key=lambda item: -item[1])
+    rows = [f"| {label} | {value / whole:.0%} |" for label, value in parts]
+    return [about, "", "| part of a round | share of its time |", "|---|---|", *rows]
 
 
 if __name__ == "__main__":
