@@ -144,8 +144,11 @@ def spans_of(tree: SpanTree, role: Role) -> list[SpanTree]:
     return found
 
 
-def folded(tree: SpanTree, fold: Callable[[SpanTree, list[Any]], Any]) -> Any:
-    """What `fold` makes of a span and of what it made of its children, from the leaves up: depth takes no stack."""
+def folded(tree: Any, fold: Callable[[Any, list[Any]], Any]) -> Any:
+    """What `fold` makes of a span and of what it made of its children, from the leaves up: depth takes no stack.
+
+    tree: a SpanTree, or anything else with `children`.
+    """
     spans, left = [], [tree]
     while left:
         spans.append(left.pop())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from clew.mazes.grading import grade_path, valid_start
+from clew.mazes.grading import grade_path, solution, valid_start
 from clew.mazes.lattice import Cell, Question
 from clew.mazes.vocab import answer_cells
 from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, rates, save
@@ -40,10 +40,9 @@ def draw_attempt(ax: Axes, attempt: Attempt) -> None:
     """One maze with the shortest path and the attempt's, and its verdict."""
     question = attempt.question
     _, cells, ended = answer_cells(attempt.answer.split())
-    grade, solution = grade_path(question, cells, ended), question.path
-    solution = solution or question.lattice.shortest_path(question.origin, question.target)
+    grade, best = grade_path(question, cells, ended), solution(question)
     _draw_walls(ax, question)
-    _trail(ax, solution, GOLD, 6.5, 0.55)
+    _trail(ax, best, GOLD, 6.5, 0.55)
     good = valid_start(question, cells)
     on_grid = [cell for cell in cells if cell is not None]
     _trail(ax, on_grid[:good], BLUE, 2.2, 1)
@@ -51,7 +50,7 @@ def draw_attempt(ax: Axes, attempt: Attempt) -> None:
     (r0, c0), (r1, c1) = question.origin, question.target
     ax.plot(c0, r0, "o", color=INK, ms=5)
     ax.plot(c1, r1, "s", color=INK, ms=5)
-    exact = ended and cells == list(solution)
+    exact = ended and cells == list(best)
     verdict = "exact" if exact else "optimal" if grade.optimal else f"score {grade.score:.2f}"
     ax.set_title(verdict, fontsize=8, color=INK if grade.optimal else RED, pad=3)
 

@@ -73,6 +73,11 @@ def whole_path(question: Question) -> tuple[Cell, ...]:
     return path
 
 
+def solution(question: Question) -> tuple[Cell, ...]:
+    """The reference path: the question's own, or else a shortest one."""
+    return question.path or tuple(question.lattice.shortest_path(question.origin, question.target))
+
+
 def path_metrics(question: Question, cells: Sequence[object], solution: Sequence[Cell]) -> dict[str, float]:
     """The metrics of maze-transformer's `path_evals.py`, under its names, against the reference path `solution`.
 

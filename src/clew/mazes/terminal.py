@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from clew.mazes.grading import grade_path, valid_start
+from clew.mazes.grading import grade_path, solution, valid_start
 from clew.mazes.lattice import Cell, Lattice, Question
 from clew.mazes.vocab import answer_cells
 
@@ -15,7 +15,7 @@ def attempt(maze: Question, answer: str) -> RenderableType:
     """A maze with the path that somebody answered, wrong steps in red, beside a shortest path; and what it is worth."""
     _, cells, ended = answer_cells(answer.split())
     grade, good = grade_path(maze, cells, ended), valid_start(maze, cells)
-    best = maze.path or maze.lattice.shortest_path(maze.origin, maze.target)
+    best = solution(maze)
     wrong = cells[max(0, good - 1) :] if good < len(cells) else []
     ends = {maze.origin: ("S ", "bold"), maze.target: ("E ", "bold")}
     side_by_side = Table.grid(padding=(0, 4))

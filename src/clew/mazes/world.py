@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from clew.config import MazeConfig, WorldConfig, sizes_of
 from clew.errors import InputError
 from clew.mazes import lattice, vocab
-from clew.mazes.grading import PathGrade, grade_path, path_metrics
+from clew.mazes.grading import PathGrade, grade_path, path_metrics, solution
 from clew.mazes.interop import read_questions
 from clew.mazes.questions import MazeStream
 from clew.mazes.traces import ALGORITHMS, search_steps, trace, trace_tokens
@@ -276,11 +276,6 @@ def cells_known(tokenizer: PreTrainedTokenizerBase) -> int:
     while all((side, other) in cells and (other, side) in cells for other in range(side + 1)):
         side += 1
     return side
-
-
-def solution(maze: lattice.Question) -> tuple[lattice.Cell, ...]:
-    """The reference path: the question's own, or else a shortest one."""
-    return maze.path or tuple(maze.lattice.shortest_path(maze.origin, maze.target))
 
 
 def random_walk(maze: lattice.Question, rng: np.random.Generator) -> list[lattice.Cell]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from clew.rollout.types import Completion, Context
-from clew.tree import SpanTree, TreeBatch, pruned
+from clew.tree import SpanTree, TreeBatch, folded, pruned
 
 
 @dataclass(eq=False)
@@ -39,23 +39,15 @@ def training_trees(weighted: Iterable[tuple[Completion, float]]) -> list[SpanTre
     for completion, weight in weighted:
         span = span_of(completion.as_read())
         span.weight, span.logps = weight, completion.logps
-    return [tree for root in roots if (tree := pruned(_as_tree(root)))]
+    return [tree for root in roots if (tree := pruned(folded(root, _as_tree)))]
 
 
 def _missing(context: Context, spans: dict[int, _Span]) -> list[Context]:
     return [link for link in context.chain() if id(link.written or link) not in spans]
 
 
-def _as_tree(root: _Span) -> SpanTree:
-    order, left = [], [root]
-    while left:
-        order.append(left.pop())
-        left += order[-1].children
-    made: dict[int, SpanTree] = {}
-    for span in reversed(order):
-        children = [made[id(child)] for child in span.children]
-        made[id(span)] = SpanTree(span.of.tokens, span.of.role, span.weight, children, span.logps)
-    return made[id(root)]
+def _as_tree(span: _Span, children: list[SpanTree]) -> SpanTree:
+    return SpanTree(span.of.tokens, span.of.role, span.weight, children, span.logps)
 
 
 def training_batch(weighted: Iterable[tuple[Completion, float]], pad_token_id: int) -> TreeBatch | None:

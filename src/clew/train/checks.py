@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,6 +147,13 @@ def _tokens_at_once(optimizer: Any, tokens: float) -> int:
 
 def _usual_sizes(model: ModelConfig) -> dict[str, int]:
     return {} if model.folder else {"model.layers": 4, "model.width": 128}
+
+
+def tell(world: World, counts: dict[str, int], report: Callable[[dict[str, Any]], None]) -> None:
+    """Tells a report of the world, and of what a person should know."""
+    report({"world": world})
+    for line in notes(world, counts):
+        report({"note": line})
 
 
 def notes(world: World, counts: dict[str, int]) -> list[str]:

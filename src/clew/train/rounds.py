@@ -44,6 +44,7 @@ from clew.train.team import (
     Member,
     Team,
     accelerator_for,
+    asks_reference,
     first_policies,
     team_of,
     warm_names,
@@ -126,9 +127,7 @@ def _tell(config: SplitConfig, world: World, report: Report) -> None:
         "final_questions": config.final_questions,
         "questions, thoughts, answers": config.questions * config.thoughts * config.answers,
     }
-    report({"world": world})
-    for line in checks.notes(world, counts):
-        report({"note": line})
+    checks.tell(world, counts, report)
 
 
 def _run(setting: Setting, state: State | None) -> dict[str, Any]:
@@ -205,28 +204,18 @@ def update(config: SplitConfig, member: Member, batch: TreeBatch | None, lr: flo
     numbers = (wanted.clip_ratio, wanted.beta, wanted.kl)
     processes = learner.accelerator.num_processes
     options = losses.ObjectiveOptions(*numbers, questions=config.questions, processes=processes)
-    if batch is not None and (wanted.kl > 0 or "reference_nll_S" in objective.needs):
+    if batch is not None and asks_reference(wanted):
         known_S = reference_nll(member.policy, member.frozen, batch, learner.tokens_at_once)
         batch = replace(batch, reference_nll_S=known_S)
     figures: dict[str, float] = {}
     for _ in range(wanted.updates):
         notes: dict[str, float] = {}
-        loss = partial(_loss, objective, options, notes)
+        loss = partial(losses.evaluate_objective, objective, options=options, figures=notes)
         figures = learner.update([] if batch is None else batch, loss, lr, whole_trees=objective.whole_trees) | notes
     if batch is None:
         return figures | {"tokens_read": 0.0}
     figures["tokens_read"] = float(batch.tokens_BT.numel() * wanted.updates)
     return figures | {"effective_tokens": crediting.effective_samples(batch.weights_S.double().cpu().numpy())}
-
-
-def _loss(
-    objective: losses.Objective,
-    options: losses.ObjectiveOptions,
-    notes: dict[str, float],
-    model: torch.nn.Module,
-    batch: TreeBatch,
-) -> torch.Tensor:
-    return losses.evaluate_objective(objective, model, batch, options, notes)
 
 
 def _gathered(accelerator: Accelerator, values_Q: np.ndarray) -> tuple[np.ndarray, slice]:

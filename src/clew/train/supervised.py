@@ -69,7 +69,7 @@ def imitate(
     step, before, start = state["step"], state["seconds"], time.monotonic()
     items, busy = 0, 0.0
     warmup = DEFAULT_WARMUP if optimizer.warmup is None else optimizer.warmup
-    objective = partial(_objective, loss, options)
+    objective = partial(losses.evaluate_objective, loss, options=options)
     while True:
         seconds = before + time.monotonic() - start
         progress = max(step / steps if steps else 0.0, seconds / (60 * minutes) if minutes else 0.0)
@@ -100,12 +100,6 @@ def imitate(
             _checkpoint(out, learner, {"step": step, "seconds": seconds})
     if not (last := latest_checkpoint(out)) or number_of(last) != step:
         _checkpoint(out, learner, {"step": step, "seconds": before + time.monotonic() - start})
-
-
-def _objective(
-    loss: losses.Objective, options: losses.ObjectiveOptions, model: torch.nn.Module, batch: TreeBatch
-) -> torch.Tensor:
-    return losses.evaluate_objective(loss, model, batch, options)
 
 
 def _begun(learner: Learner, out: Path, resume: bool) -> State:
@@ -206,11 +200,9 @@ def _answers(config: TrainConfig, world: World) -> Callable[[Sequence[int]], Tre
 
 
 def _tell(config: TrainConfig, world: World, report: Report) -> None:
-    report({"world": world})
     validations = config.validation_questions if config.validate_every else 0
     counts = {"final_questions": config.final_questions, "validation_questions": validations}
-    for line in checks.notes(world, counts):
-        report({"note": line})
+    checks.tell(world, counts, report)
 
 
 def _for_trackers(config: TrainConfig) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from accelerate import Accelerator
 from clew.config import OptimizerConfig
 from clew.errors import InputError
 from clew.learner import Learner
+from clew.losses import OBJECTIVES
 from clew.policy import Policy, pick_device, with_adapters
 from clew.rollout.paraphrase import PARAPHRASERS
 from clew.rollout.sampler import SharedPrefixSampler
 from clew.rollout.types import Sampler
 from clew.runs.checkpoints import is_count, read_state
 from clew.text import one_line, show
-from clew.train.config import SplitConfig, TrainConfig
+from clew.train.config import ObjectiveConfig, SplitConfig, TrainConfig
 from clew.train.evaluate import Reasoner
 from clew.tree import Role
 from clew.world import World, world_of
@@ -161,18 +162,22 @@ class Team:
         return state
 
 
+def asks_reference(objective: ObjectiveConfig) -> bool:
+    """Whether updates compare a policy with what it was before the first round."""
+    return objective.kl > 0 or "reference_nll_S" in OBJECTIVES[objective.name].needs
+
+
 def team_of(config: SplitConfig, policies: dict[str, Policy], accelerator: Accelerator) -> Team:
     """The members, ready to learn: the policies themselves, or two adapters on the one that there is."""
     roles = dict(ROLES) if config.policies != "one" else {"shoggoth": ROLES["shoggoth"] + ROLES["face"]}
     if config.policies == "adapters":
         both = with_adapters(policies["shoggoth"], tuple(roles), config.rank, config.seed)
         policies = dict(zip(roles, both, strict=True))
-    asked = config.objective.kl > 0 or config.objective.name == "pair"
     members = {}
     for name, policy in policies.items():
         policy.model.to(accelerator.device)  # type: ignore[arg-type]
         frozen = None
-        if asked and policy.adapter is None:
+        if asks_reference(config.objective) and policy.adapter is None:
             frozen = Policy(copy.deepcopy(policy.model).eval(), policy.tokenizer, attention=policy.attention)
         learner = learner_for(policy, config.optimizer, accelerator, betas=BETAS)
         members[name] = Member(learner, roles[name], SharedPrefixSampler(policy), frozen)
