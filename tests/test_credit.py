@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from clew.credit import Answers, Credit, RuleError, advantage, apply, basic, contrastive, denoised
+from clew.credit import Answers, Credit, RuleError, advantage, apply, basic, contrastive, denoised, group
 
 NAN = np.nan
 # One question, three thoughts, four answers each: the example whose weights are known by hand for every rule.
@@ -32,6 +32,8 @@ RULES: dict[str, Rule] = {
     "top 2, kept, batch": lambda scores, **options: denoised(scores, 2, 0.4, "kept", "batch", **options),
     "contrastive": contrastive,
     "advantage": advantage,
+    "group": group,
+    "group batch": lambda scores, **options: group(scores, "batch", **options),
 }
 BATCH = {name for name in RULES if name.endswith("batch")}
 
@@ -117,6 +119,25 @@ def test_advantage_without_siblings() -> None:
     check(advantage([[[0, 1], [1.5, NAN]]], normalise=False), [[-0.5, 0.5]], [[[-0.5, 0.5], [0, 0]]])
 
 
+def test_group_example() -> None:
+    lucky, steady = [0.4375, -0.1875, -0.1875, -0.1875], [0.1875, 0.1875, 0.1875, -0.1875]
+    check(group(EXAMPLE), [[-1 / 3, 1, -2 / 3]], [[lucky, steady, [-0.0625] * 4]])
+
+
+def test_group_teaches_the_face_with_one_answer_a_thought() -> None:
+    check(group([[[1], [0], [0.5]]]), [[1, -1, 0]], [[[1], [-1], [0]]])
+    check(group([[[1, 0]]]), [[0]], [[[1, -1]]])
+    check(group([[[1]], [[0]]]), [[0], [0]], [[[0]], [[0]]])
+    # Over the batch the two questions are compared, and each has one sample.
+    check(group([[[1]], [[0]]], "batch"), [[1], [-1]], [[[1]], [[-1]]])
+
+
+def test_group_counts_what_was_sampled() -> None:
+    # Others of the first thought are 3, 1 and 1, of the second 0, 0, 1 and 1, of the third 0, 0 and 3.
+    credit = group([[[0, 0], [3, NAN], [1, 1]]], normalise=False)
+    check(credit, [[-5 / 9, 2.5 / 3, 0]], [[[-0.25, -0.25], [0.5, 0], [0, 0]]])
+
+
 def test_batch_is_one_large_question() -> None:
     scores = np.array([[[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.5], [0.0, 0.0]]])
     credit = basic(scores, keep=0.5, scope="batch")
@@ -200,7 +221,7 @@ def test_normalised(name: str, scores: np.ndarray) -> None:
         for sign in (1, -1):
             total = np.maximum(sign * weights, 0).sum(1)
             assert_allclose(total, np.where(total > 0, 1, 0), atol=1e-12)
-    if name in ("contrastive", "advantage"):
+    if name in ("contrastive", "advantage", "group", "group batch"):
         for weights in (credit.thought_QN, credit.answer_QNK):
             assert_allclose(weights.reshape(groups, -1).sum(1), 0, atol=1e-12)
 
@@ -339,8 +360,26 @@ def test_advantage_against_the_plain_formula(scores: np.ndarray) -> None:
     assert_allclose(credit.answer_QNK, answer, atol=1e-11 * scale)
 
 
+@few
+@given(scores=scores_of(st.floats(-1e6, 1e6), questions=2))
+def test_group_against_the_plain_formula(scores: np.ndarray) -> None:
+    thought, answer = np.zeros(scores.shape[:2]), np.zeros(scores.shape)
+    _, thoughts, answers = scores.shape
+    for q, n, k in np.ndindex(*scores.shape):
+        if thoughts > 1:
+            ahead = scores[q, n, k] - np.delete(scores[q], n, axis=0).mean()
+            thought[q, n] += ahead / (thoughts * answers)
+        if thoughts * answers > 1:
+            others = np.delete(scores[q].ravel(), n * answers + k).mean()
+            answer[q, n, k] = (scores[q, n, k] - others) / (thoughts * answers)
+    credit, scale = group(scores, normalise=False), np.abs(scores).max()
+    assert_allclose(credit.thought_QN, thought, atol=1e-11 * scale)
+    assert_allclose(credit.answer_QNK, answer, atol=1e-11 * scale)
+
+
+@pytest.mark.parametrize("rule", [advantage, group])
 @pytest.mark.parametrize(("n", "k"), [(2, 2), (3, 2), (2, 3), (2, 1), (1, 2)])
-def test_advantage_is_the_policy_gradient(n: int, k: int) -> None:
+def test_advantage_and_group_are_the_policy_gradient(n: int, k: int, rule: Rule) -> None:
     """Every outcome of n thoughts with k answers each, weighed by its probability: nothing is left to chance."""
     thoughts, answers = 3, 2
     rng = np.random.default_rng(0)
@@ -355,7 +394,7 @@ def test_advantage_is_the_policy_gradient(n: int, k: int) -> None:
     chance_Q = shoggoth_M[thought_QN].prod(1) * face_MA[thought_QN[..., None], answer_QNK].prod((1, 2))
     assert_allclose(chance_Q.sum(), 1)
 
-    credit = advantage(reward_MA[thought_QN[..., None], answer_QNK], normalise=False)
+    credit = rule(reward_MA[thought_QN[..., None], answer_QNK], normalise=False)
     # The gradient of log softmax in the logits is the sampled one less the probabilities.
     score_QNM = np.eye(thoughts)[thought_QN] - shoggoth_M
     estimate_M = np.einsum("q,qn,qnm->m", chance_Q, credit.thought_QN, score_QNM)
@@ -368,7 +407,7 @@ def test_advantage_is_the_policy_gradient(n: int, k: int) -> None:
     exact_M = shoggoth_M * (value_M - shoggoth_M @ value_M)
     exact_MA = shoggoth_M[:, None] * face_MA * (reward_MA - value_M[:, None])
     assert_allclose(estimate_M, exact_M if n > 1 else 0, atol=1e-12)
-    assert_allclose(estimate_MA, exact_MA if k > 1 else 0, atol=1e-12)
+    assert_allclose(estimate_MA, exact_MA if k > 1 or rule is group else 0, atol=1e-12)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -130,7 +130,33 @@ def advantage(scores_QNK: ArrayLike, normalise: bool = True) -> Credit:
     return _credit(scores_QNK, scores_QNK, thought_QN, answer_QNK, normalise)
 
 
-RULES = {"basic": basic, "denoised": denoised, "contrastive": contrastive, "advantage": advantage}
+def group(scores_QNK: ArrayLike, scope: Scope = "question", normalise: bool = True) -> Credit:
+    """Weigh each sample by how far it exceeds the question's others: one baseline for both roles.
+
+    Raw weights, for n sampled thoughts and m sampled answers to a question, all thoughts' answers together:
+        thought: (mean over its answers of (score - mean of the answers to other thoughts)) / n
+        answer: (score - mean of the question's other answers, whatever their thought) / m
+    So k=1 teaches the face too, where `advantage` has nothing to compare an answer with. No baseline depends on the
+    sample that it is taken from, hence the expected gradient is exact, as that of `advantage` is; but the face's is
+    noisier where thoughts differ, since what a thought is worth counts as if it were the answer's.
+
+    A sample with no other weighs 0: n=1 teaches the shoggoth nothing, n=k=1 nobody anything.
+    Source: what trainers of one policy do, which compare all samples of a prompt: Shao et al., "DeepSeekMath" (GRPO,
+    2024), here with each sample left out of its own baseline as in Ahmadian et al., "Back to Basics" (RLOO, 2024).
+    """
+    scores_GMK, scale_G = _grouped(scores_QNK, scope)
+    count_GM, total_GM = np.isfinite(scores_GMK).sum(-1), np.nansum(scores_GMK, axis=-1)
+    others_GM = count_GM.sum(-1, keepdims=True) - count_GM
+    baseline_GM = (total_GM.sum(-1, keepdims=True) - total_GM) / np.maximum(others_GM, 1)
+    ahead_GM = np.where(others_GM > 0, _mean(scores_GMK) - baseline_GM, np.nan)
+    thoughts_G1 = np.maximum((count_GM > 0).sum(-1, keepdims=True), 1)
+    thought_GM = np.where(np.abs(ahead_GM) > TIE, ahead_GM, 0.0) / thoughts_G1
+    answer_GMK = _lead(_pairs(scores_GMK)).reshape(scores_GMK.shape)
+    scale_G1 = scale_G[:, None]
+    return _credit(scores_QNK, scores_GMK, thought_GM * scale_G1, answer_GMK * scale_G1[..., None], normalise)
+
+
+RULES = {"basic": basic, "denoised": denoised, "contrastive": contrastive, "advantage": advantage, "group": group}
 """The rules by the names that configurations call them."""
 
 

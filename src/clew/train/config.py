@@ -105,7 +105,7 @@ class SplitConfig(RunConfig, WorldConfig):
     """auto: plan n and k anew every few rounds, from the scores' variances, at the same cost"""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     rule: str = "denoised"
-    """basic, denoised, contrastive, advantage, or package.module:function of one's own"""
+    """basic, denoised, contrastive, advantage, group, or package.module:function of one's own"""
     rule_options: dict[str, Any] = field(default_factory=dict)
     """the rule's own options, such as {top: 3, keep: 0.25, answers: best, scope: question}"""
     grader: list[str] = field(default_factory=list)
