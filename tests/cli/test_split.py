@@ -20,7 +20,7 @@ def test_split_then_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "optimal" in shown.out and "warm start" in shown.out and f"wrote {out}/" in shown.err
     assert "rounds 100%  round 2  score" in shown.err and "warm start, shoggoth 100%  step 3" in shown.err
     made = "shoggoth/model.safetensors face/model.safetensors warm/face/model.safetensors eval.json samples.jsonl"
-    for name in [*made.split(), "plots/tree.png", "plots/training.png", "rollouts/round-000002.jsonl"]:
+    for name in [*made.split(), "plots/tree.png", "plots/training.png", "rollouts/round-000002.parquet"]:
         assert (out / name).is_file(), name
     assert main(["plan", "--run", str(out)]) == 0
     assert "best: n = " in capsys.readouterr().out

@@ -294,7 +294,7 @@ def test_resumed_after_its_last_checkpoint_a_run_lacks_nothing(tmp_path: Path, m
     for resume in (False, True):
         with pytest.raises(KeyboardInterrupt):
             split(split_config(run, **changes), resume=resume, report=stop)
-    assert (run / "rollouts" / "round-000006.jsonl").exists()  # and its checkpoint is that of round 4
+    assert (run / "rollouts" / "round-000006.parquet").exists()  # and its checkpoint is that of round 4
     with monkeypatch.context() as patched:
         patched.setattr(rounds, "write_evaluation", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -305,7 +305,7 @@ def test_resumed_after_its_last_checkpoint_a_run_lacks_nothing(tmp_path: Path, m
     assert timeless(run) == timeless(whole) and [line["step"] for line in timeless(run)] == list(range(8))
     assert (run / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
     for file in (whole / "rollouts").iterdir():
-        assert (run / "rollouts" / file.name).read_text() == file.read_text()
+        assert (run / "rollouts" / file.name).read_bytes() == file.read_bytes()
     assert [one["number"] for one in read_rollouts(run)] == list(range(7 * 3))  # every question of every round, once
     ours, theirs = (json.loads((one / "eval.json").read_text()) for one in (run, whole))
     assert ours["before"] == theirs["before"] != ours["after"] == theirs["after"]

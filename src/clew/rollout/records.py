@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from clew.rollout.types import Completion, Rollout
+from clew.rollout.types import Completion, Context, Rollout
 from clew.world import World
 
 Scores = Mapping[str, np.ndarray]
 """Grader by grader, scores_QNK."""
+LOOK_BACK = 4  # tokens of a shared span that are decoded again, so that what follows them is spelt as it is behind them
 
 
 def records_of(
@@ -20,31 +21,52 @@ def records_of(
     answer_QNK: np.ndarray,
     score_QNK: np.ndarray,
     scores_QNK: Scores,
+    monitors_QNK: Scores | None = None,
+    extra: Mapping[str, Sequence[Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """One record a question: texts, tokens and log-probabilities, what the face read, scores by grader, weights."""
-    records = []
+    """One record a question: texts, tokens and log-probabilities, what the face read, scores by grader, weights.
+
+    monitors_QNK: what each monitor saw, NaN where it saw nothing. extra: what graders logged, a value for each answer,
+    all thoughts' answers of the first question first.
+    """
+    records, shape, known = [], score_QNK.shape, {}
     for q, rollout in enumerate(rollouts):
         thoughts = []
         for i, (thought, read, answers) in enumerate(zip(rollout.thoughts, rollout.read, rollout.answers, strict=True)):
-            below = [
-                written(answer, rollout.answer_texts[i][j])
-                | {
-                    "weight": float(answer_QNK[q, i, j]),
-                    "score": float(score_QNK[q, i, j]),
-                    "scores": {name: float(each[q, i, j]) for name, each in scores_QNK.items()},
-                }
-                for j, answer in enumerate(answers)
-            ]
-            own = written(thought, rollout.thought_texts[i]) | {"read": world.text(read.ids())}
+            below = []
+            for j, answer in enumerate(answers):
+                worth: dict[str, Any] = {"weight": float(answer_QNK[q, i, j]), "score": float(score_QNK[q, i, j])}
+                worth["scores"] = {name: float(each[q, i, j]) for name, each in scores_QNK.items()}
+                if monitors_QNK:
+                    worth["monitors"] = {name: float(each[q, i, j]) for name, each in monitors_QNK.items()}
+                if extra:
+                    place = int(np.ravel_multi_index((q, i, j), shape))
+                    worth["extra"] = {name: each[place] for name, each in extra.items()}
+                below.append(written(answer, rollout.answer_texts[i][j]) | worth)
+            own = written(thought, rollout.thought_texts[i]) | {"read": text_of(world, read, known)}
             thoughts.append(own | {"weight": float(thought_QN[q, i]), "answers": below})
         question = rollout.question
-        records.append(
-            {"number": numbers[q], "prompt": question.prompt, "context": question.tokens} | {"thoughts": thoughts}
-        )
+        asked = {"number": numbers[q], "prompt": question.prompt, "context": question.tokens}
+        asked |= {"columns": question.columns} if question.columns else {}
+        records.append(asked | {"thoughts": thoughts})
     return records
 
 
 def written(one: Completion, text: str) -> dict[str, Any]:
     """A completion's own part of a record."""
-    logps = [round(logp, 6) for logp in one.logps]
-    return {"text": text, "tokens": one.tokens, "logps": logps, "ended": one.ended}
+    return {"text": text, "tokens": one.tokens, "logps": one.logps, "ended": one.ended}
+
+
+def text_of(world: World, read: Context, known: dict[int, str] | None = None) -> str:
+    """The text of all that is read. known: that of contexts by their ids, which must outlive it: each is decoded once.
+
+    What stands behind a known context is decoded with that context's last tokens alone, not with all of it.
+    """
+    known = {} if known is None else known
+    if id(read) not in known:
+        ids, before = read.ids(), read.before
+        last = ids[: len(ids) - len(read.tokens)][-LOOK_BACK:]
+        first, tail = (text_of(world, before, known), world.text(last)) if before else ("", "")
+        both = world.text([*last, *read.tokens]) if tail and first.endswith(tail) else ""
+        known[id(read)] = first + both[len(tail) :] if both and both.startswith(tail) else world.text(ids)
+    return known[id(read)]

@@ -1,12 +1,12 @@
-"""rollouts/round-NNNNNN.jsonl: what every round sampled, and what it was worth. One file a round, an object a question.
+"""rollouts/round-NNNNNN.parquet: what every round sampled, and what it was worth. One file a round, a row a question.
 
-The one schema of all commands:
+The one schema of all commands (samples.jsonl has it as JSON lines):
 
     round      the step that metrics.jsonl gives the round
     number     the question's number in its world
     prompt     text that the graders were told was asked
     context    ids of the tokens that the shoggoth read
-    columns    named values that the graders were given, where there are any
+    columns    named values that the graders were given, where there are any; JSON
     thoughts   of the shoggoth, each
         text       what it wrote, as people read it
         tokens     ids of its tokens, the one that ended it included
@@ -18,20 +18,28 @@ The one schema of all commands:
             text, tokens, logps, ended, weight
             score      what all graders together gave it, as the face hears them
             scores     {grader: what it gave}
+            monitors   {monitor: what it saw in the thought and this answer}
+            extra      what graders logged of it; JSON
 
-A number that is not finite is null. Text is whatever a model wrote: lone surrogates and control characters included.
+A number that is not finite is null. Text is whatever a model wrote, control characters included; half a surrogate pair,
+which no UTF-8 can hold, is replaced by U+FFFD. Rounds that an earlier version kept as JSON lines are read as well.
 """
 
+import io
 import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clew.errors import InputError
 from clew.files import remove, write_atomically
-from clew.text import show
+from clew.text import one_line, show
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Record = dict[str, Any]
 NUMBER, TEXT = (int, float, type(None)), (str,)
@@ -40,25 +48,45 @@ NEEDED: tuple[dict[str, tuple[type, ...]], ...] = (  # of a question, of a thoug
     {"text": TEXT, "tokens": (list,), "weight": NUMBER, "answers": (list,)},
     {"text": TEXT, "weight": NUMBER, "score": NUMBER},
 )
+AS_JSON = ("columns", "extra")
+OPTIONAL = (*AS_JSON, "scores", "monitors")
+
+
+@cache
+def schema() -> "pa.Schema":
+    """A round's file, in pyarrow's words (imported here, so that commands which keep no rollouts need not wait)."""
+    import pyarrow as pa
+
+    text, number, ids, named = pa.string(), pa.float64(), pa.list_(pa.int32()), pa.map_(pa.string(), pa.float64())
+    wrote = [("text", text), ("tokens", ids), ("logps", pa.list_(pa.float32())), ("ended", pa.bool_())]
+    worth = [("weight", number), ("score", number), ("scores", named), ("monitors", named), ("extra", text)]
+    answers = ("answers", pa.list_(pa.struct([*wrote, *worth])))
+    thoughts = ("thoughts", pa.list_(pa.struct([*wrote, ("read", text), ("weight", number), answers])))
+    asked = [("prompt", text), ("context", ids), ("columns", text), thoughts]
+    return pa.schema([("round", pa.int64()), ("number", pa.int64()), *asked])
 
 
 def write_rollouts(out: Path, round: int, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes a round's file into the run folder `out`, whole or not at all, in place of an earlier one.
 
-    records: of the schema, as plain dictionaries; `round` is added to each.
+    records: of the schema, as plain dictionaries, `columns` and `extra` as they are; `round` is added to each.
     """
-    lines = [as_line({"round": round, **record}) for record in records]
-    write_atomically(out / "rollouts" / f"round-{round:06d}.jsonl", "".join(lines))
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([_row({"round": round, **record}) for record in records], schema=schema())
+    pq.write_table(table, whole := io.BytesIO(), compression="zstd")
+    write_atomically(out / "rollouts" / f"round-{round:06d}.parquet", whole.getvalue())
 
 
 def read_rollouts(path: Path) -> Iterator[Record]:
     """The questions of one file, or of all rounds of a run folder in their order, one at a time.
 
-    InputError for a folder without rollouts, and, with its line's number, for a line that is torn or of another schema.
+    InputError for a folder without rollouts, and, with its row's number, for what is torn or of another schema.
     """
     files = [file for _, file in _rounds(path)] if path.is_dir() else [path]
     if not files:
-        raise InputError(f"{path}: holds no rollouts (no rollouts/round-NNNNNN.jsonl)")
+        raise InputError(f"{path}: holds no rollouts (no rollouts/round-NNNNNN.parquet)")
     return (record for file in files for record in _records(file))
 
 
@@ -75,20 +103,54 @@ def keep_rollouts(out: Path, step: int) -> None:
 
 
 def _rounds(out: Path) -> list[tuple[int, Path]]:
-    found = ((re.fullmatch(r"round-([0-9]{1,18})\.jsonl", file.name), file) for file in (out / "rollouts").glob("*"))
+    name = r"round-([0-9]{1,18})\.(?:parquet|jsonl)"
+    found = ((re.fullmatch(name, file.name), file) for file in (out / "rollouts").glob("*"))
     return sorted((int(match[1]), file) for match, file in found if match)
 
 
 def _records(file: Path) -> Iterator[Record]:
+    lines = file.suffix == ".jsonl"
+    for number, record in enumerate(_lines(file) if lines else _rows(file), 1):
+        _check(record, f"{file}: {'line' if lines else 'row'} {number}")
+        yield record
+
+
+def _rows(file: Path) -> Iterator[Record]:
+    """The rows of a Parquet file, with what it holds as JSON read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.ParquetFile(io.BytesIO(file.read_bytes())).read().to_pylist(maps_as_pydicts="lossy")
+        for row in rows:
+            _read_json(row)
+    except (pa.ArrowException, ValueError, TypeError, OSError, RecursionError) as error:
+        cause = getattr(error, "strerror", None)
+        said = f"cannot be read: {cause}" if cause else f"is torn, or no Parquet file: {one_line(error)[:120]}"
+        raise InputError(f"{file}: {said}") from None
+    yield from rows
+
+
+def _read_json(row: Any) -> None:
+    """Reads, in their places, the values that the row, its thoughts and answers hold as JSON; what is null goes."""
+    if not isinstance(row, dict):
+        return
+    for name in (name for name in OPTIONAL if name in row):
+        if (value := row.pop(name)) is not None:
+            row[name] = json.loads(value) if name in AS_JSON else value
+    for inner in ("thoughts", "answers"):
+        for one in row.get(inner) or ():
+            _read_json(one)
+
+
+def _lines(file: Path) -> Iterator[Record]:
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    record = json.loads(line)
+                    yield json.loads(line)
                 except (ValueError, RecursionError):
                     raise InputError(f"{file}: line {number} is torn: it is no JSON") from None
-                _check(record, f"{file}: line {number}")
-                yield record
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
 
@@ -105,7 +167,23 @@ def _check(value: Any, where: str, level: int = 0) -> None:
         _check(one, f"{where}: {inner[:-1]} {i + 1}", level + 1)
 
 
-def as_line(record: Mapping[str, Any]) -> str:
+def _row(value: Any, name: str = "") -> Any:
+    """A record as Arrow can hold it: text in UTF-8, no number that is not finite, JSON where the schema has no type."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        if name in AS_JSON:
+            return as_line(value).rstrip("\n")
+        return {_row(key): _row(item, key) for key, item in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if name == "logps":
+        return value if math.isfinite(sum(value)) else [_row(one) for one in value]
+    return [_row(one) for one in value] if name in ("thoughts", "answers") else value
+
+
+def as_line(record: Any) -> str:
+    """Anything as a line of JSON."""
     try:
         return json.dumps(record, allow_nan=False) + "\n"
     except (ValueError, TypeError):  # a number that is not finite, or a column of some other library's type
