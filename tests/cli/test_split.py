@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clew.cli.main import main
 from clew.runs.options import read_yaml
+from clew.runs.rollouts import write_rollouts
 from cli.conftest import Fails
 
 SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--mazes", "[3]", "--per-step", "2", "--warm-start", "3"]
@@ -89,3 +91,53 @@ def test_a_user_with_prompts_of_their_own(
     assert main(["solve", str(out)]) == 0
     assert "asked: (" in capsys.readouterr().out
     assert "asks no prompts" in fails("eval", str(out), "--world", "mazes")
+
+
+def rollout(number: int, text: str, score: float | None = 1.0) -> dict[str, Any]:
+    wrote = {"text": text, "tokens": [3, 4], "logps": [-0.5, -0.25], "ended": False}
+    answers = [wrote | {"weight": w, "score": score, "scores": {"a": 1.0, "b": score}} for w in (0.5, -0.5, 0.0)]
+    return {
+        "number": number,
+        "prompt": text,
+        "context": [1],
+        "thoughts": [wrote | {"read": text, "weight": 0.25, "answers": answers}] * 2,
+    }
+
+
+def test_show_prints_a_round(tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Fails) -> None:
+    for number in (1, 2):
+        write_rollouts(tmp_path, number, [rollout(2 * number + i, f"said {2 * number + i}") for i in range(2)])
+    assert main(["split", "--show", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "round 2, question 4: said 4" and lines[9] == "round 2, question 5: said 5" and len(lines) == 18
+    assert lines[1] == "├── weight +0.250  2 tokens, cut:  said 4"
+    assert lines[2] == "│   ├── weight +0.500  score 1.00, a 1.00, b 1.00:  said 4"
+    assert main(["split", "--round", "1", f"--show={tmp_path}", "--question", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "round 1, question 3: said 3" and len(lines) == 9
+    (file,) = (tmp_path / "rollouts").glob("*1.parquet")
+    assert main(["split", "--show", str(file)]) == 0
+    assert "round 1, question 2: said 2" in capsys.readouterr().out
+    for wrong, says in (
+        (["--round", "3"], f"round: 3 is not in '{tmp_path}', which has 1 to 2"),
+        (["--question", "2"], "question: 2 is not in "),
+        (["--rounds", "2"], "rounds: there is no such option; did you mean round?"),
+    ):
+        assert says in fails("split", "--show", str(tmp_path), *wrong)
+    assert "cannot be read: No such file" in fails("split", "--show", str(tmp_path / "no"))
+    assert "is no run folder" in fails("split", "--show", str(tmp_path / "no"), "--round", "1")
+    (tmp_path / "empty").mkdir()
+    assert "holds no rollouts" in fails("split", "--show", str(tmp_path / "empty"), "--round", "1")
+    file.write_bytes(b"PAR1")
+    assert "round-000001.parquet: is torn" in fails("split", "--show", str(tmp_path), "--round", "1")
+
+
+def test_show_obeys_no_text_and_cuts_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[bold]x[/bold] \x1b[31m\u202e\n" + "long " * 100
+    write_rollouts(tmp_path, 1, [rollout(0, text, None), rollout(1, text, None)])
+    assert main(["split", "--show", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "score -, a 1.00, b -:  [bold]x[/bold] \\x1b[31m\\u202e\\nlong" in shown
+    assert all(c.isprintable() or c == "\n" for c in shown) and shown.count("\n") == 18 and shown.count("…") == 18
+    assert main(["split", "--show", str(tmp_path), "--question", "1"]) == 0
+    assert "…" not in capsys.readouterr().out  # one alone is shown at length

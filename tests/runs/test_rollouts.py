@@ -84,7 +84,7 @@ def test_what_neither_json_nor_arrow_can_say(tmp_path: Path) -> None:
 
 
 def test_others_read_the_file(tmp_path: Path) -> None:
-    """Its types are those of the schema, whatever was left out; three lines make a table of answers, as in the README."""
+    """Its types are those of the schema, whatever was left out; three lines make a table of answers."""
     pd = pytest.importorskip("pandas")
     write_rollouts(tmp_path, 1, [record(i) for i in range(3)])
     write_rollouts(tmp_path, 2, [{"prompt": "", "thoughts": []}])

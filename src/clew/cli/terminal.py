@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from clew.runs.intervals import figures_in, wilson
 from clew.text import printable
@@ -117,6 +118,35 @@ def show_sample(console: Console, world: "World", sample: "Sample", model: str) 
     console.print(_text(f"{model} wrote: {sample.answer}"), soft_wrap=True)
     shown = {label: value for name, value in sample.figures.items() if (label := world.label(name))}
     console.print(_text(", ".join(f"{label}: {_one(value)}" for label, value in shown.items())))
+
+
+def show_rollout(console: Console, record: dict[str, Any], most: int) -> None:
+    """One question's tree of thoughts and answers, by the schema of `runs.rollouts`; each text cut after `most`
+    characters. Weights that pull are yellow, those that push away red."""
+    place = ", ".join(
+        f"{name} {record[key]}" for name, key in (("round", "round"), ("question", "number")) if key in record
+    )
+    tree = Tree(_text(f"{place}: {record['prompt']}" if place else record["prompt"], most), guide_style="dim")
+    for thought in record["thoughts"]:
+        cut = "" if thought.get("ended", True) else ", cut"
+        branch = tree.add(_worth(thought, f"{len(thought['tokens'])} tokens{cut}", thought["text"], most))
+        for answer in thought["answers"]:
+            named = (answer.get("scores") or {}) | (answer.get("monitors") or {})
+            parts = [f"{name} {_number(value)}" for name, value in named.items()] if len(named) > 1 else []
+            branch.add(_worth(answer, ", ".join([f"score {_number(answer['score'])}", *parts]), answer["text"], most))
+    if not console.is_terminal:
+        console.width = 100_000  # a line is a line
+    console.print(tree)
+
+
+def _worth(one: dict[str, Any], told: str, text: str, most: int) -> Text:
+    weight = one["weight"] or 0.0
+    style = "yellow" if weight > 0 else "red" if weight < 0 else "dim"
+    return Text.assemble((f"weight {weight:+.3f}", style), _text(f"  {told}:  {text}", most))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _one(value: float | bool) -> str:

@@ -84,28 +84,32 @@ def read_rollouts(path: Path) -> Iterator[Record]:
 
     InputError for a folder without rollouts, and, with its row's number, for what is torn or of another schema.
     """
-    files = [file for _, file in _rounds(path)] if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"{path}: holds no rollouts (no rollouts/round-NNNNNN.parquet)")
+    files = [path]
+    if path.is_dir():
+        files = list(rounds_in(path).values())
+        if not files:
+            raise InputError(f"{path}: holds no rollouts (no rollouts/round-NNNNNN.parquet)")
     return (record for file in files for record in _records(file))
 
 
 def last_round(out: Path) -> Iterator[Record]:
     """The questions of a run folder's newest round; none if it has no round."""
-    return iter(_records(_rounds(out)[-1][1])) if _rounds(out) else iter(())
+    files = list(rounds_in(out).values())
+    return _records(files[-1]) if files else iter(())
 
 
 def keep_rollouts(out: Path, step: int) -> None:
     """Drops the rounds that a killed run sampled after `step`."""
-    for number, file in _rounds(out):
+    for number, file in rounds_in(out).items():
         if number > step:
             remove(file)
 
 
-def _rounds(out: Path) -> list[tuple[int, Path]]:
+def rounds_in(out: Path) -> dict[int, Path]:
+    """The files of a run folder's rounds by their numbers, in their order."""
     name = r"round-([0-9]{1,18})\.(?:parquet|jsonl)"
     found = ((re.fullmatch(name, file.name), file) for file in (out / "rollouts").glob("*"))
-    return sorted((int(match[1]), file) for match, file in found if match)
+    return dict(sorted((int(match[1]), file) for match, file in found if match))
 
 
 def _records(file: Path) -> Iterator[Record]:
