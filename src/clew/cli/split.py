@@ -1,4 +1,4 @@
-"""`clew split`: parses, trains, shows; with `--show RUN` it prints what a run sampled, and trains nothing. Its config lives
+"""`clew split`: parses, trains, shows; with `--show RUN` it prints what a run sampled, and trains nothing. Its config is
 in `clew.train.config`, with the loops, since studies, benches and Python users run them without a command line."""
 
 from dataclasses import dataclass
