@@ -1,5 +1,5 @@
-"""`clew split`: parses, trains, shows; with `--show RUN` it prints what a run sampled, and trains nothing. Its config is in
-`clew.train.config`, with the loops, since studies, benches and Python users run them without a command line."""
+"""`clew split`: parses, trains, shows; with `--show RUN` it prints what a run sampled, and trains nothing. Its config
+is in `clew.train.config`, with the loops, since studies, benches and Python users run them without a command line."""
 
 from dataclasses import dataclass
 from pathlib import Path
