@@ -40,6 +40,12 @@ def room(run: Callable[[], object]) -> int:
     return held("VmHWM") - before
 
 
+def figure(value: dict[str, float], scale: float = 1.0, digits: int = 1) -> str:
+    """A figure of an evaluation with its interval."""
+    low, high = scale * value["low"], scale * value["high"]
+    return f"{scale * value['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
 def options(about: str | None, repeats: int = 9) -> argparse.ArgumentParser:
     """The options that every bench has."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -17,7 +17,7 @@ from clew.mazes.traces import trace, trace_tokens
 from clew.mazes.world import MazeWorld
 from clew.runs.intervals import Tally
 from clew.runs.options import read_yaml
-from measure import keep, options
+from measure import figure, keep, options
 
 RULES: dict[str, list[str]] = {
     "basic": ["--rule", "basic", "--rule-options", "{keep: 0.25}"],
@@ -25,11 +25,6 @@ RULES: dict[str, list[str]] = {
     "advantage": ["--rule", "advantage"],
 }
 EXAMPLES = Path(os.path.relpath(Path(__file__).parents[1] / "examples"))
-
-
-def figure(value: dict[str, float], scale: float = 1.0, digits: int = 1) -> str:
-    low, high = scale * value["low"], scale * value["high"]
-    return f"{scale * value['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def imitated(questions: int) -> dict[str, dict[str, float]]:
