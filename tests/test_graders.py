@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+import clew.calls
 import clew.graders
 from clew.errors import InputError
 from clew.graders import Grader, GraderError, Scores, grade, length_discount, load_grader
@@ -136,11 +138,14 @@ def test_numbers_of_many_kinds(result: object) -> None:
 
 
 def test_no_argument_takes_a_thought() -> None:
-    assert list(inspect.signature(grade).parameters) == ["graders", "prompts", "completions", "columns"]
-    assert [field.name for field in dataclasses.fields(Grader)] == ["function", "weight", "route", "name", "time_limit"]
-    for name, function in inspect.getmembers(clew.graders, inspect.isfunction):
-        for parameter in inspect.signature(function).parameters:
-            assert "thought" not in parameter, f"{name}({parameter})"
+    taken = ["graders", "prompts", "completions", "columns", "completion_ids", "trainer_state"]
+    assert list(inspect.signature(grade).parameters) == taken
+    fields = "function weight route credit on_error name time_limit"
+    assert [field.name for field in dataclasses.fields(Grader)] == fields.split()
+    for module in (clew.graders, clew.calls):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            for parameter in inspect.signature(function).parameters:
+                assert "thought" not in parameter, f"{name}({parameter})"
 
 
 def test_a_grader_is_passed_nothing_else() -> None:
@@ -151,8 +156,19 @@ def test_a_grader_is_passed_nothing_else() -> None:
         assert not positional
         return [0, 0, 0]
 
+    given = {"prompts": PROMPTS, "completions": COMPLETIONS, **COLUMNS}
     score(Grader(nosy))
-    assert seen == {"prompts": PROMPTS, "completions": COMPLETIONS, **COLUMNS}
+    assert set(seen) == {*given, "log_extra", "log_metric"}
+    assert {name: seen[name] for name in given} == given
+    state = SimpleNamespace(global_step=3)
+    grade([Grader(nosy)], PROMPTS, COMPLETIONS, COLUMNS, [[1], [2, 3], []], state)
+    assert set(seen) == {*given, "log_extra", "log_metric", "completion_ids", "trainer_state"}
+    assert seen["completion_ids"] == [[1], [2, 3], []]
+    assert seen["trainer_state"] == state and seen["trainer_state"] is not state
+    # Nor can a thought be reached through the methods that log.
+    for method in (seen["log_extra"], seen["log_metric"]):
+        held = vars(method.__self__)
+        assert set(held) == {"count", "extra", "metrics"} and held["count"] == 3
 
 
 @pytest.mark.parametrize("name", ["thought", "thoughts", "Thought", "THOUGHTS", "model_thought", "thoughts_ids"])
@@ -170,7 +186,9 @@ def test_thoughts_cannot_ride_on_completions() -> None:
             grade([Grader(length)], PROMPTS, ["4", carrier, "8"], COLUMNS)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("name", ["prompts", "completions"])
+@pytest.mark.parametrize(
+    "name", ["prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"]
+)
 def test_columns_cannot_replace_arguments(name: str) -> None:
     with pytest.raises(InputError, match="is an argument of every grader"):
         grade([Grader(length)], PROMPTS, COMPLETIONS, {name: ["hm"] * 3})
@@ -286,15 +304,15 @@ def test_a_grader_s_own_timeout_is_not_its_time_limit() -> None:
         ([1, 1], "returned 2 scores for 3 samples; sample 2 of 3"),
         ([1] * 4, "returned 4 scores for 3 samples; sample 2 of 3"),
         (np.ones((2, 3)), "returned 2 scores"),
-        ([1, None, None], "returned None where a finite number belongs; sample 1 of 3"),
-        ([1, 1, "1"], "returned '1' where a finite number belongs; sample 2 of 3"),
-        ([1, np.nan, 1], "returned nan where a finite number belongs; sample 1 of 3"),
-        ([1, 1, -np.inf], "returned -inf where a finite number belongs; sample 2 of 3"),
-        ([10**400, 1, 1], "where a finite number belongs; sample 0 of 3"),
-        ([1, 10**5000, 1], "returned <int> where a finite number belongs; sample 1 of 3"),
-        ([1, 1j, 1], "returned 1j where a finite number belongs"),
-        (np.ones((3, 2)), "returned [1.0, 1.0] where a finite number belongs; sample 0 of 3"),
-        ([np.ones(2), 1, 1], "where a finite number belongs; sample 0 of 3"),
+        ([1, [None], None], "returned [None] where a finite number or None belongs; sample 1 of 3"),
+        ([1, 1, "1"], "returned '1' where a finite number or None belongs; sample 2 of 3"),
+        ([1, np.nan, 1], "returned nan where a finite number or None belongs; sample 1 of 3"),
+        ([1, 1, -np.inf], "returned -inf where a finite number or None belongs; sample 2 of 3"),
+        ([10**400, 1, 1], "where a finite number or None belongs; sample 0 of 3"),
+        ([1, 10**5000, 1], "returned <int> where a finite number or None belongs; sample 1 of 3"),
+        ([1, 1j, 1], "returned 1j where a finite number or None belongs"),
+        (np.ones((3, 2)), "returned [1.0, 1.0] where a finite number or None belongs; sample 0 of 3"),
+        ([np.ones(2), 1, 1], "where a finite number or None belongs; sample 0 of 3"),
     ],
 )
 def test_wrong_scores(result: object, reason: str) -> None:
@@ -316,9 +334,7 @@ def test_messages_are_safe_to_print(prompt: str, completion: str, error: str) ->
 
 def test_messages_show_what_a_model_wrote_escaped_and_short() -> None:
     with pytest.raises(GraderError) as caught:
-        grade(
-            [giving([None])], [[{"role": "user", "content": "\x1b[31m" + "long " * 1000}]], ["\u202eevil\n\r\x00"], {}
-        )
+        grade([giving(["1"])], [[{"role": "user", "content": "\x1b[31m" + "long " * 1000}]], ["\u202eevil\n\r\x00"], {})
     message = str(caught.value)
     assert r"completion '\u202eevil\n\r\x00'" in message
     assert r"\x1b[31mlong" in message
@@ -351,6 +367,8 @@ def test_arguments_that_do_not_fit(
         ({"function": "module:function"}, "function: 'module:function' cannot be called; see load_grader"),
         ({"weight": np.inf}, "weight: inf is not finite"),
         ({"route": "shoggoth"}, "route: 'shoggoth' is unknown; expected one of both, answer"),
+        ({"credit": "alone"}, "credit: 'alone' is unknown; expected one of together, each"),
+        ({"on_error": "skip"}, "on_error: 'skip' is unknown; expected one of raise, none"),
         ({"time_limit": 0}, "time_limit: 0 is out of range"),
         ({"time_limit": np.nan}, "time_limit: nan is out of range"),
         ({"time_limit": np.inf}, "time_limit: inf is out of range"),

@@ -31,7 +31,8 @@ from clew.rollout.plots import tree_of_rollout
 from clew.runs.rollouts import read_rollouts, write_rollouts
 from clew.train import crediting
 from clew.train.config import SplitConfig
-from clew.train.evaluate import Sample, score_texts
+from clew.train.crediting import grade_texts
+from clew.train.evaluate import Sample
 from clew.tree import SpanTree, TreeBatch, only, pruned
 from fuzzing import strategies as draws
 from fuzzing.endings import Finding, check_run, check_terminal, check_whole, command, tried
@@ -233,7 +234,7 @@ def graders(whole: Whole) -> Target:
         program, completions, column, name, by_command = case
         vars(module)["grader"] = grader_of(program)
         if by_command:
-            return _split(there, "--grader", '["clew_fuzz:grader"]', "--answer-grader", '["clew_fuzz:length"]')
+            return _split(there, "--grader", '["clew_fuzz:grader", {function: "clew_fuzz:length", route: answer}]')
         prompts: list[Any] = [{"role": [text]} for text in completions]
         columns = {name: [copy.deepcopy(column) for _ in completions]}
         before = repr((prompts, completions, columns))
@@ -349,7 +350,7 @@ def outputs(whole: Whole) -> Target:
             search_steps(given)
             path_from_trace(given)
         figures = mazes.measure(question, text, text)
-        scores = score_texts([question], [text], [Grader(path_score)])
+        scores = grade_texts([Grader(path_score)], [question], [text], [[]]).face_B
         if scores is None or not 0 <= scores[0] <= 1 or not np.isfinite([*figures.values()]).all():
             raise Finding("wrong", f"scores {scores}, figures {figures}")
         terminal.show_sample(console, mazes, Sample(question, text, text, figures, {}), text)

@@ -36,12 +36,28 @@ class MazeConfig:
 
 @dataclass
 class PromptConfig:
-    """The world called prompts: a user's own."""
+    """The world called prompts, a user's own; all but its file holds for reasoning_gym too."""
 
     file: str | None = None
     """a JSON Lines file or datasets folder with a prompt column; naming it chooses this world"""
     delimiters: tuple[str, str] = ("<think>", "</think>")
     """what opens and closes a thought"""
+    system: str | None = None
+    """a system message put before each prompt that has none, by the chat template"""
+    demonstrations: str | None = None
+    """what is imitated: a file of rows with prompt, thought and answer, or package.module:function that writes them
+    (f(prompt, **columns) returns thought and answer, or None)"""
+
+
+@dataclass
+class GymConfig:
+    """The world called reasoning_gym (needs the extra gym)."""
+
+    tasks: list[str | dict[str, Any]] = field(default_factory=list)
+    """tasks of reasoning-gym, mixed: names, or {name, weight, answer_tag, and the task's own options}; naming some
+    chooses this world"""
+    answer_tag: str | None = None
+    """grade what an answer holds between <answer> and </answer>, for answer, alone; by default all of it"""
 
 
 @dataclass
@@ -49,11 +65,13 @@ class WorldConfig:
     """Where questions come from."""
 
     world: str | None = None
-    """mazes, prompts, or package.module:Class of your own; by default mazes, or prompts where --prompts names a file"""
+    """mazes, prompts, reasoning_gym, or package.module:Class of your own; by default mazes, or the one of the others
+    that --prompts or --gym asks for"""
     world_options: dict[str, Any] = field(default_factory=dict)
     """keyword arguments for a world of your own, such as {digits: 4}"""
     mazes: MazeConfig = field(default_factory=MazeConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
+    gym: GymConfig = field(default_factory=GymConfig)
 
 
 @dataclass
@@ -102,6 +120,24 @@ class SamplingConfig:
     """sampling temperature; 0 takes the likeliest token"""
     top_p: float = 1.0
     """sample from the smallest set of tokens with this much probability"""
+    top_k: int = 0
+    """sample from this many of the likeliest tokens, of which top_p then takes its share; 0: from all"""
+
+
+@dataclass
+class SamplerConfig:
+    """What makes completions."""
+
+    name: Literal["shared", "vllm"] = "shared"
+    """shared: the model that learns, each prompt read once; vllm: a vLLM server, or vLLM in this process"""
+    url: str | None = None
+    """the vLLM server, which serves the adapters' base; by default vLLM runs in this process"""
+    timeout: float = 600.0
+    """seconds that a server may take for one request"""
+    cache: float = 4.0
+    """GiB that vLLM in this process takes for keys and values"""
+    window: int | None = None
+    """most tokens of a row that vLLM in this process makes room for; by default the model's positions"""
 
 
 @dataclass
@@ -156,20 +192,21 @@ def check_values(config: Any, inside: str = "") -> None:
         elif value == "":
             raise InputError(f"{inside}{name}: the text is empty; leave the option out for its default")
         else:
-            _check_value(inside + name, value)
+            check_value(inside + name, value)
     seed = getattr(config, "seed", 0) if "seed" in hints else 0
     if seed < 0:
         raise InputError(f"{inside}seed: {seed} is not between 0 and 2^63 - 1")
 
 
-def _check_value(name: str, value: Any) -> None:
+def check_value(name: str, value: Any) -> None:
+    """InputError for a value, or one within it, that no option can have."""
     if isinstance(value, dict):
         for key, item in value.items():
-            _check_value(name, key)
-            _check_value(name, item)
+            check_value(name, key)
+            check_value(name, item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            _check_value(name, item)
+            check_value(name, item)
     elif isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{name}: {value} is not a finite number")
     elif isinstance(value, float) and abs(value) > LARGEST:

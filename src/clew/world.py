@@ -20,7 +20,11 @@ from clew.tree import SpanTree, TreeBatch, folded
 
 Look = Literal["validation", "final"]
 Figures = dict[str, float | bool]
-WORLDS = {"mazes": "clew.mazes.world:MazeWorld", "prompts": "clew.prompts.world:PromptWorld"}
+WORLDS = {
+    "mazes": "clew.mazes.world:MazeWorld",
+    "prompts": "clew.prompts.world:PromptWorld",
+    "reasoning_gym": "clew.prompts.gym:GymWorld",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ class Question:
     """the world's own form of the question: a maze with origin and target, say"""
     held_out: bool = False
     """whether no training ever asks it"""
+    place: str = ""
+    """where it comes from, for messages: "prompts.jsonl line 3" """
+    messages: list[dict[str, Any]] | None = None
+    """the prompt as chat messages, where it was given so: graders then get it, and what the face wrote, in that form"""
 
 
 class World:
@@ -104,6 +112,15 @@ class World:
     def held_out_count(self) -> int | None:
         """How many held-out questions there are; None for more than anyone asks."""
         return None
+
+    def to_check(self) -> list[Question]:
+        """The questions whose lengths are checked before any work: by default a few of both kinds."""
+        few = range(8)
+        return [*self.questions(few), *(self.held_out(few) if self.held_out_count() != 0 else [])]
+
+    def notes(self) -> list[str]:
+        """What a person should know of this world before a run begins, a line each."""
+        return []
 
     def not_evaluated(self) -> str:
         """A line about the part of the world that has no held-out question; empty if all has."""
@@ -172,9 +189,13 @@ def world_of(
 
     tokenizer: that of a model to start from; with `teach` it is taught the words of the world that it lacks.
     """
-    name = config.world or ("prompts" if config.prompts.file else "mazes")
+    name = config.world or ("prompts" if config.prompts.file else "reasoning_gym" if config.gym.tasks else "mazes")
     if config.prompts.file and name != "prompts":
         raise InputError(f"world: {show(name)} asks no prompts; leave out --world, or --prompts")
+    if config.gym.tasks and name != "reasoning_gym":
+        raise InputError(
+            f"world: {show(name)} asks no tasks of reasoning-gym; leave out --gym, or what names the other"
+        )
     if config.world_options and name in WORLDS:
         raise InputError(f"world_options: {show(name)} takes none; they are for a world of your own")
     if ":" not in name and name not in WORLDS:

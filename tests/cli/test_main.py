@@ -68,7 +68,7 @@ def test_what_is_known_before_work_is_said_before_work(run: Path, tmp_path: Path
         ("split", ["--seed", "-1"], "seed: -1"),
         ("split", ["--kl", "inf"], "objective.kl: inf"),
         ("train", ["--lr", "nan"], "optimizer.lr: nan"),
-        ("split", ["--answer-grader", both], "named more than once"),
+        ("split", ["--grader", both], "named more than once"),
         ("train", ["--max-size", "3"], "mazes.max_size: 3"),
         ("train", ["--device", "mps"], "device: mps"),
         ("train", ["--track", "\x1b[31m"], "track: '\\x1b[31m'"),

@@ -3,6 +3,7 @@
 import sys
 import types
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 
 from clew.cli.main import main
 from clew.config import MazeConfig
-from clew.credit import Credit, RuleError, advantage
+from clew.credit import Credit, RuleError, advantage, basic, contrastive, denoised, group
 from clew.errors import InputError
+from clew.graders import Grader, grade
 from clew.mazes.world import MazeWorld
+from clew.runs.options import read_yaml
 from clew.train.config import SplitConfig
 from clew.train.crediting import credited, effective_samples, figures_of, grade_rollouts, graders_of, measured, rule_of
-from small import WORLD, fresh_team, played, split_config
+from small import WORLD, fresh_team, metrics, played, split_config
 
 TINY = "--model.layers 1 --model.width 16 --model.heads 2 --mazes.sizes [3] --warm-start.per-step 2"
 TINY += " --warm-start.steps 1 --rounds 2 --questions 2 --thoughts 2 --answers 2 --validation-questions 2"
@@ -176,7 +179,7 @@ def test_a_round_s_figures_count_every_token_once() -> None:
     for face_sees in ("prompt+thought", "thought"):
         config = split_config(face_sees=face_sees, max_thought=8, max_answer=6)
         rollouts = played(config, fresh_team(config))
-        scores = grade_rollouts(graders_of(replace(config, grader=["models:length"]), WORLD), rollouts)
+        scores = grade_rollouts(graders_of(["models:length"], WORLD, 60.0), rollouts)
         weights = credited(config, advantage, rollouts, scores)
         figures = figures_of(WORLD, rollouts, weights)
         thoughts = [thought for one in rollouts for thought in one.thoughts]
@@ -212,18 +215,174 @@ def test_graders_that_cannot_be_called_or_are_named_twice() -> None:
     module.stream = stream  # type: ignore[attr-defined]
     mazes = MazeConfig(sizes=[3])
     world = MazeWorld(mazes)
-    cases: list[tuple[dict[str, Any], str]] = [
+    answer = {"route": "answer"}
+    cases: list[tuple[list[Any], str]] = [
+        (["own_rules:lean"], "'own_rules:lean' cannot be called with prompts, completions, lattice, origin"),
+        (["own_rules:eager"], "missing a required.* 'answer'"),
+        ([{"function": "own_rules:stream"} | answer], "'own_rules:stream' is a generator"),
+        (["own_rules:right", "own_rules:right"], "^grader: 'own_rules:right' is named more than once"),
+        (["own_rules:right", {"function": "own_rules:right", "weight": 2}], "'own_rules:right' is named more"),
+        (["world", {"function": "world"} | answer], "'world' is named more than once"),
+        ([{"weight": 2}], "names no function; expected package.module:function"),
+        ([{"function": 3}], "names no function"),
+        (["own_rules"], "'own_rules' is no import path"),
         (
-            {"grader": ["own_rules:lean"]},
-            "'own_rules:lean' cannot be called with prompts, completions, lattice, origin",
+            [{"function": "own_rules:right", "weigth": 2}],
+            "'own_rules:right': 'weigth' is no option of a grader; expected",
         ),
-        ({"grader": ["own_rules:eager"]}, "missing a required.* 'answer'"),
-        ({"answer_grader": ["own_rules:stream"]}, "'own_rules:stream' is a generator"),
-        ({"answer_grader": ["own_rules:right", "own_rules:right"]}, "answer_grader: 'own_rules:right' is named more"),
-        ({"grader": ["own_rules:right", "own_rules:right"]}, "^grader: 'own_rules:right' is named more than once"),
-        ({"grader": ["own_rules:right"], "answer_grader": ["own_rules:right"]}, "^grader, answer_grader: 'own_rules:r"),
+        ([{"function": "own_rules:right", "weight": np.nan}], "weight: nan is not a finite number"),
+        ([{"function": "own_rules:right", "weight": "two"}], "weight: 'two' is no number"),
+        ([{"function": "own_rules:right", "weight": True}], "weight: True is no number"),
+        ([{"function": "own_rules:right", "route": "face"}], "route: 'face' is not one of both, answer"),
+        ([{"function": "own_rules:right", "credit": "apart"}], "credit: 'apart' is not one of together, each"),
+        ([{"function": "own_rules:right", "on_error": None}], "on_error: None is not one of raise, none"),
     ]
-    for options, says in cases:
-        with pytest.raises(InputError, match=says):
-            graders_of(SplitConfig(mazes=mazes, **options), world)
-    assert len(graders_of(SplitConfig(mazes=mazes, grader=["own_rules:right"]), world)) == 1
+    for given, says in cases:
+        with pytest.raises(InputError, match=says) as caught:
+            graders_of(given, world, 60.0)
+        assert str(caught.value).startswith("grader: ") and str(caught.value).isprintable()
+    (made,) = graders_of(["own_rules:right"], world, 7.0)
+    assert (made.name, made.weight, made.route, made.time_limit) == ("own_rules:right", 1.0, "both", 7.0)
+
+
+def test_graders_are_entries_beside_the_world_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = MazeWorld(MazeConfig(sizes=[3]))
+    assert [grader.function for grader in graders_of([], world, 60.0)] == [world.grader()]
+    full = {"function": "models:length", "weight": -0.5, "route": "answer", "credit": "each", "on_error": "none"}
+    own, other = graders_of([{"function": "world", "weight": 2}, full], world, 60.0)
+    assert own.function is world.grader() and (own.weight, own.credit) == (2.0, "together")
+    assert all(getattr(other, name) == value for name, value in full.items() if name != "function")
+    monkeypatch.setattr(world, "grader", lambda: None)
+    with pytest.raises(InputError, match="this world has none of its own"):
+        graders_of(["world"], world, 60.0)
+
+
+def test_entries_go_to_a_file_and_come_back(tmp_path: Path) -> None:
+    entries = "['models:length', {function: 'small:commas', weight: 1e-1, route: answer, credit: each, on_error: none}]"
+    run, again = tmp_path / "run", tmp_path / "again"
+    assert main(["split", *TINY.split(), "--grader", entries, "--out", str(run)]) == 0
+    kept = {"function": "small:commas", "weight": 0.1, "route": "answer", "credit": "each", "on_error": "none"}
+    assert read_yaml(run / "config.yaml")["grader"] == ["models:length", kept]
+    assert main(["split", "--config", str(run / "config.yaml"), "--rounds", "1", "--out", str(again)]) == 0
+    assert read_yaml(again / "config.yaml")["grader"] == ["models:length", kept]
+    assert main(["split", "--resume", str(run), "--rounds", "3"]) == 0
+    assert "grader_errors_small:commas" in metrics(run)[-1]
+
+
+def test_where_targeted_graders_are_now_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    now = "grader: [world, {function: package.module:function, route: answer}]"
+    assert main(["split", "--answer-grader", "['small:commas']", "--out", str(tmp_path / "never")]) == 2
+    assert f"answer_grader: is now called {now}" in capsys.readouterr().err
+    (tmp_path / "old.yaml").write_text("answer_grader: ['small:commas']\n")
+    assert main(["split", "--config", str(tmp_path / "old.yaml"), "--out", str(tmp_path / "never")]) == 2
+    assert f"answer_grader is now {now}" in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
+
+
+# Several graders: one score, or credit by each.
+
+Q, N, K = 2, 3, 2
+
+
+def some_rollouts() -> list[Any]:
+    """Rollouts as far as credit looks at them: thoughts of 1, 2 and 3 tokens."""
+    thoughts = [types.SimpleNamespace(tokens=[0] * (i + 1)) for i in range(N)]
+    return [types.SimpleNamespace(thoughts=thoughts, answers=[[None] * K] * N)] * Q
+
+
+def weighed(graders: list[Grader], rule: Any = advantage, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    scores = grade(graders, ["?"] * Q * N * K, [str(i) for i in range(Q * N * K)], {})
+    weights = credited(split_config(**options), rule, some_rollouts(), scores)
+    return weights.thought_QN, weights.answer_QNK
+
+
+def giving(seed: int, **options: Any) -> Grader:
+    """A grader whose scores a seed fixes: from 0.1 to 1.2, none twice in a question."""
+    made = np.random.default_rng(seed).permutation(12)
+    scores = [0.1 + 0.1 * float(rank) for rank in made]
+    return Grader(lambda completions, **_: [scores[int(text)] for text in completions], name=str(seed), **options)
+
+
+@pytest.mark.parametrize("rule", [basic, denoised, contrastive, advantage, group])
+def test_one_grader_by_itself_is_the_same_times_its_weight(rule: Any) -> None:
+    together = weighed([giving(0)], rule)
+    for weight in (2.0, 0.25, -1.0):
+        for own, given in zip(together, weighed([giving(0, weight=weight, credit="each")], rule), strict=True):
+            np.testing.assert_allclose(given, weight * own)
+
+
+def test_credit_by_each_grader_adds_up() -> None:
+    """Each part is what the rule makes of those scores alone."""
+    graders = [
+        giving(0),
+        giving(1, weight=3.0),
+        giving(2, weight=0.5, credit="each"),
+        giving(3, weight=-2.0, credit="each"),
+    ]
+    sums = np.array([one.function(completions=map(str, range(12))) for one in graders]).reshape(4, Q, N, K)
+    parts = [advantage(scores) for scores in (sums[0] + 3 * sums[1], sums[2], sums[3])]
+    thought_QN, answer_QNK = weighed(graders)
+    np.testing.assert_allclose(thought_QN, sum(w * c.thought_QN for w, c in zip((1, 0.5, -2), parts, strict=True)))
+    np.testing.assert_allclose(answer_QNK, sum(w * c.answer_QNK for w, c in zip((1, 0.5, -2), parts, strict=True)))
+
+
+def test_credit_by_each_by_hand() -> None:
+    """A coarse grader and a fine one: added up, the coarse one decides alone; each by itself, both are heard."""
+    large = Grader(lambda completions, **_: [10.0, 0.0, 0.0, 0.0, 0.0, 0.0] * Q, name="large", credit="each")
+    small = Grader(lambda completions, **_: [0.0, 0.0, 0.0, 0.0, 1.0, 0.0] * Q, name="small", credit="each")
+    rule = partial(basic, keep=1 / 6)
+    thought_QN, answer_QNK = weighed([large, small], rule)
+    assert np.array_equal(thought_QN[0], [1, 0, 1]) and np.array_equal(answer_QNK[0], [[1, 0], [0, 0], [1, 0]])
+    thought_QN, _ = weighed([replace(large, credit="together"), replace(small, credit="together")], rule)
+    assert np.array_equal(thought_QN[0], [1, 0, 0])
+    _, answer_QNK = weighed([large, replace(small, weight=-0.5)], rule)  # a penalty pushes away what it is highest for
+    assert np.array_equal(answer_QNK[0], [[1, 0], [0, 0], [-0.5, 0]])
+
+
+def test_routes_hold_for_credit_by_each() -> None:
+    heard = weighed([giving(0, credit="each")])
+    both = weighed([giving(0, credit="each"), giving(1, credit="each", route="answer"), giving(2, route="answer")])
+    np.testing.assert_array_equal(both[0], heard[0])
+    assert np.abs(both[1] - heard[1]).max() > 0.1
+    nothing, something = weighed([giving(1, credit="each", route="answer")])
+    assert not nothing.any() and something.any()
+
+
+def test_length_is_charged_on_each_positive_score() -> None:
+    """Equal scores: what is left to tell thoughts apart is their length, whoever gave the scores."""
+
+    def flat(value: float, **options: Any) -> Grader:
+        return Grader(lambda completions, **_: [value] * len(completions), name=str(value), **options)
+
+    shorter = np.array([[1.0, 0.0, -1.0]] * Q)
+    for graders in ([flat(1.0)], [flat(1.0, credit="each")], [flat(-1.0, weight=-1.0)]):
+        np.testing.assert_allclose(weighed(graders, length_cost=0.1)[0], shorter)
+    np.testing.assert_allclose(
+        weighed([flat(1.0, credit="each"), flat(2.0, credit="each")], length_cost=0.1)[0], 2 * shorter
+    )
+    # A penalty grows no smaller by a longer thought, whichever way its sign is written.
+    for graders in ([flat(-1.0)], [flat(1.0, weight=-1.0)], [flat(1.0, weight=-1.0, credit="each")]):
+        assert not weighed(graders, length_cost=0.1)[0].any()
+
+
+def test_what_no_grader_scores_is_not_sampled() -> None:
+    some = Grader(lambda completions, **_: [None, 1.0, 0.5] * (Q * 2), name="some")
+    thought_QN, answer_QNK = weighed([some, Grader(lambda completions, **_: [None] * 12, name="none")])
+    np.testing.assert_allclose(answer_QNK[0], advantage([[[np.nan, 1], [0.5, np.nan], [1, 0.5]]]).answer_QNK[0])
+    assert thought_QN.any()
+    for credit in ("together", "each"):
+        nothing = weighed([Grader(lambda completions, **_: [None] * 12, name="none", credit=credit)])
+        assert not nothing[0].any() and not nothing[1].any()
+
+
+def test_a_round_without_any_score_has_figures_all_the_same() -> None:
+    config = split_config(max_thought=8, max_answer=6)
+    rollouts = played(config, fresh_team(config))
+    for graded in (0, 5):
+        scores = [1.0] * graded + [None] * (24 - graded)
+        some = Grader(lambda scores=scores, **_: scores, name="some", on_error="none")
+        weights = credited(config, advantage, rollouts, grade_rollouts([some], rollouts))
+        figures = figures_of(WORLD, rollouts, weights)
+        assert figures["ungraded"] == pytest.approx(1 - graded / 24) and figures["grader_errors_some"] == 0
+        assert figures.get("score") == (1.0 if graded else None) == figures.get("best_score")
+        assert all(np.isfinite(value) for value in figures.values())

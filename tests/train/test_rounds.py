@@ -213,7 +213,7 @@ def test_whole_runs(tmp_path: Path, name: str) -> None:
 
 def test_every_round_s_rollouts_are_kept(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    graders: dict[str, Any] = {"grader": ["models:length"], "answer_grader": ["small:commas"]}
+    graders: dict[str, Any] = {"grader": ["models:length", {"function": "small:commas", "route": "answer"}]}
     split(split_config(run, **graders, rule="advantage", warm_start__steps=2))
     found = list(read_rollouts(run))
     assert [(one["round"], one["number"]) for one in found] == [(1 + i // 3, i) for i in range(9)]

@@ -99,7 +99,7 @@ def in_full(args: Sequence[str], config: type) -> list[str]:
             continue
         name, plus, given = match[1].replace("-", "_"), match[2], match[3]
         full = _full_name(name, known)
-        if full is None and RENAMED.get(name) in known:
+        if full is None and RENAMED.get(name, "").partition(":")[0] in known:
             raise InputError(f"{name}: is now called {RENAMED[name]}")
         value = given[1:] if given else "".join(args[place + 1 : place + 2])
         if full in groups and not value.lstrip().startswith("{"):

@@ -107,7 +107,8 @@ def moved(values: Mapping[str, Any], config: type, renamed: Mapping[str, str] | 
     """The options of a file that an earlier version wrote and that stand elsewhere now: {"lr": "optimizer.lr"}.
 
     One that the config lacks is found by its last name among the options of its groups, the outermost first. A text (or
-    null) where a group is expected means the group's first option. renamed: new names of those that have another.
+    null) where a group is expected means the group's first option. renamed: new names of those that have another; what
+    stands behind a colon says how its value is written now.
     """
     found = ((name, _new_place(name, value, config, renamed or {})) for name, value in flat(values, config).items())
     return {name: new for name, new in found if new not in (None, name)}
@@ -116,7 +117,9 @@ def moved(values: Mapping[str, Any], config: type, renamed: Mapping[str, str] | 
 def check_moved(file: Path, values: Mapping[str, Any], config: type, renamed: Mapping[str, str] | None = None) -> None:
     """InputError, in one line, that names the options of a file that have moved and where they are now."""
     if places := moved(values, config, renamed):
-        told = ", ".join(f"{old} is now {new}" for old, new in places.items())
+        names = renamed or {}
+        written = {old: names[old] if ":" in names.get(old, "") else new for old, new in places.items()}
+        told = ", ".join(f"{old} is now {new}" for old, new in written.items())
         raise InputError(
             f"{file}: was written by an earlier version; these options have moved: {told}; move them, or start anew"
         )
@@ -132,7 +135,7 @@ def _new_place(name: str, value: Any, config: type, renamed: Mapping[str, str]) 
         kept = flat(asdict(config()), config)[first]
         fits = kept is None if value is None else isinstance(value, str) and (kept is None or isinstance(kept, str))
         return first if fits and first.count(".") == name.count(".") + 1 else None
-    name = renamed.get(name, name)
+    name = renamed.get(name, name).partition(":")[0]
     if name in known or "." in name:
         return name if name in known else None
     places = [one for one in known if one.endswith(f".{name}")]

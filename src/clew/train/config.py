@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from clew.config import (
     MazeConfig,
     ModelConfig,
     OptimizerConfig,
     RunConfig,
+    SamplerConfig,
     SamplingConfig,
     WorldConfig,
     check_positive,
+    check_value,
     check_values,
 )
 from clew.errors import InputError
+from clew.text import show
 
 Loss = Literal["path", "full", "weighted", "graded"]
 
@@ -72,6 +75,24 @@ class ObjectiveConfig:
     """how sharply pair tells best from worst"""
     kl: float = 0.0
     """weight of the KL divergence to the policies as they were before the first round"""
+    importance_cap: float | None = None
+    """with nll: weigh each token by its probability now over what the sampler reported, at most this much (2, say)"""
+
+
+@dataclass
+class GraderConfig:
+    """A grader as an entry of `SplitConfig.grader` means it; a text alone is its function."""
+
+    function: str = ""
+    """package.module:function, or world for the world's own"""
+    weight: float = 1.0
+    """what its scores are multiplied by; negative for a penalty"""
+    route: Literal["both", "answer"] = "both"
+    """answer: the face alone hears it, and what it says does not teach the shoggoth"""
+    credit: Literal["together", "each"] = "together"
+    """each: the rule runs on its scores alone, and the weights are added up"""
+    on_error: Literal["raise", "none"] = "raise"
+    """none: a sample that it fails at goes without its score"""
 
 
 @dataclass
@@ -83,10 +104,10 @@ class SplitConfig(RunConfig, WorldConfig):
     """most tokens of a thought; by default what the world needs"""
     max_answer: int | None = None
     """most tokens of an answer; by default what the world needs"""
-    policies: Literal["two", "adapters", "one"] = "two"
-    """two models; one base with two LoRA adapters; or one model that plays both roles (the control)"""
+    policies: Literal["two", "adapters", "one", "adapter"] = "two"
+    """two models; one base with two LoRA adapters; one model, or one adapter, that plays both roles (the controls)"""
     rank: int = 16
-    """LoRA rank, with --policies adapters"""
+    """LoRA rank, with --policies adapters or adapter"""
     face_sees: Literal["prompt+thought", "thought"] = "prompt+thought"
     """what the face may read before it answers"""
     paraphraser: Literal["copy"] | None = None
@@ -104,14 +125,13 @@ class SplitConfig(RunConfig, WorldConfig):
     allocate: Literal["fixed", "auto"] = "fixed"
     """auto: plan n and k anew every few rounds, from the scores' variances, at the same cost"""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
     rule: str = "denoised"
     """basic, denoised, contrastive, advantage, group, or package.module:function of one's own"""
     rule_options: dict[str, Any] = field(default_factory=dict)
     """the rule's own options, such as {top: 3, keep: 0.25, answers: best, scope: question}"""
-    grader: list[str] = field(default_factory=list)
-    """package.module:function of graders that both policies hear; by default the world's own"""
-    answer_grader: list[str] = field(default_factory=list)
-    """graders that the face alone hears: what they say must not teach the shoggoth"""
+    grader: list[str | dict[str, Any]] = field(default_factory=list)
+    """package.module:function or {function, weight, route, credit, on_error}; world, the default, is the world's own"""
     time_limit: float = 60.0
     """seconds that one call of a grader may take"""
     length_cost: float = 0.0
@@ -131,13 +151,14 @@ COMMANDS: dict[str, type] = {"train": TrainConfig, "split": SplitConfig}
 _BOTH = """optimizer.lr optimizer.warmup optimizer.schedule optimizer.weight_decay optimizer.clip
     optimizer.tokens_at_once device precision model.attention track validate_every validation_questions final_questions
     checkpoint_every out"""
+_SAMPLER = "sampler.name sampler.url sampler.timeout sampler.cache sampler.window"
 MAY_CHANGE: dict[str, Sequence[str]] = {
     "train": f"steps minutes log_every {_BOTH}".split(),
-    "split": f"rounds time_limit {_BOTH}".split(),
+    "split": f"rounds time_limit {_BOTH} {_SAMPLER}".split(),
 }
 LIMIT = {"train": "steps", "split": "rounds"}
 
-# Options of earlier versions that have another name now, not only another place.
+# Options of earlier versions that have another name now, not only another place; behind a colon, how it is written.
 RENAMED = {
     "mazes.per_step": "per_step",
     "adjacency_weight": "prompt_weight",
@@ -149,7 +170,38 @@ RENAMED = {
     "warmup_steps": "warm_start.steps",
     "warmup_lr": "warm_start.optimizer.lr",
     "warmup_optimizer": "warm_start.optimizer.name",
+    "answer_grader": "grader: [world, {function: package.module:function, route: answer}]",
 }
+
+
+def grader_entries(given: Sequence[Any]) -> list[GraderConfig]:
+    """The graders that a list of texts and mappings names. InputError for an entry that is neither, one with a key or
+    value that no grader has, and one that names a function again."""
+    entries = [_grader_entry(one) for one in given]
+    named = [entry.function for entry in entries]
+    for function in named:
+        if named.count(function) > 1:
+            raise InputError(f"grader: {show(function)} is named more than once; expected each grader in one place")
+    return entries
+
+
+def _grader_entry(given: Any) -> GraderConfig:
+    values: Any = {"function": given} if isinstance(given, str) else given
+    hints = get_type_hints(GraderConfig)
+    if not isinstance(values, dict) or not values.get("function") or not isinstance(values["function"], str):
+        form = "expected package.module:function, or {function: package.module:function, weight: 0.5}"
+        raise InputError(f"grader: {show(given)} names no function; {form}")
+    inside = f"grader: {show(values['function'])}"
+    for name, value in values.items():
+        if name not in hints:
+            raise InputError(f"{inside}: {show(name)} is no option of a grader; expected {', '.join(hints)}")
+        choices = get_args(hints[name])
+        if choices and value not in choices:
+            raise InputError(f"{inside}: {name}: {show(value)} is not one of {', '.join(choices)}")
+        if name == "weight" and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise InputError(f"{inside}: weight: {show(value)} is no number")
+        check_value(f"{inside}: {name}", value)
+    return GraderConfig(**values)
 
 
 def check_optimizer(config: Any, inside: str = "optimizer") -> None:
@@ -173,13 +225,19 @@ def check_split(config: SplitConfig) -> None:
     check_values(config)
     counts = """questions thoughts answers rank validation_questions final_questions time_limit max_thought max_answer
         mazes.branches warm_start.per_step model.layers model.width model.heads sampling.top_p sampling.temperature
-        objective.updates objective.beta objective.clip_ratio"""
+        objective.updates objective.beta objective.clip_ratio objective.importance_cap sampler.timeout sampler.cache
+        sampler.window"""
     check_positive(config, *counts.split())
     at_least_0 = "rounds warm_start.steps objective.kl length_cost validate_every checkpoint_every"
     check_positive(config, *at_least_0.split(), zero=True)
     check_optimizer(config)
     check_optimizer(config, "warm_start.optimizer")
+    grader_entries(config.grader)
     if config.sampling.top_p > 1:
         raise InputError(f"sampling.top_p: {config.sampling.top_p} is more than 1")
+    if config.objective.importance_cap and config.objective.name != "nll":
+        raise InputError(f"objective.importance_cap: is for nll, and {config.objective.name} compares probabilities itself")
+    if config.sampler.url and config.sampler.name != "vllm":
+        raise InputError(f"sampler.url: names a vLLM server, and the sampler is {config.sampler.name}")
     if config.thoughts * config.answers < 2:
         raise InputError("thoughts, answers: one sample a question has nothing to be compared with")

@@ -4,18 +4,21 @@ import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from transformers import TrainerState
 
 from clew import credit
 from clew.errors import InputError
-from clew.graders import Grader, Scores, check_call, grade, length_discount, load_function, load_grader
+from clew.graders import Grader, Scores, Share, check_call, grade, length_discount, load_function, load_grader
 from clew.rollout.types import Rollout
 from clew.text import one_line, printable, show
-from clew.train.config import SplitConfig
+from clew.train.config import GraderConfig, SplitConfig, grader_entries
 from clew.train.plan import variance_components
-from clew.world import World
+from clew.world import Question, World
 
+WORLD_S_OWN = "world"  # as a list of graders names it
 Rule = Callable[..., credit.Credit]
 Gather = Callable[[np.ndarray], tuple[np.ndarray, slice]]
 """From the values of this process's questions to those of all processes', and where among them its own are."""
@@ -32,26 +35,26 @@ class Weights:
     """of the round, over all processes"""
 
 
-def graders_of(config: SplitConfig, world: World) -> list[Grader]:
-    """The config's graders, routed; the world's own where it names none. InputError if there is none at all, if one is
-    named twice, and for one that cannot be called with the world's columns."""
-    named = [*config.grader, *config.answer_grader]
-    for path in named:
-        if named.count(path) > 1:
-            where = "grader, answer_grader" if path in config.grader else "answer_grader"
-            where = "grader" if config.grader.count(path) > 1 else where
-            raise InputError(f"{where}: {show(path)} is named more than once; expected each grader in one place")
-    heard = [load_grader(path, time_limit=config.time_limit) for path in config.grader]
-    if not heard:
-        own = world.grader()
-        if own is None:
-            raise InputError("grader: this world has none of its own; give --grader \"['package.module:function']\"")
-        heard = [Grader(own, time_limit=config.time_limit)]
-    targeted = [load_grader(path, time_limit=config.time_limit, route="answer") for path in config.answer_grader]
+def graders_of(given: Sequence[Any], world: World, time_limit: float) -> list[Grader]:
+    """The graders that a config's list names; the world's own where it names none. InputError if there is none at all,
+    and for one that cannot be found or called with the world's columns."""
+    entries = grader_entries(given or [WORLD_S_OWN])
+    graders = [_grader(entry, world, time_limit) for entry in entries]
     columns = world.questions([0])[0].columns
-    for grader in (*heard, *targeted):
+    for grader in graders:
         check_call(grader, columns)
-    return heard + targeted
+    return graders
+
+
+def _grader(entry: GraderConfig, world: World, time_limit: float) -> Grader:
+    options: dict[str, Any] = {"weight": float(entry.weight), "route": entry.route, "credit": entry.credit}
+    options |= {"on_error": entry.on_error, "time_limit": time_limit}
+    if entry.function != WORLD_S_OWN:
+        return load_grader(entry.function, **options)
+    own = world.grader()
+    if own is None:
+        raise InputError("grader: this world has none of its own; give --grader \"['package.module:function']\"")
+    return Grader(own, **options)
 
 
 def rule_of(config: SplitConfig) -> Rule:
@@ -108,11 +111,31 @@ def alone(values_Q: np.ndarray) -> tuple[np.ndarray, slice]:
     return values_Q, slice(None)
 
 
-def grade_rollouts(graders: Sequence[Grader], rollouts: Sequence[Rollout]) -> Scores:
-    """Grades every answer. A grader is given the question and the face's text; no thought is within its reach."""
-    answers = [(one.question, text) for one in rollouts for several in one.answer_texts for text in several]
-    columns = {name: [question.columns[name] for question, _ in answers] for name in rollouts[0].question.columns}
-    return grade(graders, [question.prompt for question, _ in answers], [text for _, text in answers], columns)
+def trainer_state(step: int, rounds: int) -> TrainerState:
+    """How far a run is, in the words that graders written for other trainers know."""
+    return TrainerState(global_step=step, max_steps=rounds, epoch=step / max(rounds, 1))
+
+
+def grade_rollouts(graders: Sequence[Grader], rollouts: Sequence[Rollout], state: TrainerState | None = None) -> Scores:
+    """Grades every answer. A grader is given the question and what the face wrote; no thought is within its reach."""
+    both = [pair for one in rollouts for pair in zip(one.answers, one.answer_texts, strict=True)]
+    answers = [answer for several, _ in both for answer in several]
+    texts = [text for _, several in both for text in several]
+    questions = [one.question for one in rollouts for several in one.answers for _ in several]
+    return grade_texts(graders, questions, texts, [answer.tokens for answer in answers], state)
+
+
+def grade_texts(
+    graders: Sequence[Grader],
+    questions: Sequence[Question],
+    texts: Sequence[str],
+    tokens: Sequence[Sequence[int]],
+    state: TrainerState | None = None,
+) -> Scores:
+    """Grades answers to questions, a text and its tokens each; prompts in the form in which they were given."""
+    prompts = [question.prompt if question.messages is None else question.messages for question in questions]
+    columns = {name: [question.columns[name] for question in questions] for name in questions[0].columns}
+    return grade(graders, prompts, texts, columns, tokens, state or TrainerState())
 
 
 def shape_of(rollouts: Sequence[Rollout]) -> tuple[int, int, int]:
@@ -125,15 +148,38 @@ def credited(
 ) -> Weights:
     """Weights for both policies: the shoggoth's from what it hears, discounted by length, the face's from all.
 
-    The rule sees the questions of all processes, since its scope may be the batch.
+    The rule sees the questions of all processes, since its scope may be the batch. It runs once on the sum of all
+    graders that are credited together, and once on each of the others; its weights are added up, those of a grader
+    credited by itself as often as its own weight says. A negative weight turns them round: a penalty pushes away the
+    samples that the rule would have chosen for scoring highest on it, and the sum is not normalised anew.
     """
     shape = shape_of(rollouts)
     lengths_QN = np.array([[len(thought.tokens) for thought in one.thoughts] for one in rollouts], float)
-    share_QN = length_discount(lengths_QN, config.length_cost)
-    heard_QNK = scores.shoggoth_B.reshape(shape)
-    shoggoth_QNK, mine = gather(np.where(heard_QNK > 0, heard_QNK * share_QN[..., None], heard_QNK))
-    face_QNK, _ = gather(scores.face_B.reshape(shape))
-    return Weights(scores, rule(shoggoth_QNK).thought_QN[mine], rule(face_QNK).answer_QNK[mine], len(face_QNK))
+    share_QN1 = length_discount(lengths_QN, config.length_cost)[..., None]
+
+    def discounted(share: Share) -> np.ndarray:
+        scores_QNK = share.scores_B.reshape(shape)
+        return np.where(share.weight * scores_QNK > 0, scores_QNK * share_QN1, scores_QNK)
+
+    shoggoth, mine = _added(rule, scores.shoggoth, [discounted(share) for share in scores.shoggoth], shape, gather)
+    face, _ = _added(rule, scores.face, [share.scores_B.reshape(shape) for share in scores.face], shape, gather)
+    return Weights(scores, shoggoth.thought_QN[mine], face.answer_QNK[mine], len(face.answer_QNK))
+
+
+def _added(
+    rule: Rule, shares: Sequence[Share], scores_QNK: Sequence[np.ndarray], shape: tuple[int, int, int], gather: Gather
+) -> tuple[credit.Credit, slice]:
+    """The rule's weights for the questions of all processes, added over shares of the score, and where this one's are.
+    Nothing where nothing is heard."""
+    given, mine = gather(np.stack([*scores_QNK], axis=1) if shares else np.zeros((shape[0], 0, *shape[1:])))
+    thought_QN, answer_QNK = np.zeros((len(given), shape[1])), np.zeros((len(given), *shape[1:]))
+    for i, share in enumerate(shares):
+        made = rule(given[:, i])
+        thought_QN, answer_QNK = (
+            thought_QN + share.weight * made.thought_QN,
+            answer_QNK + share.weight * made.answer_QNK,
+        )
+    return credit.Credit(thought_QN, answer_QNK), mine
 
 
 def effective_samples(weights: np.ndarray) -> float:
@@ -146,6 +192,7 @@ def figures_of(world: World, rollouts: Sequence[Rollout], weights: Weights) -> d
     """A round's figures: scores, lengths, entropy, effective sample sizes, variance components, the world's own."""
     _, n, k = shape_of(rollouts)
     face_QNK = weights.scores.face_B.reshape(shape_of(rollouts))
+    graded_Q = ~np.isnan(face_QNK).all((1, 2))
     parts = variance_components(face_QNK)
     thoughts = [thought for one in rollouts for thought in one.thoughts]
     answers = [answer for one in rollouts for several in one.answers for answer in several]
@@ -155,9 +202,7 @@ def figures_of(world: World, rollouts: Sequence[Rollout], weights: Weights) -> d
     spans = {id(link): len(link.tokens) for one in rollouts for read in one.read for link in read.chain()}
     asked = {id(one.thoughts[0].context): len(one.question.tokens) for one in rollouts}
     read = sum(length for span, length in spans.items() if span not in asked)
-    figures = {
-        "score": float(face_QNK.mean()),
-        "best_score": float(face_QNK.max((1, 2)).mean()),
+    figures: dict[str, float] = {
         "n": n,
         "k": k,
         "thought_tokens": len(thought_logps) / len(thoughts),
@@ -177,7 +222,18 @@ def figures_of(world: World, rollouts: Sequence[Rollout], weights: Weights) -> d
         "var_answers": parts.answer,
         "reliability": parts.reliability(k),
     }
-    return figures | measured(world, rollouts)
+    if graded_Q.any():
+        best = float(np.nanmax(face_QNK[graded_Q], (1, 2)).mean())
+        figures = {"score": float(np.nanmean(face_QNK)), "best_score": best} | figures
+    return figures | told_by(weights.scores) | measured(world, rollouts)
+
+
+def told_by(scores: Scores) -> dict[str, float]:
+    """What graders logged, at how many samples each that may fail failed, and the share of samples without a score."""
+    figures = {f"grader_errors_{name}": float(count) for name, count in scores.errors.items()}
+    figures |= {f"logged_{name}": value for name, value in scores.metrics.items()}
+    ungraded = float(np.isnan(scores.face_B).mean())
+    return figures | ({"ungraded": ungraded} if ungraded else {})
 
 
 def measured(world: World, rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from transformers import TrainerState
 
 from clew import graders
 from clew.config import SamplingConfig
@@ -18,6 +19,7 @@ from clew.rollout.records import written
 from clew.rollout.stages import GREEDY, FaceSees, direct_answers, limited, rollout_of, rollouts
 from clew.rollout.types import Rollout, Sampler
 from clew.runs.intervals import Tally, figures_in
+from clew.train.crediting import grade_texts
 from clew.world import Figures, Look, Question, World
 
 BASELINE = 0xBA5E
@@ -95,12 +97,13 @@ def evaluate(
     scorers: Sequence[graders.Grader],
     *,
     accelerator: Accelerator | None = None,
+    state: TrainerState | None = None,
     batch: int = 256,
     seed: int = 0,
     keep: int = 100,
 ) -> tuple[dict[str, Any], list[Sample]]:
     """Asks every question greedily and reports figures with 95% intervals: all together and by each of the questions'
-    labels, beside the world's baseline. Also returns the first `keep` samples, for looking at.
+    labels, beside the world's baseline. Also returns the first `keep` samples, for looking at. state: for the graders.
 
     Processes share the questions, `batch` each at a time, and all return the same. InputError if there is no question.
     """
@@ -109,8 +112,8 @@ def evaluate(
     while chunk := list(islice(questions, batch * processes)):
         mine = list(range(rank, len(chunk), processes))
         asked = [chunk[i] for i in mine]
-        samples = samples_of(world, reasoner.rollouts(world, asked), scorers) if asked else []
-        walked = _baselines(world, asked, scorers, [[seed, BASELINE, first + i] for i in mine])
+        samples = samples_of(world, reasoner.rollouts(world, asked), scorers, state) if asked else []
+        walked = _baselines(world, asked, scorers, state, [[seed, BASELINE, first + i] for i in mine])
         done = list(zip(mine, samples, walked, strict=True))
         if processes > 1:
             done = sorted(gather_object(done), key=lambda one: one[0])
@@ -149,50 +152,55 @@ class _Tallies:
         return report
 
 
-def samples_of(world: World, made: Sequence[Rollout], scorers: Sequence[graders.Grader]) -> list[Sample]:
+def samples_of(
+    world: World, made: Sequence[Rollout], scorers: Sequence[graders.Grader], state: TrainerState | None = None
+) -> list[Sample]:
     """Rollouts of one thought (or none) and one answer each, scored and measured."""
     texts = [rollout.answer_texts[0][0] for rollout in made]
-    scores = score_texts([rollout.question for rollout in made], texts, scorers)
+    tokens = [rollout.answers[0][0].tokens for rollout in made]
+    scores = grade_texts(scorers, [rollout.question for rollout in made], texts, tokens, state) if scorers else None
     samples = []
     for i, rollout in enumerate(made):
         thought = rollout.thought_texts[0] if rollout.thoughts else None
-        figures: Figures = {} if scores is None else {"score": float(scores[i])}
-        figures |= world.measure(rollout.question, thought, texts[i])
+        figures = _score(scores, i) | world.measure(rollout.question, thought, texts[i])
         if rollout.thoughts:
             figures["thought_tokens"] = float(len(rollout.thoughts[0].tokens))
         figures["answer_tokens"] = float(len(rollout.answers[0][0].tokens))
-        samples.append(Sample(rollout.question, thought, texts[i], figures, _record(world, rollout, figures)))
+        extra = {name: values[i] for name, values in scores.extra.items()} if scores else {}
+        samples.append(Sample(rollout.question, thought, texts[i], figures, _record(world, rollout, figures, extra)))
     return samples
 
 
-def score_texts(
-    questions: Sequence[Question], texts: Sequence[str], scorers: Sequence[graders.Grader]
-) -> np.ndarray | None:
-    """What all graders together give each answer, as the face hears them: scores_B; None without graders."""
-    if not scorers:
-        return None
-    columns = {name: [question.columns[name] for question in questions] for name in questions[0].columns}
-    return graders.grade(scorers, [question.prompt for question in questions], texts, columns).face_B
+def _score(scores: graders.Scores | None, i: int) -> Figures:
+    """What all graders together give one answer, as the face hears them; nothing where none has anything to say."""
+    return {} if scores is None or np.isnan(scores.face_B[i]) else {"score": float(scores.face_B[i])}
 
 
 def _baselines(
-    world: World, questions: list[Question], scorers: Sequence[graders.Grader], seeds: list[list[int]]
+    world: World,
+    questions: list[Question],
+    scorers: Sequence[graders.Grader],
+    state: TrainerState | None,
+    seeds: list[list[int]],
 ) -> list[Figures | None]:
     """The figures of the world's baseline, question by question; None where it has none."""
     answers = [world.baseline(one, np.random.default_rng(seed)) for one, seed in zip(questions, seeds, strict=True)]
     there = [(i, answer) for i, answer in enumerate(answers) if answer is not None]
-    texts = [answer for _, answer in there]
-    scores = score_texts([questions[i] for i, _ in there], texts, scorers) if there else None
+    scores = None
+    if there and scorers:
+        texts = [answer for _, answer in there]
+        tokens = [world.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+        scores = grade_texts(scorers, [questions[i] for i, _ in there], texts, tokens, state)
     found: list[Figures | None] = [None] * len(questions)
     for place, (i, answer) in enumerate(there):
-        figures: Figures = {} if scores is None else {"score": float(scores[place])}
-        found[i] = figures | world.measure(questions[i], None, answer)
+        found[i] = _score(scores, place) | world.measure(questions[i], None, answer)
     return found
 
 
-def _record(world: World, one: Rollout, figures: Figures) -> dict[str, Any]:
+def _record(world: World, one: Rollout, figures: Figures, extra: dict[str, Any]) -> dict[str, Any]:
     """One question in the schema of rollouts (`runs.rollouts`), with its labels and figures."""
     answered = written(one.answers[0][0], one.answer_texts[0][0]) | {"weight": 0.0, "score": figures.get("score")}
+    answered |= {"extra": extra} if extra else {}
     thought = {"text": "", "tokens": [], "logps": [], "ended": True}
     if one.thoughts:
         thought = written(one.thoughts[0], one.thought_texts[0])

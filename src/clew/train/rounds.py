@@ -5,6 +5,7 @@ A round in order: `rollout.stages` writes thoughts and answers, `crediting` grad
 """
 
 import json
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,8 @@ from clew.runs.folder import run_folder
 from clew.runs.metrics import append_metrics, keep_metrics
 from clew.runs.options import check_options, write_config
 from clew.runs.provenance import provenance
-from clew.runs.rollouts import keep_rollouts, write_rollouts
+from clew.runs.rollouts import keep_rollouts, last_round, write_rollouts
+from clew.runs.trackers import log_samples
 from clew.train import checks, crediting
 from clew.train.config import COMMANDS, LIMIT, MAY_CHANGE, RENAMED, SplitConfig, check_split
 from clew.train.crediting import Rule, Weights
@@ -100,13 +102,13 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
     warm = (out / "warm").is_dir()
     fits = partial(checks.check_splitting, config)
     policies, world = warm_policies(config, out / "warm") if warm else first_policies(config, warm_names(config), fits)
-    rule, graders = crediting.rule_of(config), crediting.graders_of(config, world)
+    rule, graders = crediting.rule_of(config), crediting.graders_of(config.grader, world, config.time_limit)
     _tell(config, world, report)
     with run_folder(out, resume, main):
         if main:
             write_config(out / "config.yaml", config)
         if not warm:
-            warm_start(config, world, policies, accelerator, out, resume, report)
+            policies = warm_start(config, world, policies, accelerator, out, resume, report)
         team = team_of(config, policies, accelerator)
         torch.manual_seed(config.seed)  # a model's dropout: the same dice whether or not the warm start was just run
         state = resumed(out, team.load, accelerator.wait_for_everyone, main) if resume else None
@@ -137,7 +139,7 @@ def _run(setting: Setting, state: State | None) -> dict[str, Any]:
         keep_metrics(setting.out / "metrics.jsonl", state["step"] if state else -1)
         keep_rollouts(setting.out, state["step"] if state else 0)
     if state is None:
-        before = _evaluated(setting, config.final_questions)[0]
+        before = _evaluated(setting, config.final_questions, 0)[0]
         state = {"step": 0, "seconds": 0.0, "shape": [config.thoughts, config.answers], "recent": [], "before": before}
         _log(setting, {"step": 0, "seconds": 0.0, **as_metrics(before)}, 0.0)
     start, earlier = time.monotonic(), state["seconds"]
@@ -146,10 +148,13 @@ def _run(setting: Setting, state: State | None) -> dict[str, Any]:
         state["step"] += 1
         state["seconds"] = earlier + time.monotonic() - start
         done = state["step"] == config.rounds
-        if config.validate_every and state["step"] % config.validate_every == 0 and not done:
-            figures |= as_metrics(_evaluated(setting, config.validation_questions, "validation")[0])
+        looks = bool(config.validate_every) and state["step"] % config.validate_every == 0
+        if looks and not done:
+            figures |= as_metrics(_evaluated(setting, config.validation_questions, state["step"], "validation")[0])
         line = {"step": state["step"], "seconds": round(state["seconds"], 3), **figures}
         _log(setting, line, state["step"] / config.rounds)
+        if config.track and setting.main and (looks or done):
+            log_samples(setting.accelerator.trackers, last_round(setting.out), state["step"])
         if done or (config.checkpoint_every and state["step"] % config.checkpoint_every == 0):
             _checkpoint(setting, state)
     return _finish(setting, state)
@@ -164,7 +169,7 @@ def play_round(setting: Setting, state: State) -> dict[str, Any]:
     seeds = [int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]) for number in numbers]
     questions, shape = world.questions(numbers), tuple(state["shape"])
     rollouts = setting.team.reasoner(config).rollouts(world, questions, shape, config.sampling, seeds)
-    scores = crediting.grade_rollouts(setting.graders, rollouts)
+    scores = crediting.grade_rollouts(setting.graders, rollouts, crediting.trainer_state(state["step"], config.rounds))
     weights = crediting.credited(config, setting.rule, rollouts, scores, partial(_gathered, accelerator))
     figures: dict[str, Any] = crediting.figures_of(world, rollouts, weights)
     warmup = config.rounds // 20 if config.optimizer.warmup is None else config.optimizer.warmup
@@ -228,15 +233,15 @@ def _gathered(accelerator: Accelerator, values_Q: np.ndarray) -> tuple[np.ndarra
 
 
 def _joined(accelerator: Accelerator, figures: dict[str, Any]) -> dict[str, Any]:
-    """A round's figures over all processes: counts of tokens added up, all else averaged."""
+    """A round's figures over all processes: counts added up, all else averaged."""
     if accelerator.num_processes == 1:
         return figures
     each: dict[str, list[float]] = {}
     for one in gather_object([figures]):
         for name, value in one.items():
             each.setdefault(name, []).append(value)
-    counts = ("_sampled", "_prompted", "_read")
-    return {name: sum(all_) / (1 if name.endswith(counts) else len(all_)) for name, all_ in each.items()}
+    counted = re.compile("(shoggoth|face)_(sampled|prompted|tokens_read)|(grader|monitor)_errors_.*", re.DOTALL)
+    return {name: sum(all_) / (1 if counted.fullmatch(name) else len(all_)) for name, all_ in each.items()}
 
 
 def _keep_rollouts(
@@ -246,7 +251,8 @@ def _keep_rollouts(
     shape, scores = crediting.shape_of(rollouts), weights.scores
     each = {name: scores_B.reshape(shape) for name, scores_B in scores.by_grader.items()}
     face_QNK = scores.face_B.reshape(shape)
-    records = records_of(setting.world, rollouts, numbers, weights.thought_QN, weights.answer_QNK, face_QNK, each)
+    given = weights.thought_QN, weights.answer_QNK
+    records = records_of(setting.world, rollouts, numbers, *given, face_QNK, each, extra=scores.extra)
     if setting.accelerator.num_processes > 1:
         records = sorted(gather_object(records), key=lambda record: record["number"])
     if setting.main:
@@ -265,11 +271,11 @@ def _plan(config: SplitConfig, state: State, figures: dict[str, Any]) -> None:
     state["shape"], state["recent"] = [max(2, n), k], []
 
 
-def _evaluated(setting: Setting, questions: int, look: Any = "final") -> tuple[dict[str, Any], list[Any]]:
+def _evaluated(setting: Setting, questions: int, step: int, look: Any = "final") -> tuple[dict[str, Any], list[Any]]:
     """Held-out questions, one greedy thought and one greedy answer each, with 95% intervals."""
-    asked = held_out(setting.world, questions, look)
-    reasoner = setting.team.reasoner(setting.config)
-    return evaluate(setting.world, reasoner, asked, setting.graders, accelerator=setting.accelerator, keep=100)
+    config, world, asked = setting.config, setting.world, held_out(setting.world, questions, look)
+    told: dict[str, Any] = {"state": crediting.trainer_state(step, config.rounds), "accelerator": setting.accelerator}
+    return evaluate(world, setting.team.reasoner(config), asked, setting.graders, **told, keep=100)
 
 
 def _log(setting: Setting, values: dict[str, Any], progress: float) -> None:
@@ -291,7 +297,7 @@ def _checkpoint(setting: Setting, state: State) -> None:
 def _finish(setting: Setting, state: State) -> dict[str, Any]:
     """Policies, final evaluation beside the warm start's, and pictures into the run folder."""
     out, world = setting.out, setting.world
-    after, samples = _evaluated(setting, setting.config.final_questions)
+    after, samples = _evaluated(setting, setting.config.final_questions, state["step"])
     result = {"after": after, "before": state["before"], "held_out": world.held_out_rule, **provenance()}
     if not setting.main:
         return result
@@ -310,7 +316,6 @@ def _draw(out: Path, shown: Sequence[str]) -> None:
     """The curves of a run, and the first tree of its last round."""
     from clew.rollout import plots as trees
     from clew.runs import plots
-    from clew.runs.rollouts import last_round
 
     plots.split_curves(out / "metrics.jsonl", out / "plots" / "training.png", shown)
     if record := next(last_round(out), None):
