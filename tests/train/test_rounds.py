@@ -237,6 +237,17 @@ def test_every_round_s_rollouts_are_kept(tmp_path: Path) -> None:
     assert any(weighed) and sum(weighed) == pytest.approx(0, abs=1e-6)  # advantages of a question add up to nothing
 
 
+def test_trackers_are_shown_samples_at_validations_and_at_the_end(tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    split(split_config(tmp_path / "run", track="tensorboard", rounds=3, validate_every=2, warm_start__steps=2))
+    (file,) = (tmp_path / "run").rglob("events.out.*")
+    read = events.EventAccumulator(str(file))
+    read.Reload()
+    shown = read.Tensors("samples/text_summary")
+    assert [one.step for one in shown] == [2, 3] and [one.step for one in read.Scalars("score")] == [1, 2, 3]
+    assert [cell.strip() for cell in shown[1].tensor_proto.string_val[0].decode().splitlines()[2].split("|")][1] == "6"
+
+
 def test_the_reference_of_adapters_is_the_model_that_they_are_on() -> None:
     """No second copy is kept; of a policy with a model of its own there is one, as it was."""
     wanted: list[dict[str, Any]] = [{"objective__kl": 0.1}, {"objective__name": "pair"}]
