@@ -62,7 +62,7 @@ class Refusing(World):
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (named("maze"), "world: 'maze' is not one of mazes, prompts or package.module:Class$"),
+        (named("maze"), "world: 'maze' is not one of mazes, prompts, reasoning_gym or package.module:Class$"),
         (named("nowhere:World"), "world: 'nowhere:World' cannot be imported"),
         (named("toy:Nothing"), "world: 'toy:Nothing' cannot be imported"),
         (named("toy:right_places"), "world: 'toy:right_places' is not a subclass of clew.world.World"),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,10 +16,10 @@ from transformers import PreTrainedTokenizerFast
 from clew.config import ModelConfig, PromptConfig
 from clew.errors import InputError
 from clew.policy import Policy
-from clew.prompts import world as prompts
+from clew.prompts.asking import hashed_out
 from clew.prompts.rows import read_rows
 from clew.prompts.world import PromptWorld
-from clew.rollout.continuing import _Over
+from clew.rollout.stops import Ending
 from clew.runs.rollouts import read_rollouts
 from clew.train.config import SplitConfig
 from clew.train.rounds import split
@@ -80,7 +81,8 @@ def test_end_to_end(tmp_path: Path, template: str | None, monkeypatch: pytest.Mo
 
 def ends(world: PromptWorld, stop: Stop, tokens: list[int]) -> bool:
     """Whether a sampler would stop after these tokens."""
-    return _Over(stop, world.tokenizer)(tokens)
+    ending = Ending(stop, world.tokenizer, 1)
+    return [bool(ending.after(np.array([0]), np.array([token]))[0]) for token in tokens][-1]
 
 
 def test_delimiters_template_and_held_out() -> None:
@@ -323,13 +325,15 @@ def test_equal_prompts_stand_on_one_side() -> None:
             {"prompt": f"q {i}", "n": 2},
         )
     ]
-    for template in (None, TEMPLATE):
-        train, held_out = sides(PromptWorld(same, bpe_tokenizer(template)), 90)
-        assert not train & held_out and len(train | held_out) == 30 and 1 <= len(held_out) < 15
-    # alike only once the tokens are joined by lines, or the template has left something out
+    train, held_out = sides(PromptWorld(same, bpe_tokenizer(TEMPLATE)), 90)
+    assert not train & held_out and len(train | held_out) == 30 and 1 <= len(held_out) < 15
+    train, held_out = sides(PromptWorld([row for row in same if row["n"] != 1], bpe_tokenizer()), 90)
+    assert not train & held_out and len(train | held_out) == 30 and 1 <= len(held_out) < 15
+    # alike only once the template has joined them, or left something out
     joined = [{"prompt": f"a {i}\nb"} for i in range(30)]
     split = [{"prompt": [{"role": "user", "content": f"a {i}"}, {"role": "user", "content": "b"}]} for i in range(30)]
-    train, held_out = sides(PromptWorld(joined + split, bpe_tokenizer()))
+    lines_alone = "{{ messages | map(attribute='content') | join('\\n') }}"
+    train, held_out = sides(PromptWorld(joined + split, bpe_tokenizer(lines_alone)))
     assert not train & held_out and len(train | held_out) == 30
     shouted = [{"prompt": f"{text} {i}"} for i in range(30) for text in ("hello", "HELLO")]
     train, held_out = sides(PromptWorld(shouted, bpe_tokenizer("{{ messages[0].content | lower }}")))
@@ -339,7 +343,7 @@ def test_equal_prompts_stand_on_one_side() -> None:
 def test_where_the_hash_puts_all_on_one_side_a_whole_prompt_moves() -> None:
     """None of these four is held out by its hash, and each comes thrice."""
     few = [{"prompt": f"p{i}", "n": n} for n in range(3) for i in range(4)]
-    assert not any(prompts._digest(row["prompt"]) % 10 == 0 for row in few)
+    assert not any(hashed_out(row["prompt"]) for row in few)
     world = PromptWorld(few, bpe_tokenizer())
     train, held_out = sides(world)
     assert len(train) == 3 and len(held_out) == 1 and not train & held_out

@@ -1,15 +1,16 @@
 """`clew eval`: what a model really does when it is asked."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from clew.cli.options import check_file, instance, parser_of
 from clew.config import Attention, Device, WorldConfig, check_positive
 from clew.errors import InputError
 from clew.runs.options import read_yaml
 from clew.text import check_text
+from clew.train.config import grader_entries
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from clew.world import World
 
 MODEL = "a run folder of clew train or clew split, or a Hugging Face model folder"
-WORLD = "world", "world_options", "mazes", "prompts"  # options that a run's config.yaml gives for its evaluation
+OF_RUN = (*get_type_hints(WorldConfig), "grader", "time_limit")  # options that a run's config.yaml gives
 
 
 @dataclass
@@ -42,6 +43,10 @@ class EvalConfig(AskConfig):
     """held-out questions to ask, in all"""
     batch: int = 256
     """questions answered at once"""
+    grader: list[str | dict[str, Any]] = field(default_factory=list)
+    """what scores the answers, as for clew split; by default what did so in the run"""
+    time_limit: float = 60.0
+    """seconds that one call of a grader may take"""
     out: str | None = None
     """folder for eval.json, samples.jsonl and plots; by default nothing is written"""
 
@@ -50,20 +55,23 @@ def run(args: list[str]) -> None:
     """The command."""
     flags = {"json": {"action": "store_true", "help": "print the report as JSON"}}
     config, given = asked("eval", EvalConfig, args, "a file of questions to ask in place of held-out ones", flags)
-    check_positive(config, "questions", "batch")
+    check_positive(config, "questions", "batch", "time_limit")
+    grader_entries(config.grader)
 
     from rich.console import Console
 
     from clew.cli import terminal
     from clew.rollout.sampler import SharedPrefixSampler
     from clew.runs.provenance import provenance
-    from clew.train import checks
+    from clew.train import checks, crediting
     from clew.train.evaluate import evaluate, held_out, world_grader
     from clew.train.opening import opened
 
     terminal.quiet()
     where: dict[str, Any] = {"attention": config.attention, "device": config.device}
     world, reasoner = opened(Path(config.model), config, seed=config.seed, **where)
+    named = config.grader
+    graders = crediting.graders_of(named, world, config.time_limit) if named else world_grader(world)
     source, missing = given["from"], ""
     if source is not None:
         questions = world.read(Path(source))
@@ -75,8 +83,8 @@ def run(args: list[str]) -> None:
         for note in [f"world: {missing}; only the others are evaluated"] * bool(missing) + notes:
             terminal.told(f"note: {note}")
     with terminal.QuestionProgress(Console(stderr=True), None if source is not None else config.questions) as progress:
-        grader, numbers = world_grader(world), {"batch": config.batch, "seed": config.seed}
-        report, samples = evaluate(world, reasoner, progress.counted(questions), grader, **numbers)
+        numbers = {"batch": config.batch, "seed": config.seed}
+        report, samples = evaluate(world, reasoner, progress.counted(questions), graders, **numbers)
     report |= {"not_evaluated": missing} if missing else {}
     report |= {"held_out": world.held_out_rule, **provenance()}
     if config.out:
@@ -109,7 +117,7 @@ def asked(
     for name, settings in others.items():
         parser.add_argument(f"--{name}", **settings)
     model = parser.parse_args(args)["model"]
-    parsed = parser.parse_args(args, _of_run(parser, model))
+    parsed = parser.parse_args(args, _of_run(parser, kind, model))
     given = {name: parsed.pop(name) for name in others}
     if given["from"] is not None:
         check_text("from", given["from"])
@@ -118,14 +126,15 @@ def asked(
     return instance(parser, kind, parsed), given
 
 
-def _of_run(parser: "ArgumentParser", model: str) -> Any:
-    """The options of the world that a run was trained in, parsed; those of no run are none."""
+def _of_run(parser: "ArgumentParser", kind: type, model: str) -> Any:
+    """The options of the world that a run was trained in, and of its graders, parsed; those of no run are none."""
     from clew.train.opening import run_options
 
     if not run_options(Path(model)):
         return None
     file = Path(model) / "config.yaml"
-    values = {name: value for name, value in read_yaml(file).items() if name in WORLD}
+    asked = get_type_hints(kind)
+    values = {name: value for name, value in read_yaml(file).items() if name in OF_RUN and name in asked}
     check_file(file, values, WorldConfig)
     try:
         return parser.parse_object(values | {"model": model}, defaults=False)

@@ -15,12 +15,12 @@ RESERVED = ("prompts", "completions", "completion_ids")  # arguments of every gr
 class Row(dict[str, Any]):
     """The columns of a row by their names; `place` says where it stands, for messages."""
 
-    def __init__(self, columns: Mapping[str, Any], place: str):
+    def __init__(self, columns: Mapping[str, Any], place: str, option: str = "prompts"):
         """InputError unless there is a prompt, text or chat messages, and graders can be given all other columns."""
         super().__init__(columns)
         self.place = place
         if wrong := fault(columns) or _prompt_fault(self.get("prompt")):
-            raise InputError(f"prompts: {place} {wrong}")
+            raise InputError(f"{option}: {place} {wrong}")
         for name in self:
             if "thought" in name.casefold() or name in RESERVED:
                 why = "is an argument of every grader" if name in RESERVED else "names a thought, which no grader sees"
@@ -33,10 +33,7 @@ def read_rows(path: str | Path) -> list[Row]:
     Each has a `prompt`, text or chat messages, and every row the same columns. InputError names the file, the line (the
     row of a folder) and the fault.
     """
-    source = Path(path)
-    rows = _read_datasets_folder(source) if source.is_dir() else _read_lines(source)
-    if not rows:
-        raise InputError(f"prompts: {source} holds no rows")
+    rows = [Row(columns, place) for columns, place in read_columns(path)]
     for row in rows:
         if set(row) != set(rows[0]):
             mine, first = (printable(str(sorted(one)), 200) for one in (row, rows[0]))
@@ -44,33 +41,44 @@ def read_rows(path: str | Path) -> list[Row]:
     return rows
 
 
-def _read_lines(source: Path) -> list[Row]:
+def read_columns(path: str | Path, option: str = "prompts") -> list[tuple[dict[str, Any], str]]:
+    """The objects of a JSON Lines file, or the rows of a datasets folder, each with where it stands. InputError, that
+    begins with the option, for what cannot be read, or holds none."""
+    source = Path(path)
+    rows = _read_datasets_folder(source, option) if source.is_dir() else _read_lines(source, option)
+    if not rows:
+        raise InputError(f"{option}: {source} holds no rows")
+    return rows
+
+
+def _read_lines(source: Path, option: str) -> list[tuple[dict[str, Any], str]]:
     try:
         text = source.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(f"prompts: {source} line {number} is not UTF-8 text ({error.reason})") from None
+        raise InputError(f"{option}: {source} line {number} is not UTF-8 text ({error.reason})") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"prompts: {source} cannot be read: {error}") from None
+        raise InputError(f"{option}: {source} cannot be read: {error}") from None
     rows = []
     for number, line in enumerate(text.split("\n"), 1):  # other line separators are text, and may stand in a string
         if line.strip(" \t\r"):
-            rows.append(_parsed(line, f"{source} line {number}"))
+            place = f"{source} line {number}"
+            rows.append((_parsed(line, f"{option}: {place}"), place))
     return rows
 
 
-def _parsed(line: str, place: str) -> Row:
+def _parsed(line: str, place: str) -> dict[str, Any]:
     try:
         columns = json.loads(line, object_pairs_hook=_object, parse_constant=_constant)
     except json.JSONDecodeError as error:
-        raise InputError(f"prompts: {place} is not JSON: {error.msg} (column {error.colno})") from None
+        raise InputError(f"{place} is not JSON: {error.msg} (column {error.colno})") from None
     except ValueError as error:
-        raise InputError(f"prompts: {place} is not JSON that can be read: {error}") from None
+        raise InputError(f"{place} is not JSON that can be read: {error}") from None
     except RecursionError:
-        raise InputError(f"prompts: {place} is nested deeper than {MAX_DEPTH} levels") from None
+        raise InputError(f"{place} is nested deeper than {MAX_DEPTH} levels") from None
     if not isinstance(columns, dict):
-        raise InputError(f"prompts: {place} is no object with a prompt, but {show(columns)}")
-    return Row(columns, place)
+        raise InputError(f"{place} is no object with a prompt, but {show(columns)}")
+    return columns
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -85,21 +93,34 @@ def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is a number of JavaScript alone; null was expected")
 
 
-def _read_datasets_folder(folder: Path) -> list[Row]:
+def _read_datasets_folder(folder: Path, option: str) -> list[tuple[dict[str, Any], str]]:
     try:
         from datasets import Dataset, load_from_disk
     except ImportError:
-        raise InputError(f"prompts: {folder} is a folder, and reading it needs: pip install datasets") from None
+        raise InputError(f"{option}: {folder} is a folder, and reading it needs: pip install datasets") from None
     try:
         data = load_from_disk(str(folder))
         rows = data.to_list() if isinstance(data, Dataset) else None
     except Exception as error:  # datasets raises many kinds for a folder that it did not write
-        raise InputError(f"prompts: {folder} is no datasets folder: {said(error)}") from None
+        raise InputError(f"{option}: {folder} is no datasets folder: {said(error)}") from None
     if rows is None:
         raise InputError(
-            f"prompts: {folder} holds several splits ({', '.join(map(str, data))}); give the folder of one"
+            f"{option}: {folder} holds several splits ({', '.join(map(str, data))}); give the folder of one"
         )
-    return [Row(row, f"{folder} row {number}") for number, row in enumerate(rows, 1)]
+    return [(row, f"{folder} row {number}") for number, row in enumerate(rows, 1)]
+
+
+def as_messages(prompt: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A prompt as chat messages; text is one user's."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+def as_text(prompt: str | list[dict[str, Any]]) -> str:
+    """A prompt as people read it: several messages with who says each."""
+    if isinstance(prompt, str):
+        return prompt
+    alone = len(prompt) == 1
+    return "\n".join(one["content"] if alone else f"{one['role']}: {one['content']}" for one in prompt)
 
 
 def fault(value: Any) -> str | None:
