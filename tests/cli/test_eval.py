@@ -39,6 +39,29 @@ def test_options_win_over_those_of_the_run(run: Path, tmp_path: Path, capsys: py
     assert sizes_of("--config", str(file), "--sizes", "[3]") == {"3x3 dfs"}
 
 
+def test_answers_are_graded_as_in_the_run_or_as_asked(
+    split_run: Path, tmp_path: Path, fails: Fails, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def score_of(folder: Path, *args: str) -> float:
+        capsys.readouterr()
+        assert main(["eval", str(folder), "--questions", "6", "--json", *args]) == 0
+        return json.loads(capsys.readouterr().out)["score"]["value"]
+
+    own = score_of(split_run)
+    length = score_of(split_run, "--grader", "['models:length']")
+    assert 0 <= own <= 1 < length
+    assert score_of(split_run, "--grader", "[world, {function: 'models:length', weight: -2}]") == pytest.approx(
+        own - 2 * length
+    )
+    graded = shutil.copytree(split_run, tmp_path / "graded")
+    text = (graded / "config.yaml").read_text()
+    assert "grader: []" in text
+    (graded / "config.yaml").write_text(text.replace("grader: []", "grader: ['models:length']"))
+    assert score_of(graded) == length and score_of(graded, "--grader", "[world]") == own
+    assert "route: 3 is not one of" in fails("eval", str(split_run), "--grader", "[{function: 'a:b', route: 3}]")
+    assert "cannot be imported" in fails("eval", str(split_run), "--grader", "['no_such:function']")
+
+
 def test_a_model_folder_without_a_run_is_asked_4x4_mazes(
     run: Path, fails: Fails, capsys: pytest.CaptureFixture[str]
 ) -> None:

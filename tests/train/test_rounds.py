@@ -130,7 +130,7 @@ def test_graders_never_see_a_thought() -> None:
     rollouts, _ = a_round()
     seen: list[dict[str, Any]] = []
 
-    def spy(**everything: Any) -> list[float]:
+    def spy(log_extra: Any, log_metric: Any, **everything: Any) -> list[float]:
         seen.append(everything)
         return [0.0] * len(everything["completions"])
 
@@ -140,7 +140,9 @@ def test_graders_never_see_a_thought() -> None:
     assert repr(seen[0]) == repr(seen[1])
     assert seen[0]["completions"] == [WORLD.text(answer.tokens) for answer in answers_of(rollouts)]
     assert seen[0]["prompts"] == [one.question.prompt for one in rollouts for _ in range(6)]
-    assert set(seen[0]) == {"prompts", "completions", *rollouts[0].question.columns}
+    assert seen[0]["completion_ids"] == [answer.tokens for answer in answers_of(rollouts)]
+    run = {"completion_ids", "trainer_state"}
+    assert set(seen[0]) == {"prompts", "completions", *run, *rollouts[0].question.columns}
     told = repr({name: value for name, value in seen[0].items() if name != "completions"})
     thoughts = [text for one in rollouts for text in one.thought_texts]
     assert not any(text in told for text in thoughts if len(text.split()) > 2)
@@ -444,6 +446,7 @@ def test_a_grader_that_fails_loses_no_finished_round(tmp_path: Path, monkeypatch
         ({"grader": ["nowhere:f"]}, "grader"),
         ({"questions": 0}, "questions: 0"),
         ({"sampling__top_p": 1.5}, "sampling.top_p: 1.5"),
+        ({"sampling__top_k": -1}, "sampling.top_k: -1"),
         ({"warm_start__optimizer__lr": 0.0}, "warm_start.optimizer.lr: 0.0"),
         ({"objective__updates": 0}, "objective.updates: 0"),
         ({"thoughts": 1, "answers": 1}, "nothing to be compared"),
