@@ -18,6 +18,7 @@ from clew.rollout.paraphrase import Paraphraser
 from clew.rollout.records import written
 from clew.rollout.stages import GREEDY, FaceSees, direct_answers, limited, rollout_of, rollouts
 from clew.rollout.types import Rollout, Sampler
+from clew.rollout.window import check_room
 from clew.runs.intervals import Tally, figures_in
 from clew.train.crediting import grade_texts
 from clew.world import Figures, Look, Question, World
@@ -37,6 +38,13 @@ class Reasoner:
     max_thought: int | None = None
     """tokens of a thought, where not the world's own"""
     max_answer: int | None = None
+    window: int | None = None
+    """positions that its models have, where they say so"""
+
+    def check_room(self, world: World, questions: Sequence[Question]) -> None:
+        """InputError for a question that leaves a thought and an answer no room in the window."""
+        asked = limited(questions, self.max_thought, self.max_answer)
+        check_room(asked, self.window, len(world.thought_end) if self.shoggoth else None, self.face_sees)
 
     def rollouts(
         self,
@@ -46,7 +54,9 @@ class Reasoner:
         sampling: SamplingConfig = GREEDY,
         seeds: Sequence[int] = (),
     ) -> list[Rollout]:
-        """n thoughts of each question, k answers to each. Without a shoggoth: one answer, greedy, and no thought."""
+        """n thoughts of each question, k answers to each. Without a shoggoth: one answer, greedy, and no thought.
+        InputError for a question that leaves them no room."""
+        self.check_room(world, questions)
         questions = limited(questions, self.max_thought, self.max_answer)
         if self.shoggoth is None:
             both = zip(questions, direct_answers(world, self.face, questions), strict=True)

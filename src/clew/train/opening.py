@@ -11,6 +11,7 @@ from clew.policy import Policy, pick_device
 from clew.rollout.paraphrase import PARAPHRASERS, Paraphraser
 from clew.rollout.sampler import SharedPrefixSampler
 from clew.rollout.stages import FaceSees
+from clew.rollout.window import window_of
 from clew.runs.checkpoints import is_count
 from clew.runs.options import check_moved, flat, read_yaml
 from clew.text import show
@@ -63,8 +64,12 @@ def opened(
     if names == [""]:
         if not world.answers_directly:
             raise InputError(f"world: asks for a thought before an answer, and {folder} is no split's run")
-        return world, Reasoner(face)
-    return world, Reasoner(face, SharedPrefixSampler(policies[0]), *_stages(folder, options))
+        reasoner = Reasoner(face, window=window_of(*policies))
+    else:
+        stages = _stages(folder, options)
+        reasoner = Reasoner(face, SharedPrefixSampler(policies[0]), *stages, window_of(*policies))
+    reasoner.check_room(world, world.to_check())
+    return world, reasoner
 
 
 def _stages(folder: Path, options: dict[str, Any]) -> tuple[FaceSees, Paraphraser | None, int | None, int | None]:

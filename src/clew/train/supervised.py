@@ -17,6 +17,7 @@ from clew.errors import InputError
 from clew.learner import Learner, LossNotFinite, end_training, learning_rate
 from clew.policy import Policy
 from clew.rollout.sampler import SharedPrefixSampler
+from clew.rollout.window import window_of
 from clew.runs.cards import write_card
 from clew.runs.checkpoints import latest_checkpoint, new_checkpoint, number_of, read_state, resumed
 from clew.runs.evaluations import write_evaluation
@@ -220,7 +221,7 @@ def _validate(config: TrainConfig, world: World, learner: Learner, step: int) ->
 
 
 def _asked(world: World, policy: Policy, asked: Iterator[Question], learner: Learner, keep: int) -> Any:
-    reasoner = Reasoner(SharedPrefixSampler(policy))
+    reasoner = Reasoner(SharedPrefixSampler(policy), window=window_of(policy))
     return evaluate(world, reasoner, asked, world_grader(world), accelerator=learner.accelerator, keep=keep)
 
 
