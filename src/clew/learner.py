@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clew.errors import InputError
 from clew.losses import weighted_nll
-from clew.policy import Policy
+from clew.policy import Policy, described, model_folder
 from clew.runs.checkpoints import read_state
 from clew.text import one_line, show
 from clew.tree import SpanTree, TreeBatch
@@ -109,6 +109,7 @@ class Learner:
             raise LossNotFinite(f"the loss is {total} and its gradient's norm {norm}")
         for optimizer in self.optimizers:
             optimizer.step()
+        self._zero_grad()  # or they would take as much as the weights while others sample and learn
         return {"loss": total, "grad_norm": norm}
 
     def _pieces(self, batches: Sequence[TreeBatch], whole_trees: bool) -> list[TreeBatch]:
@@ -193,10 +194,8 @@ class Learner:
         scalars = saved.pop("optimizer", None)
         if not isinstance(scalars, dict):
             raise InputError("its state.json says nothing of the optimizer")
-        weights, kept = self._weights(), self._kept_weights(folder)
-        for name in {**weights, **kept}:
-            if name not in weights or name not in kept or weights[name].shape != kept[name].shape:
-                raise InputError(f"it holds another model: {name} {_differs(kept.get(name), weights.get(name))}")
+        weights = self._weights()
+        kept = self._kept_weights(folder, weights)
         tensors = read_tensors(folder / "optimizer.safetensors")
         dice = tensors.pop("rng", torch.empty(0))
         try:
@@ -213,12 +212,29 @@ class Learner:
         return saved
 
     def _weights(self) -> dict[str, Tensor]:
-        return self._trained() if self.policy.adapter else dict(self.policy.model.state_dict())
-
-    def _kept_weights(self, folder: Path) -> dict[str, Tensor]:
+        """What a checkpoint holds of the model, by name: tensors that are one stand under one name."""
         if self.policy.adapter:
-            return read_tensors(folder / "adapter.safetensors")
-        return dict(Policy.load(folder / "model").model.state_dict())
+            return self._trained()
+        weights: dict[int, tuple[str, Tensor]] = {}
+        for name, value in self.policy.model.state_dict(keep_vars=True).items():
+            weights.setdefault(id(value), (name, value.data))
+        return dict(weights.values())
+
+    def _kept_weights(self, folder: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint's weights, which are as this model's: read as they are, for no second model's sake."""
+        if self.policy.adapter:
+            kept = read_tensors(folder / "adapter.safetensors")
+        else:
+            described(model_folder(folder / "model"))
+            files = sorted((folder / "model").glob("*.safetensors"))
+            kept = {name: value for file in files for name, value in read_tensors(file).items()}
+            if kept.keys() != weights.keys():  # transformers writes some architectures under other names
+                kept, own = Policy.load(folder / "model").model.state_dict(), self.policy.model.state_dict()
+                kept = {name: value for name, value in kept.items() if name in weights or name not in own}
+        for name in {**weights, **kept}:
+            if name not in weights or name not in kept or weights[name].shape != kept[name].shape:
+                raise InputError(f"it holds another model: {name} {_differs(kept.get(name), weights.get(name))}")
+        return kept
 
     def _states_of(self, saved: dict[str, Any]) -> list[dict[int, dict]]:
         """Each optimizer's state out of all that was saved: each parameter's by its name, and of its shape.

@@ -4,11 +4,12 @@ import copy
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -20,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from clew.attention import Attention
+from clew.attention import Attention, inner
 from clew.errors import InputError
 from clew.files import folder_written_whole
 from clew.losses import token_nll
@@ -70,6 +71,17 @@ class Policy:
         if len(self.tokenizer) > self.model.get_input_embeddings().weight.shape[0]:  # type: ignore[operator]
             self.model.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
 
+    def second_adapter(self, name: str) -> "Policy":
+        """Another adapter of the same model, with the weights that this policy's adapter has now."""
+        model: Any = self.model
+        with torch.random.fork_rng(devices=[]):
+            model.add_adapter(name, model.peft_config[self.adapter])
+        weights = dict(model.named_parameters())
+        with torch.no_grad():
+            for key in [key for key in weights if f".{self.adapter}." in key]:
+                weights[key.replace(f".{self.adapter}.", f".{name}.")].copy_(weights[key])
+        return replace(self, adapter=name)
+
     @property
     def pad_token_id(self) -> int:
         """The padding token; 0 where the tokenizer has none, since nothing ever reads it."""
@@ -91,7 +103,7 @@ class Policy:
             intermediate_size=4 * width,
             num_hidden_layers=layers,
             num_attention_heads=heads,
-            max_position_embeddings=8192,
+            max_position_embeddings=65_536,  # mazes of 64x64, with thoughts
             bos_token_id=None,  # type: ignore[arg-type]
             eos_token_id=tokenizer.eos_token_id,  # type: ignore[arg-type]
             pad_token_id=tokenizer.pad_token_id,  # type: ignore[arg-type]
@@ -102,24 +114,22 @@ class Policy:
         return cls(model, tokenizer)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Policy":
+    def load(cls, folder: str | Path, dtype: torch.dtype | None = None) -> "Policy":
         """A policy from a Hugging Face folder, or from a run folder's `model`. Weights must be safetensors.
 
-        InputError if the folder is not there, holds no config, weights or tokenizer, or cannot be read.
+        dtype: of the weights; None takes that of the folder. InputError if the folder is not there, holds no config,
+        weights or tokenizer, or cannot be read.
         """
         path = model_folder(folder)
-        for needed, what in (("config.json", "no config.json"), ("tokenizer_config.json", "no tokenizer")):
-            if not (path / needed).is_file():
-                raise InputError(f"model: {path} holds {what} ({needed} was expected)")
-        if not list(path.glob("*.safetensors")):
-            raise InputError(f"model: {path} holds no *.safetensors weights")
+        config, tokenizer = described(path)
         try:
-            config = AutoConfig.from_pretrained(path, local_files_only=True)
-            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            for how in ("is_local", "local_files_only"):  # how it was found is nothing that a folder should keep
-                tokenizer.init_kwargs.pop(how, None)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path, config=config, local_files_only=True, use_safetensors=True, dtype="auto", output_loading_info=True
+                path,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=dtype or "auto",
+                output_loading_info=True,
             )
             model, told = loaded
         except Exception as error:  # transformers raises many kinds for a damaged folder
@@ -131,18 +141,57 @@ class Policy:
             raise InputError(f"model: {path} has a tokenizer of {len(tokenizer)} tokens, more than its embeddings")
         return cls(model, tokenizer)
 
+    def copy(self) -> "Policy":
+        """Another policy of the same weights, which learns by itself; the tokenizer is shared."""
+        return replace(self, model=copy.deepcopy(self.model))
+
     def save(self, folder: str | Path) -> None:
         """Writes a Hugging Face folder: safetensors and tokenizer, whole or not at all."""
         with folder_written_whole(Path(folder)) as part:
             self.save_into(part)
 
     def save_into(self, folder: Path) -> None:
-        """Fills a folder; an adapter is merged into its base, so that any tool can open the result."""
-        model = self.model
+        """Fills a folder; an adapter is merged into its base, so that any tool can open the result, and stands beside
+        it as peft writes it, in `adapter`."""
+        self._save_into(folder, self._plain_weights(merged=True))
         if self.adapter:
-            self.activate()
-            model = copy.deepcopy(model).merge_and_unload(adapter_names=[self.adapter])  # type: ignore[operator]
-        model.save_pretrained(folder)
+            self.save_adapter(folder / "adapter")
+
+    def save_base_into(self, folder: Path) -> None:
+        """Fills a folder with the model that an adapter was put on, or with that of a policy without one."""
+        self._save_into(folder, self._plain_weights(merged=False))
+
+    def save_adapter(self, folder: Path) -> None:
+        """An adapter alone, for peft and vLLM: adapter_config.json and adapter_model.safetensors."""
+        own = f".{self.adapter}."
+        tensors = {
+            name.replace(own, "."): value.detach().contiguous()
+            for name, value in self.model.named_parameters()
+            if own in name and "lora_" in name
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+        config = copy.copy(self.model.peft_config[self.adapter])  # type: ignore[index]
+        config.inference_mode = True
+        config.save_pretrained(folder)
+
+    @torch.no_grad()
+    def _plain_weights(self, merged: bool) -> dict[str, Tensor] | None:
+        """The weights of an adapter's base under the names that they had before it, the adapter added or left out; None
+        for a policy without one."""
+        if not self.adapter:
+            return None
+        base = inner(self.model)
+        own = {name: value for name, value in base.state_dict().items() if ".lora_" not in name}
+        weights = {name.replace(".base_layer.", "."): value for name, value in own.items()}
+        for name, module in base.named_modules() if merged else ():
+            if self.adapter in getattr(module, "lora_A", ()):
+                weight, delta = weights[f"{name}.weight"], module.get_delta_weight(self.adapter)  # type: ignore[operator]
+                weights[f"{name}.weight"] = (weight + delta.to(weight.device)).to(weight.dtype)
+        return weights
+
+    def _save_into(self, folder: Path, weights: dict[str, Tensor] | None) -> None:
+        inner(self.model).save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
         # The attention that reads trees is this process's business; others load the folder with their own.
         config = json.loads((folder / "config.json").read_text())
@@ -169,9 +218,10 @@ def with_adapters(base: Policy, names: tuple[str, ...], rank: int, seed: int = 0
 def reference_nll(policy: Policy, frozen: Policy | None, batch: TreeBatch, tokens_at_once: int | None = None) -> Tensor:
     """What a policy's reference says of a batch: `token_nll` without a gradient, nll_S in nats, on the batch's device.
 
-    The reference is `frozen` where that is given, and otherwise the model that the policy's adapter was put on, read
-    with the adapter off: no second copy. tokens_at_once: at most so many tokens are read at a time (see
-    `TreeBatch.microbatches`). InputError for a policy without an adapter and without a frozen one.
+    The reference is `frozen` where that is given, which may be another adapter of the same model, and otherwise the
+    model that the policy's adapter was put on, read with the adapter off: no second copy. tokens_at_once: at most so
+    many tokens are read at a time (see `TreeBatch.microbatches`). InputError for a policy without an adapter and
+    without a frozen one.
     """
     reader = frozen or policy
     if frozen is None and not policy.adapter:
@@ -183,13 +233,32 @@ def reference_nll(policy: Policy, frozen: Policy | None, batch: TreeBatch, token
     if frozen is None:
         adapter_off = policy.model.disable_adapter()  # type: ignore[operator]
     reader.model.eval()
+    reader.activate()
     try:
         with adapter_off:
             device = reader.model.device
             read = [token_nll(reader.model, reader.readable(part).to(device)) for part in parts]
     finally:
         reader.model.train(learning)
+        policy.activate()
     return torch.cat(read).to(batch.tokens_BT.device)
+
+
+def described(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    """What a model folder says of itself: its config and its tokenizer, without any weights. InputError as `load`."""
+    for needed, what in (("config.json", "no config.json"), ("tokenizer_config.json", "no tokenizer")):
+        if not (path / needed).is_file():
+            raise InputError(f"model: {path} holds {what} ({needed} was expected)")
+    if not list(path.glob("*.safetensors")):
+        raise InputError(f"model: {path} holds no *.safetensors weights")
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # transformers raises many kinds for a damaged folder
+        raise InputError(f"model: {path} cannot be loaded: {one_line(error)[:300]}") from None
+    for how in ("is_local", "local_files_only"):  # how it was found is nothing that a folder should keep
+        tokenizer.init_kwargs.pop(how, None)
+    return config, tokenizer
 
 
 def model_folder(folder: str | Path) -> Path:

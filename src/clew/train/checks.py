@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,12 +22,13 @@ from clew.memory import (
     sampling_bytes,
     training_bytes,
 )
-from clew.policy import Policy, pick_device
+from clew.policy import Policy, model_folder, pick_device
 from clew.train.config import SplitConfig, TrainConfig
+from clew.train.team import ADAPTED, role_folder, roles_of
 from clew.world import World
 
 ANSWERS_A_SECOND = 1000  # that a small model gives on two cores, generously
-POSITIONS = 8192  # of a new model, see Policy.build
+POSITIONS = 65_536  # of a new model, see Policy.build
 SHORTEST = 8  # tokens of a sample: how long they become nobody knows, and some are short
 NAMES = (("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"))  # of layers and width in a config.json
 
@@ -46,14 +46,14 @@ def shape_of(model: ModelConfig, vocab: int) -> Shape:
     """The size of the model that a run starts from: its own options, or what a model folder's config.json says."""
     if not model.folder:
         return Shape(model.layers, model.width, vocab, llama_parameters(model.layers, model.width, vocab))
-    folder = Path(model.folder)
-    files = [folder / name / "config.json" for name in ("model", "shoggoth", ".") if (folder / name).is_dir()]
     try:
-        values = json.loads(next(file for file in files if file.is_file()).read_text(encoding="utf-8"))
-        weights = sum(file.stat().st_size for file in folder.rglob("*.safetensors") if "checkpoints" not in file.parts)
+        folder = model_folder(role_folder(model.folder, "shoggoth"))
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        stored = 2 if (values.get("dtype") or values.get("torch_dtype")) in ("bfloat16", "float16") else NUMBER
+        weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         layers, width = (_number(values, *names) for names in NAMES)
-        return Shape(layers, width, _number(values, "vocab_size"), weights // 4)
-    except (StopIteration, OSError, ValueError, TypeError, AttributeError):  # whoever loads it says what is wrong
+        return Shape(layers, width, _number(values, "vocab_size"), weights // stored)
+    except (InputError, OSError, ValueError, TypeError, AttributeError):  # whoever loads it says what is wrong
         return Shape(1, 1, 1, 0)
 
 
@@ -101,7 +101,7 @@ def check_training(config: TrainConfig, world: World) -> None:
 
 def check_splitting(config: SplitConfig, world: World) -> None:
     """InputError for a split that nothing is held out for, without peft where adapters need it, or beyond memory."""
-    if config.policies == "adapters" and importlib.util.find_spec("peft") is None:
+    if config.policies in ADAPTED and importlib.util.find_spec("peft") is None:
         raise InputError('policies: adapters need peft: pip install "clew[adapters]"')
     if world.held_out_count() == 0:
         raise InputError(f"world: {world.not_evaluated() or 'it holds no question out'}, and a split looks at some")
@@ -113,7 +113,7 @@ def check_splitting(config: SplitConfig, world: World) -> None:
                 f"max_thought, max_answer: {thought} + {answer} are more than the {POSITIONS} positions of a new model"
             )
     usual = {"questions": 16, "thoughts": 8, "answers": 4, "mazes.branches": 4, "warm_start.per_step": 16}
-    usual |= {"rank": 16} if config.policies == "adapters" else {}
+    usual |= {"rank": 16} if config.policies in ADAPTED else {}
     usual |= _usual_sizes(config.model)
     check_memory(config, usual, lambda config: _splitting_bytes(config, world), memory_for(config.device))
 
@@ -129,10 +129,11 @@ def _splitting_bytes(config: SplitConfig, world: World) -> int:
     warm = config.warm_start
     tokens = _shared(warm.per_step) * world.step_tokens(config) if warm.steps else 0.0
     imitated = training_bytes(0, _tokens_at_once(warm.optimizer, tokens), shape.layers, shape.width)
-    if config.policies == "adapters":
-        learnt = config.rank * 23 * shape.width * shape.layers * LEARNT * 2 + NUMBER * shape.parameters
+    policies = len(roles_of(config))
+    if config.policies in ADAPTED:
+        learnt = config.rank * 23 * shape.width * shape.layers * LEARNT * policies + NUMBER * shape.parameters
     else:
-        learnt = (1 if config.policies == "one" else 2) * LEARNT * shape.parameters
+        learnt = policies * LEARNT * shape.parameters
     return learnt + max(sampled + kept, imitated)
 
 
@@ -162,6 +163,7 @@ def notes(world: World, counts: dict[str, int]) -> list[str]:
     counts: questions that are asked at once, by the options that say so.
     """
     lines = [f"{name}: {line}" for name, count in counts.items() for line in _long(count)]
+    lines += [f"world: {line}" for line in world.notes()]
     if missing := world.not_evaluated():
         some = world.held_out_count() != 0
         rest = "only the others are evaluated" if some else "so this run trains, and cannot be evaluated"

@@ -1,22 +1,28 @@
 """Who is trained: the policies of a run, new or from folders, and the world that they are asked in."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from clew.config import OptimizerConfig
 from clew.errors import InputError
-from clew.learner import Learner
+from clew.learner import Learner, read_tensors
 from clew.losses import OBJECTIVES
 from clew.policy import Policy, pick_device, with_adapters
 from clew.rollout.paraphrase import PARAPHRASERS
 from clew.rollout.sampler import SharedPrefixSampler
+from clew.rollout.stages import limited
 from clew.rollout.types import Sampler
+from clew.rollout.vllm import VllmEngine, VllmServer, engine_for
+from clew.rollout.window import check_room, window_of
 from clew.runs.checkpoints import is_count, read_state
 from clew.text import one_line, show
 from clew.train.config import ObjectiveConfig, SplitConfig, TrainConfig
@@ -25,6 +31,9 @@ from clew.tree import Role
 from clew.world import World, world_of
 
 ROLES: dict[str, tuple[Role, ...]] = {"shoggoth": ("thought",), "face": ("answer",)}
+BOTH: tuple[Role, ...] = ("thought", "answer")
+ADAPTED = ("adapters", "adapter")  # policies that are adapters on one base
+ADAPTERS = "adapters.safetensors"  # of a warm start that adapters have learned
 BETAS = (0.9, 0.99)  # a round's gradient is noisy: its size is averaged over many rounds
 
 
@@ -66,7 +75,7 @@ def first_policies(
     """
     model = config.model
     if model.folder:
-        policies = {name: Policy.load(role_folder(model.folder, name)) for name in names}
+        policies = _loaded({name: role_folder(model.folder, name) for name in names})
         world = world_of(config, config.seed, policies[names[0]].tokenizer, teach=True)
         fits(world)
         for policy in policies.values():
@@ -81,7 +90,26 @@ def first_policies(
     for policy in policies.values():
         policy.attention = model.attention
         policy.check()
+    _check_room(config, world, window_of(*policies.values()))
     return policies, world
+
+
+def _check_room(config: TrainConfig | SplitConfig, world: World, window: int | None) -> None:
+    """InputError for a question that leaves a thought, if there is to be one, and an answer no room in the window."""
+    if isinstance(config, SplitConfig):
+        asked = limited(world.to_check(), config.max_thought, config.max_answer)
+        check_room(asked, window, len(world.thought_end), config.face_sees)
+    else:
+        check_room(world.to_check(), window)
+
+
+def _loaded(folders: dict[str, str]) -> dict[str, Policy]:
+    """The policies of some folders: each folder is read once, and a policy that shares it is a copy."""
+    policies: dict[str, Policy] = {}
+    for name, folder in folders.items():
+        twin = next((policy for other, policy in policies.items() if folders[other] == folder), None)
+        policies[name] = twin.copy() if twin else Policy.load(folder)
+    return policies
 
 
 def check_numbers(policy: Policy, world: World, name: str) -> None:
@@ -95,12 +123,34 @@ def warm_names(config: SplitConfig) -> tuple[str, ...]:
     return ("shoggoth", "face") if config.policies == "two" else ("shoggoth",)
 
 
+def roles_of(config: SplitConfig) -> dict[str, tuple[Role, ...]]:
+    """Who learns in the rounds, by name, and what each writes."""
+    return dict(ROLES) if config.policies in ("two", "adapters") else {"shoggoth": BOTH}
+
+
+def adapted(config: SplitConfig, policies: dict[str, Policy]) -> dict[str, Policy]:
+    """The policies that learn: adapters on the one base that there is, or the policies themselves."""
+    if config.policies not in ADAPTED or policies["shoggoth"].adapter:
+        return policies
+    names = tuple(roles_of(config))
+    return dict(zip(names, with_adapters(policies["shoggoth"], names, config.rank, config.seed), strict=True))
+
+
 def warm_policies(config: SplitConfig, warm: Path) -> tuple[dict[str, Policy], World]:
     """The policies as a warm start left them, and their world. InputError if the folder is torn."""
+    kept = warm / ADAPTERS
     try:
-        policies = {name: Policy.load(warm / name) for name in warm_names(config)}
+        policies = _loaded({name: str(warm / name) for name in warm_names(config)})
+        tensors = read_tensors(kept) if config.policies in ADAPTED and kept.is_file() else {}
     except InputError as error:
         raise InputError(f"resume: {warm} is torn ({error}); move it away to begin the warm start anew") from None
+    if tensors:
+        policies = adapted(config, policies)
+        own = adapter_weights(policies)
+        if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in tensors.items()}:
+            raise InputError(f"resume: {kept} holds other adapters; move {warm} away to begin the warm start anew")
+        for name, value in own.items():
+            value.copy_(tensors[name])
     world = world_of(config, config.seed, policies["shoggoth"].tokenizer)
     for policy in policies.values():
         check_numbers(policy, world, f"resume: {warm}")
@@ -118,7 +168,7 @@ class Member:
     sampler: Sampler
     """what makes its completions"""
     frozen: Policy | None
-    """itself as it was before the first round, where the objective asks for that and it is no adapter"""
+    """itself as it was before the first round, where the objective asks for that and it is no new adapter"""
 
     @property
     def policy(self) -> Policy:
@@ -138,7 +188,14 @@ class Team:
         samplers = [member.sampler for member in self.members.values()]
         rewrite = PARAPHRASERS[config.paraphraser] if config.paraphraser else None
         limits = (config.max_thought, config.max_answer)
-        return Reasoner(samplers[-1], samplers[0], config.face_sees, rewrite, *limits)
+        window = window_of(*(member.policy for member in self.members.values()))
+        return Reasoner(samplers[-1], samplers[0], config.face_sees, rewrite, *limits, window)
+
+    def close(self) -> None:
+        """Takes back what samplers elsewhere were given."""
+        for member in self.members.values():
+            if isinstance(member.sampler, VllmServer):
+                member.sampler.close()
 
     def load(self, checkpoint: Path) -> dict[str, Any]:
         """Takes up a checkpoint and returns the loop's state. InputError if it is torn, or another team's."""
@@ -162,23 +219,64 @@ class Team:
         return state
 
 
+def sampler_maker(
+    config: SplitConfig, policies: dict[str, Policy], accelerator: Accelerator, out: Path
+) -> Callable[[Policy], Sampler]:
+    """What makes a policy's sampler, as the options say.
+
+    InputError, before any work, for a vLLM that is not there, or cannot sample from these policies; a server is given
+    an adapter, and asked for a few tokens.
+    """
+    chosen, first = config.sampler, policies["shoggoth"]
+    if chosen.name == "shared":
+        return SharedPrefixSampler
+    if chosen.url is None:
+        if accelerator.num_processes > 1:
+            raise InputError("sampler.url: vLLM within a process serves one alone; several share a server, by its url")
+        shapes = [[p.shape for p in policy.model.parameters()] for policy in policies.values()]
+        if shapes[0] != shapes[-1]:
+            raise InputError("sampler: vllm in this process holds one model at a time, and these are of two shapes")
+        bf16 = accelerator.mixed_precision == "bf16"
+        return partial(VllmEngine, engine_for(first, chosen, torch.bfloat16 if bf16 else first.model.dtype))
+    if first.adapter and not config.model.folder and not (out / "warm").is_dir():
+        raise InputError("sampler.url: a server has no new model; name the folder of the model that it serves: --model")
+    with TemporaryDirectory(prefix=".clew-", dir=next(p for p in out.absolute().parents if p.is_dir())) as folder:
+        server = VllmServer(chosen.url, Path(folder), chosen.timeout, accelerator)
+        server.sync(first)
+        server.close()
+    return lambda policy: VllmServer(
+        chosen.url or "", out / "served" / str(policy.adapter), chosen.timeout, accelerator
+    )
+
+
 def asks_reference(objective: ObjectiveConfig) -> bool:
     """Whether updates compare a policy with what it was before the first round."""
     return objective.kl > 0 or "reference_nll_S" in OBJECTIVES[objective.name].needs
 
 
-def team_of(config: SplitConfig, policies: dict[str, Policy], accelerator: Accelerator) -> Team:
-    """The members, ready to learn: the policies themselves, or two adapters on the one that there is."""
-    roles = dict(ROLES) if config.policies != "one" else {"shoggoth": ROLES["shoggoth"] + ROLES["face"]}
-    if config.policies == "adapters":
-        both = with_adapters(policies["shoggoth"], tuple(roles), config.rank, config.seed)
-        policies = dict(zip(roles, both, strict=True))
-    members = {}
-    for name, policy in policies.items():
+def adapter_weights(policies: dict[str, Policy]) -> dict[str, Tensor]:
+    """The weights of adapters, by name."""
+    model = next(iter(policies.values())).model
+    return {name: p.data for name, p in model.named_parameters() if ".lora_" in name}
+
+
+def team_of(
+    config: SplitConfig,
+    policies: dict[str, Policy],
+    accelerator: Accelerator,
+    sampler_of: Callable[[Policy], Sampler] = SharedPrefixSampler,
+) -> Team:
+    """The members, ready to learn: the policies themselves, or adapters on the one that there is."""
+    begun = {name: policy for name, policy in policies.items() if policy.adapter}  # adapters that have learned
+    roles, members = roles_of(config), {}
+    for name, policy in adapted(config, policies).items():
         policy.model.to(accelerator.device)  # type: ignore[arg-type]
         frozen = None
         if asks_reference(config.objective) and policy.adapter is None:
-            frozen = Policy(copy.deepcopy(policy.model).eval(), policy.tokenizer, attention=policy.attention)
+            frozen = policy.copy()
+            frozen.model.eval()
+        elif asks_reference(config.objective) and name in begun:
+            frozen = policy.second_adapter(f"{name}_before")
         learner = learner_for(policy, config.optimizer, accelerator, betas=BETAS)
-        members[name] = Member(learner, roles[name], SharedPrefixSampler(policy), frozen)
+        members[name] = Member(learner, roles[name], sampler_of(policy), frozen)
     return Team(members)

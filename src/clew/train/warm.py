@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from safetensors.torch import save_file
 
 from clew import losses
 from clew.files import folder_written_whole
@@ -15,7 +16,7 @@ from clew.policy import Policy
 from clew.rollout.stages import FaceSees
 from clew.train.config import SplitConfig
 from clew.train.supervised import Report, imitate
-from clew.train.team import ROLES, learner_for
+from clew.train.team import ADAPTERS, BOTH, adapted, adapter_weights, learner_for, roles_of, warm_names
 from clew.tree import Role, SpanTree, TreeBatch, only, pruned, spans_of
 from clew.world import World
 
@@ -30,22 +31,27 @@ def warm_start(
     out: Path,
     resume: bool,
     report: Report,
-) -> None:
-    """Each policy imitates its own spans of the world's demonstrations. Leaves them in `out/warm`.
+) -> dict[str, Policy]:
+    """Each policy imitates its own spans of the world's demonstrations. Leaves them in `out/warm`, and returns them.
+
+    Adapters that are put on a model from a folder learn by themselves, and their base stays as it is; under adapters on
+    a new model, of which they could make nothing, the model itself imitates all roles, and they come after it.
 
     One that is interrupted goes on from the checkpoints that it left in `out/imitation`, and ends bit for bit as if it
     had not been.
     """
-    warm = config.warm_start
+    warm, roles = config.warm_start, roles_of(config)
+    if config.model.folder and warm.steps:
+        policies = adapted(config, policies)
     for name, policy in policies.items():
-        roles = ROLES[name] if config.policies == "two" else ROLES["shoggoth"] + ROLES["face"]
+        learns = roles[name] if roles.keys() == policies.keys() else BOTH
         policy.model.to(accelerator.device)  # type: ignore[arg-type]
         if not warm.steps:
             continue
         learner = learner_for(policy, warm.optimizer, accelerator)
         imitate(
             learner,
-            partial(_spans, world, roles, config.face_sees, policy.pad_token_id),
+            partial(_spans, world, learns, config.face_sees, policy.pad_token_id),
             losses.OBJECTIVES["nll"],
             losses.ObjectiveOptions(),
             warm.optimizer,
@@ -59,11 +65,14 @@ def warm_start(
         release(learner)
     if accelerator.is_main_process:
         with folder_written_whole(out / "warm") as part:
-            for name, policy in policies.items():
-                policy.save_into(part / name)
+            for name in warm_names(config):
+                policies[name].save_base_into(part / name)
+            if policies["shoggoth"].adapter:
+                save_file(adapter_weights(policies), part / ADAPTERS)
         for name in policies:
             shutil.rmtree(out / "imitation" / name / "checkpoints", ignore_errors=True)
     accelerator.wait_for_everyone()
+    return policies
 
 
 def _report_as(report: Report, phase: str, values: dict[str, Any]) -> None:
