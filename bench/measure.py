@@ -7,11 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from clew.files import write_atomically, write_json
 from clew.runs.provenance import provenance
+
+Clock = Callable[[], float]
 
 
 def interleaved(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -24,6 +27,20 @@ def interleaved(sides: dict[str, Callable[[], object]], repeats: int) -> dict[st
             if turn >= 2:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def timed(owner: object, name: str, label: str, spent: dict[str, float], clock: Clock = time.perf_counter) -> None:
+    """Adds the seconds of every call of `owner.name` to spent[label]."""
+    inner = getattr(owner, name)
+
+    def outer(*args: Any, **kwargs: Any) -> Any:
+        start = clock()
+        try:
+            return inner(*args, **kwargs)
+        finally:
+            spent[label] += clock() - start
+
+    setattr(owner, name, outer)
 
 
 def held(field: str = "VmRSS") -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 
 from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, save
@@ -39,6 +40,21 @@ def learning(results: dict[str, dict[int, dict[float, dict[str, float]]]], level
         ax.xaxis.set_major_formatter("{x:g}")
         ax.set(xlabel="minutes of training", ylabel="held-out 4x4 paths, exact", ylim=(0, 1.02))
         ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
+        save(figure, out)
+
+
+def scores(results: dict[str, list[dict[str, float]]], out: Path) -> None:
+    """Scores of rounds, a mean over five, against seconds since the first began."""
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(5.6, 3.4))
+        for (name, rounds), color in zip(results.items(), (GREY, BLUE, GOLD), strict=False):
+            seconds = np.cumsum([one["seconds"] for one in rounds])
+            score = [one["score"] for one in rounds]
+            ax.plot(seconds, score, ".", color=color, alpha=0.4)
+            smooth = [np.mean(score[max(0, i - 4) : i + 1]) for i in range(len(score))]
+            ax.plot(seconds, smooth, color=color, lw=1.6, label=name)
+        ax.set(xlabel="seconds of one thread", ylabel="score of a round", ylim=(0, 1.02))
+        ax.legend(frameon=False, fontsize=8)
         save(figure, out)
 
 

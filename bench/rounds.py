@@ -7,7 +7,6 @@
 
 import json
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -18,25 +17,13 @@ from clew.mazes.world import MazeWorld
 from clew.train import crediting, rounds
 from clew.train.config import SplitConfig, WarmStartConfig
 from clew.train.evaluate import Reasoner
-from measure import keep, options
+from measure import keep, options, timed
 
 
 def main() -> None:
     args = options(__doc__, repeats=10).parse_args()
     spent: dict[str, float] = defaultdict(float)
     measured: dict[str, float] = {}
-
-    def timed(owner: object, name: str, label: str) -> None:
-        inner = getattr(owner, name)
-
-        def outer(*args, **kwargs):
-            start = time.perf_counter()
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                spent[label] += time.perf_counter() - start
-
-        setattr(owner, name, outer)
 
     def told(values: dict[str, Any]) -> None:
         if values.get("step") == 0:  # evaluations before and after the rounds have the same parts
@@ -66,7 +53,7 @@ def main() -> None:
             (rounds, "write_rollouts", "writing rollouts"),
             (rounds, "play_round", "round"),
         ):
-            timed(owner, name, label)
+            timed(owner, name, label, spent)
         config.model.folder, config.warm_start.steps = str(Path(folder) / "start" / "warm"), 0
         config.rounds = args.repeats
         config.validate_every = config.checkpoint_every = 0
