@@ -42,12 +42,15 @@ class SharedPrefix:
         self.cells: list[Tensor] = []
         self.written = -1
         """tokens of the rows' own before the present one; -1 while levels are being read"""
+        self.deepest = 0
+        """tokens from the root to the end of the longest cell of the last level"""
 
     def add(self, tokens_CL: Tensor, valid_CL: Tensor, parent_C: Tensor | None) -> dict[str, Any]:
         """One more level; returns what the model needs to read it."""
         above_C = 0 if parent_C is None else self.levels[-1].depth_C[parent_C]
         depth_C = valid_CL.sum(1) + above_C
         self.levels.append(Level(parent_C, valid_CL, depth_C))
+        self.deepest = int(depth_C.max())
         before_C = depth_C - valid_CL.sum(1)
         positions_CL = (before_C[:, None] + valid_CL.long().cumsum(1) - 1).clamp(min=0)
         return {"input_ids": tokens_CL, "position_ids": positions_CL}
@@ -85,7 +88,7 @@ class SharedPrefix:
 
     def reach(self) -> int:
         """The longest way from the root to the token that is being read."""
-        return int(self.levels[-1].depth_C.max()) + self.written + 1
+        return self.deepest + self.written + 1
 
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         """query (B, H, L, D), key and value (B, H', L, D) of a level's cells, or of one token a row -> (B, L, H, D)."""

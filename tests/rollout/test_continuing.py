@@ -10,7 +10,7 @@ from tokenizers import models as kinds
 from transformers import PreTrainedTokenizerFast
 
 from clew.errors import InputError
-from clew.rollout.continuing import _sample, continue_prompts
+from clew.rollout.continuing import continue_prompts
 from clew.world import Stop
 from models import tiny
 
@@ -34,10 +34,14 @@ def test_greedy_equals_generate(kind: str) -> None:
         assert [c.stopped for c in got] == [c.tokens[-1] == 1 for c in got]
 
 
+LIMITS = [{}, {"top_p": 0.9}, {"top_k": 4}, {"top_p": 0.8, "top_k": 6}]
+
+
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_log_probabilities_equal_a_fresh_pass(kind: str) -> None:
+@pytest.mark.parametrize("limits", [*LIMITS, {"temperature": 1.0}, {"temperature": 0.0}])
+def test_log_probabilities_equal_a_fresh_pass(kind: str, limits: dict[str, Any]) -> None:
     model = tiny(kind, vocab=20)
-    options: dict[str, Any] = {"copies": 3, "temperature": 1.3, "top_p": 0.9, "seeds": [0, 1, 2, 3]}
+    options: dict[str, Any] = {"copies": 3, "temperature": 1.3, "seeds": [0, 1, 2, 3], **limits}
     got = continue_prompts(model, PROMPTS, stop=STOP, max_new=10, pad_token_id=0, **options)
     for i, continuation in enumerate(got):
         tokens = PROMPTS[i // 3] + continuation.tokens
@@ -65,9 +69,17 @@ def test_shared_prompts_equal_separate_ones(kind: str) -> None:
     assert [c.tokens for c in greedy] == [one_by_one(model, row, 20) for row in rows]
 
 
-def test_sampling_does_not_depend_on_the_batch() -> None:
-    model = tiny("llama", vocab=20)
-    options: dict[str, Any] = {"stop": STOP, "max_new": 10, "pad_token_id": 0, "copies": 4, "temperature": 1.0}
+@pytest.mark.parametrize("limits", LIMITS)
+def test_sampling_does_not_depend_on_the_batch(limits: dict[str, Any]) -> None:
+    model = tiny("llama", vocab=300)
+    options: dict[str, Any] = {
+        "stop": STOP,
+        "max_new": 10,
+        "pad_token_id": 0,
+        "copies": 4,
+        "temperature": 1.0,
+        **limits,
+    }
     together = continue_prompts(model, PROMPTS, seeds=[3, 4, 5, 6], **options)
     both = zip(PROMPTS, [3, 4, 5, 6], strict=True)
     apart = [c for prompt, seed in both for c in continue_prompts(model, [prompt], seeds=[seed], **options)]
@@ -125,13 +137,16 @@ def test_each_prompt_has_a_limit_of_its_own(attention: Any) -> None:
     assert {len(one.tokens) for one in got} >= {3, 1, 6}
 
 
-def test_sampled_frequencies_and_nucleus() -> None:
-    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().double().expand(20_000, 4)
-    draws = torch.linspace(0, 1, 20_001, dtype=torch.float64)[:-1]
-    shares = torch.bincount(_sample(logits, 1.0, draws), minlength=4) / 20_000
-    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=1e-3, rtol=0)
-    shares = torch.bincount(_sample(logits, 0.7, draws), minlength=4) / 20_000
-    torch.testing.assert_close(shares, torch.tensor([0.625, 0.375, 0, 0]), atol=1e-3, rtol=0)
+def test_a_model_in_bfloat16_is_sampled_within_its_precision() -> None:
+    """Rows apart and together differ by rounding alone, and the log-probabilities are those of a fresh pass."""
+    model = tiny("llama", vocab=20).to(torch.bfloat16)
+    options: dict[str, Any] = {"copies": 3, "temperature": 1.0, "top_p": 0.9, "seeds": [0, 1, 2, 3]}
+    got = continue_prompts(model, PROMPTS, stop=STOP, max_new=6, pad_token_id=0, **options)
+    for i, one in enumerate(got):
+        row = PROMPTS[i // 3] + one.tokens
+        logp_TV = model(torch.tensor([row])).logits[0].float().log_softmax(-1)
+        fresh = logp_TV[torch.arange(len(PROMPTS[i // 3]) - 1, len(row) - 1), torch.tensor(one.tokens)]
+        torch.testing.assert_close(torch.tensor(one.logps), fresh, atol=0.05, rtol=0)
 
 
 def test_training_mode_is_given_back() -> None:
@@ -141,12 +156,12 @@ def test_training_mode_is_given_back() -> None:
 
 
 @pytest.mark.parametrize("temperature", [1e-320, 1e-200, 1e-30])
-@pytest.mark.parametrize("top_p", [1.0, 0.5])
-def test_the_lowest_temperatures_are_greedy(temperature: float, top_p: float) -> None:
+@pytest.mark.parametrize("limits", LIMITS)
+def test_the_lowest_temperatures_are_greedy(temperature: float, limits: dict[str, Any]) -> None:
     model, prompts = tiny("llama"), [[3, 4, 5], [6, 7]]
     asked: dict[str, Any] = {"stop": NEVER, "max_new": 6, "pad_token_id": 0}
     greedy = continue_prompts(model, prompts, **asked)
-    low = continue_prompts(model, prompts, **asked, temperature=temperature, top_p=top_p, seeds=[1, 2], copies=2)
+    low = continue_prompts(model, prompts, **asked, temperature=temperature, seeds=[1, 2], copies=2, **limits)
     assert [one.tokens for one in low] == [one.tokens for one in greedy for _ in range(2)]
     assert all(math.isfinite(logp) for one in low for logp in one.logps)
 
@@ -187,6 +202,8 @@ def test_what_cannot_be_continued_is_named(attention: str) -> None:
         ({"temperature": math.nan}, "temperature: nan"),
         ({"top_p": 0.0}, "top_p: 0.0"),
         ({"top_p": math.nan}, "top_p: nan"),
+        ({"top_k": -1}, "top_k: -1 is not a whole number from 0"),
+        ({"top_k": 2.0}, "top_k: 2.0 is not a whole number from 0"),
         ({"seeds": []}, r"seeds: \[\] are not 1 whole numbers"),
         ({"seeds": [-1]}, r"seeds: \[-1\]"),
         ({"attention": "both"}, "attention: 'both' is not one of trees, rows"),

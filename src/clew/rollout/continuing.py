@@ -16,6 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from clew.attention import Attention, as_written, check_tokens, reading, row_logits
 from clew.errors import InputError
 from clew.prefix import SharedPrefix
+from clew.products import by_onednn
+from clew.rollout.dice import Dice, drawn, greedy
+from clew.rollout.stops import Ending
 from clew.selfcheck import reads_rows, reads_trees
 from clew.text import show
 from clew.tree import check_ids
@@ -51,6 +54,7 @@ def continue_prompts(
     copies: int = 1,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    top_k: int = 0,
     seeds: Sequence[int] = (),
     attention: Attention = "trees",
 ) -> list[Continuation]:
@@ -59,8 +63,10 @@ def continue_prompts(
     tails: for each prompt the ways in which it goes on before the model does (its thoughts, say); each of these gets
     its `copies` then. stop: what ends a continuation; texts among it need the `tokenizer`. max_new: tokens that each
     may take, or one number a prompt (or tail). temperature 0 is greedy; otherwise `seeds` holds one number a prompt (or
-    tail), and copy j of it draws from the stream (seeds[i], j), whatever else is in the batch. Rows that have stopped
-    leave the batch. attention: "trees" reads shared prefixes once; "rows" is for models that do not read them exactly.
+    tail), and copy j of it draws from the stream (seeds[i], j), whatever else is in the batch. top_k: draws from the k
+    likeliest tokens (0: from all), and top_p from the smallest set of these with this share of their probability. Rows
+    that have stopped leave the batch. attention: "trees" reads shared prefixes once; "rows" is for models that do not
+    read them exactly.
     InputError, before anything is sampled, for a prompt that is empty, a token that the model does not know or a number
     that is out of range, and for a model that does not read so, or not as far as a row may go.
     """
@@ -71,8 +77,8 @@ def continue_prompts(
     longest = _check_rows(model, prompts, tails, pad_token_id)
     rows = len(prompts) if tails is None else sum(map(len, tails))
     limits = [max_new] * rows if isinstance(max_new, int) else list(max_new)
-    _check_numbers(limits, copies, temperature, top_p, seeds, rows)
-    over = _Over(stop, tokenizer)
+    _check_numbers(limits, copies, temperature, top_p, top_k, seeds, rows)
+    ending = Ending(stop, tokenizer, rows * copies)
     reach = longest + max(limits)
     if attention == "trees":
         reads_trees(model, reach)
@@ -81,30 +87,13 @@ def continue_prompts(
     was_training = model.training
     model.eval()
     try:
-        with as_written():
+        with as_written(), by_onednn(model):
             reader = (_SharedRows if attention == "trees" else _PlainRows)(model, prompts, tails, copies, pad_token_id)
             limits = [limit for limit in limits for _ in range(copies)]
-            return _continued(reader, over, limits, copies, temperature, top_p, seeds)
+            dice = Dice(seeds, copies) if temperature > 0 else None
+            return _continued(reader, ending, limits, dice, temperature, top_p, top_k)
     finally:
         model.train(was_training)
-
-
-class _Over:
-    """Whether a continuation is over with the last of its tokens so far."""
-
-    def __init__(self, stop: Stop, tokenizer: PreTrainedTokenizerBase | None):
-        if stop.strings and tokenizer is None:
-            raise InputError("stop: its strings need the tokenizer that tells where they are")
-        self.ids, self.strings = frozenset(stop.token_ids), stop.strings
-        self.tokenizer = tokenizer if stop.strings else None
-        # A text may be cut into tokens in several ways, at most one a byte, so the text is what counts.
-        self.window = max((16, *(len(text.encode()) + 1 for text in stop.strings)))
-
-    def __call__(self, tokens: list[int]) -> bool:
-        if tokens[-1] in self.ids or self.tokenizer is None:
-            return tokens[-1] in self.ids
-        text = str(self.tokenizer.decode(tokens[-self.window :]))
-        return any(string in text for string in self.strings)
 
 
 def _check_rows(
@@ -127,7 +116,13 @@ def _check_rows(
 
 
 def _check_numbers(
-    limits: Sequence[int], copies: int, temperature: float, top_p: float, seeds: Sequence[int], rows: int
+    limits: Sequence[int],
+    copies: int,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    seeds: Sequence[int],
+    rows: int,
 ) -> None:
     if len(limits) != rows:
         raise InputError(f"max_new: {len(limits)} numbers for {rows} prompts (or tails)")
@@ -137,6 +132,8 @@ def _check_numbers(
         raise InputError(f"temperature: {temperature} is not a number from 0")
     if not 0 < top_p <= 1:
         raise InputError(f"top_p: {top_p} is not a number above 0, and at most 1")
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
+        raise InputError(f"top_k: {show(top_k)} is not a whole number from 0")
     if temperature > 0 and (len(seeds) != rows or any(seed < 0 for seed in seeds)):
         raise InputError(f"seeds: {show(seeds)} are not {rows} whole numbers from 0, one a prompt (or tail)")
 
@@ -200,44 +197,47 @@ class _PlainRows:
 
 def _continued(
     reader: _SharedRows | _PlainRows,
-    over: _Over,
+    ending: Ending,
     limits: Sequence[int],
-    copies: int,
+    dice: Dice | None,
     temperature: float,
     top_p: float,
-    seeds: Sequence[int],
+    top_k: int,
 ) -> list[Continuation]:
     """Samples token by token until each row has stopped or has its number of tokens."""
     rows, device = len(reader.logits_RV), reader.logits_RV.device
-    written: list[list[int]] = [[] for _ in range(rows)]
-    logps: list[list[float]] = [[] for _ in range(rows)]
-    stopped = [False] * rows
-    dice = [np.random.default_rng([seed, copy]) for seed in seeds for copy in range(copies)] if temperature > 0 else []
-    batch = list(range(rows))  # the rows that the model still reads; some of them may have stopped
-    for step in range(max(limits)):
-        logits_RV = reader.logits_RV
-        logp_RV = logits_RV.float().log_softmax(-1)
-        if temperature > 0:
-            draws_R = torch.tensor([dice[row].random() for row in batch], dtype=torch.float64, device=device)
-            # However low the temperature, no quotient is infinite: of two infinities softmax would make NaN.
-            choice_R = _sample(logits_RV.double() / max(temperature, 1e-200), top_p, draws_R)
+    limit_R, length_R, stopped_R = np.array(limits), np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=bool)
+    batch = np.arange(rows)  # the rows that the model still reads; some of them may be over
+    batches: list[np.ndarray] = []
+    tokens: list[np.ndarray] = []
+    logps: list[Tensor] = []
+    while True:
+        if dice is None:
+            choice_B, logp_B = greedy(reader.logits_RV)
         else:
-            choice_R = logits_RV.argmax(-1)
-        sampled_logps = logp_RV.gather(1, choice_R[:, None])[:, 0].tolist()
-        for row, token, logp in zip(batch, choice_R.tolist(), sampled_logps, strict=True):
-            if not stopped[row] and step < limits[row]:
-                written[row].append(token)
-                logps[row].append(logp)
-                stopped[row] = over(written[row])
-        alive = [i for i, row in enumerate(batch) if not stopped[row] and step + 1 < limits[row]]
-        if not alive:
+            draws_B = torch.from_numpy(dice.throw(batch)).to(device)
+            choice_B, logp_B = drawn(reader.logits_RV, draws_B, temperature, top_p, top_k)
+        batches.append(batch)
+        tokens.append(choice_B.cpu().numpy())  # the one time in a step that this waits for a device
+        logps.append(logp_B)
+        going_B = ~stopped_R[batch] & (length_R[batch] < limit_R[batch])
+        length_R[batch] += going_B
+        stopped_R[batch] |= going_B & ending.after(batch, tokens[-1])
+        alive = (~stopped_R[batch] & (length_R[batch] < limit_R[batch])).nonzero()[0]
+        if not len(alive):
             break
         if len(alive) <= LEAVE_AT * len(batch):
-            kept = torch.tensor(alive, device=device)
-            batch, choice_R = [batch[i] for i in alive], choice_R[kept]
+            kept = torch.from_numpy(alive)
+            batch, choice_B = batch[alive], choice_B[kept.to(device)]
             reader.select(kept)
-        reader.step(choice_R)
-    return [Continuation(*row) for row in zip(written, logps, stopped, strict=True)]
+        reader.step(choice_B)
+    # Row by row, each in its own order; what a row wrote once it was over stands behind its length.
+    row_T = np.concatenate(batches)
+    order_T, count_R = row_T.argsort(kind="stable"), np.bincount(row_T)
+    token_T, logp_T = np.concatenate(tokens)[order_T], torch.cat(logps).cpu().numpy()[order_T]
+    spans = [slice(start, start + length) for start, length in zip(count_R.cumsum() - count_R, length_R, strict=True)]
+    both = zip(spans, stopped_R.tolist(), strict=True)
+    return [Continuation(token_T[span].tolist(), logp_T[span].tolist(), over) for span, over in both]
 
 
 def _padded(rows: Sequence[Sequence[int]], pad_token_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -246,14 +246,3 @@ def _padded(rows: Sequence[Sequence[int]], pad_token_id: int, device: torch.devi
     tokens = torch.tensor([[pad_token_id] * (width - len(row)) + list(row) for row in rows])
     starts = torch.tensor([width - len(row) for row in rows])
     return tokens.to(device), (torch.arange(width) >= starts[:, None]).to(device)
-
-
-def _sample(logits_BV: Tensor, top_p: float, draws_B: Tensor) -> Tensor:
-    """One token a row by inverting the cumulative distribution at `draws_B`, from the smallest set of mass top_p."""
-    probs_BV, order_BV = logits_BV.softmax(-1).sort(dim=-1, descending=True, stable=True)
-    mass_BV = probs_BV.cumsum(-1)
-    kept_BV = probs_BV.masked_fill(mass_BV - probs_BV >= top_p, 0)
-    ends_BV = kept_BV.cumsum(-1)
-    rank_B = (ends_BV <= draws_B[:, None] * ends_BV[:, -1:]).sum(-1)
-    last_B = (kept_BV > 0).sum(-1) - 1
-    return order_BV.gather(1, torch.minimum(rank_B, last_B)[:, None])[:, 0]

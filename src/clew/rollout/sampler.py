@@ -46,6 +46,7 @@ class SharedPrefixSampler:
             copies=first.copies,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
             seeds=[request.seed for request in requests],
             attention=self.policy.attention,
         )

@@ -132,8 +132,10 @@ class SplitConfig(RunConfig, WorldConfig):
     """the rule's own options, such as {top: 3, keep: 0.25, answers: best, scope: question}"""
     grader: list[str | dict[str, Any]] = field(default_factory=list)
     """package.module:function or {function, weight, route, credit, on_error}; world, the default, is the world's own"""
+    monitor: list[str] = field(default_factory=list)
+    """package.module:function of what reads thoughts and answers for the log alone, in a process of its own"""
     time_limit: float = 60.0
-    """seconds that one call of a grader may take"""
+    """seconds that one call of a grader or a monitor may take"""
     length_cost: float = 0.0
     """share of a positive score that the shoggoth, and it alone, loses for each token of a thought"""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -154,7 +156,7 @@ _BOTH = """optimizer.lr optimizer.warmup optimizer.schedule optimizer.weight_dec
 _SAMPLER = "sampler.name sampler.url sampler.timeout sampler.cache sampler.window"
 MAY_CHANGE: dict[str, Sequence[str]] = {
     "train": f"steps minutes log_every {_BOTH}".split(),
-    "split": f"rounds time_limit {_BOTH} {_SAMPLER}".split(),
+    "split": f"rounds time_limit monitor {_BOTH} {_SAMPLER}".split(),
 }
 LIMIT = {"train": "steps", "split": "rounds"}
 
@@ -228,15 +230,18 @@ def check_split(config: SplitConfig) -> None:
         objective.updates objective.beta objective.clip_ratio objective.importance_cap sampler.timeout sampler.cache
         sampler.window"""
     check_positive(config, *counts.split())
-    at_least_0 = "rounds warm_start.steps objective.kl length_cost validate_every checkpoint_every"
+    at_least_0 = "rounds warm_start.steps objective.kl length_cost validate_every checkpoint_every sampling.top_k"
     check_positive(config, *at_least_0.split(), zero=True)
     check_optimizer(config)
     check_optimizer(config, "warm_start.optimizer")
     grader_entries(config.grader)
+    for name in config.monitor:
+        if config.monitor.count(name) > 1:
+            raise InputError(f"monitor: {show(name)} is named more than once; expected each monitor once")
     if config.sampling.top_p > 1:
         raise InputError(f"sampling.top_p: {config.sampling.top_p} is more than 1")
     if config.objective.importance_cap and config.objective.name != "nll":
-        raise InputError(f"objective.importance_cap: is for nll, and {config.objective.name} compares probabilities itself")
+        raise InputError(f"objective.importance_cap: is for nll; {config.objective.name} compares probabilities itself")
     if config.sampler.url and config.sampler.name != "vllm":
         raise InputError(f"sampler.url: names a vLLM server, and the sampler is {config.sampler.name}")
     if config.thoughts * config.answers < 2:
