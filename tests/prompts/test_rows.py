@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from clew.config import ModelConfig, PromptConfig
@@ -24,21 +24,7 @@ from clew.runs.rollouts import read_rollouts
 from clew.train.config import SplitConfig
 from clew.train.rounds import split
 from clew.world import Stop
-
-TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}[assistant] "
-
-
-def bpe_tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
-    """A byte-level BPE learnt from a few sentences: `</think>` is several tokens to it."""
-    words = Tokenizer(models.BPE())
-    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    words.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    options: dict[str, Any] = {"special_tokens": ["<pad>", "<eos>"], "show_progress": False}
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **options)
-    words.train_from_iterator(["what is two plus two", "say it in <think> and </think>"] * 3, trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>")
-    tokenizer.chat_template = template
-    return tokenizer
+from texts import TEMPLATE, bpe_tokenizer
 
 
 def rows(n: int = 12) -> list[dict]:
@@ -109,9 +95,26 @@ def test_a_template_that_opens_the_thought_itself() -> None:
 
 
 def test_chat_messages_as_prompts() -> None:
+    """They stay messages for graders, and become text for people."""
     chat = [{"prompt": [{"role": "user", "content": f"hello {i}"}], "n": i} for i in range(5)]
-    world = PromptWorld(chat, bpe_tokenizer(TEMPLATE))
-    assert "[user] hello" in world.text(world.questions([0])[0].tokens)
+    asked = (world := PromptWorld(chat, bpe_tokenizer(TEMPLATE))).questions([0])[0]
+    assert "[user] hello" in world.text(asked.tokens)
+    assert asked.messages == [{"role": "user", "content": asked.prompt}] and asked.prompt.startswith("hello")
+    assert PromptWorld(rows(), bpe_tokenizer(TEMPLATE)).questions([0])[0].messages is None
+    several = [{"prompt": [{"role": "system", "content": "be kind"}, *row["prompt"]]} for row in chat]
+    assert PromptWorld(several, bpe_tokenizer(TEMPLATE)).questions([0])[0].prompt.startswith("system: be kind\nuser: h")
+    refused(
+        "row 1 is chat messages, and this model's tokenizer has no chat template", PromptWorld, chat, bpe_tokenizer()
+    )
+
+
+def test_a_system_message_stands_before_prompts_that_have_none() -> None:
+    own = {"prompt": [{"role": "system", "content": "be rude"}, {"role": "user", "content": "hello"}]}
+    world = PromptWorld([{"prompt": "hello"}, own], bpe_tokenizer(TEMPLATE), system="be kind")
+    texts = {world.text(one.tokens) for one in (*world.questions([0]), *world.held_out([0]))}
+    assert texts == {f"[system] be {how} [user] hello [assistant] <think>" for how in ("kind", "rude")}
+    with pytest.raises(InputError, match=r"prompts.system: this model's tokenizer has no chat template"):
+        PromptWorld(rows(), bpe_tokenizer(), system="be kind")
 
 
 def refused(says: str, call: Any, *args: Any) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
-from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -30,6 +29,7 @@ INDICES = 2**31  # of a task that makes its questions from nothing but the index
 ATTEMPTS = 500  # draws before a task is said to have no such question
 TRIALS, TRIAL_SECONDS = 500, 2.0  # draws that are looked through for repeats, and the time that they may take
 REPEATS = 10  # among them that tell a task with few questions from one where some are more likely than others
+SHOWN = 100  # draws before a writer of demonstrations is said to write none
 KEPT = 4096  # entries that are kept, since a grader asks for what was just drawn
 OWN = ("name", "weight", "answer_tag")
 
@@ -90,27 +90,27 @@ class GymWorld(TextWorld):
         return cls(config.gym.tasks, tokenizer, seed, own.delimiters, **shown)
 
     def questions(self, numbers: Sequence[int]) -> list[Question]:
-        return [next(self._drawn(self.seed, TRAINING, number, False)) for number in numbers]
+        return [self._drawn(self.seed, TRAINING, number, False) for number in numbers]
 
     def held_out(self, numbers: Sequence[int], look: Look = "final", seed: int = 0) -> list[Question]:
         """Where all tasks are small, each of their held-out questions once, shuffled; else drawn as in training."""
         series = VALIDATION if look == "validation" else FINAL
         if self._few is None:
-            return [next(self._drawn(seed, series, number, True)) for number in numbers]
+            return [self._drawn(seed, series, number, True) for number in numbers]
         order = np.random.default_rng([seed, series]).permutation(len(self._few))
         return [self._asked(*self._few[order[number % len(order)]], held_out=True) for number in numbers]
 
     def held_out_count(self) -> int | None:
         return None if self._few is None else len(self._few)
 
-    def _drawn(self, seed: int, series: int, number: int, held_out: bool) -> Iterator[Question]:
-        """Questions of one side: all that a number can stand for, the first of which it does."""
+    def _drawn(self, seed: int, series: int, number: int, held_out: bool) -> Question:
+        """A series' question of this number: by its own dice, a task, and the first draw that is on the wanted side."""
         dice = np.random.default_rng([seed, series, number])
         weights = np.cumsum([task.weight for task in self.tasks.values()])
         task = list(self.tasks.values())[int(np.searchsorted(weights, dice.random() * weights[-1], side="right"))]
         for index in dice.integers(task.indices, size=ATTEMPTS).tolist():
             if hashed_out(self._entry(task.name, index)["question"]) == held_out:
-                yield self._asked(task.name, index, held_out)
+                return self._asked(task.name, index, held_out)
         side = "held-out question" if held_out else "question to train on"
         raise InputError(f"gym.tasks: {task.name} has no {side} among {ATTEMPTS}: too few of its questions differ")
 
@@ -121,7 +121,8 @@ class GymWorld(TextWorld):
         return replace(self._made([row])[0], labels={"task": name}, held_out=held_out)
 
     def _to_show(self, number: int) -> Iterable[Question]:
-        return islice(self._drawn(self.seed, DEMONSTRATIONS, number, False), ATTEMPTS // 5)
+        tries = range(number * SHOWN, (number + 1) * SHOWN)  # of tasks that the writer passes over, too
+        return (self._drawn(self.seed, DEMONSTRATIONS, one, False) for one in tries)
 
     def _holds_out(self, row: Row, question: Question) -> bool:
         return hashed_out(row["prompt"])
