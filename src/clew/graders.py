@@ -160,10 +160,7 @@ def grade(
     grader that may fail is called so too, and what fails alone, or is not reached in that time, is left out.
     """
     _check(graders, prompts, completions, columns, completion_ids)
-    said = [
-        [{"role": "assistant", "content": text}] if isinstance(prompt, list) else text
-        for prompt, text in zip(prompts, completions, strict=True)
-    ]
+    said = as_given(prompts, completions)
     lists = {"prompts": list(prompts), "completions": said, **{name: list(values) for name, values in columns.items()}}
     ids = None if completion_ids is None else [[int(token) for token in tokens] for tokens in completion_ids]
     samples = _Samples(lists, ids, trainer_state, _Logged(len(completions)))
@@ -182,6 +179,12 @@ def grade(
     heard = [_total(some, by_grader) if some else np.zeros(len(said)) for some in (shoggoth, face)]
     shares = [_shares(some, by_grader) for some in (shoggoth, face)]
     return Scores(heard[0], heard[1], by_grader, shares[0], shares[1], errors, logged.extra, metrics)
+
+
+def as_given(prompts: Sequence[Any], texts: Sequence[str]) -> list[Any]:
+    """What the face wrote in the form of each prompt: text, or a list of one message."""
+    both = zip(prompts, texts, strict=True)
+    return [[{"role": "assistant", "content": text}] if isinstance(prompt, list) else text for prompt, text in both]
 
 
 def _total(graders: Sequence[Grader], by_grader: dict[str, Array]) -> Array:

@@ -133,9 +133,14 @@ def grade_texts(
     state: TrainerState | None = None,
 ) -> Scores:
     """Grades answers to questions, a text and its tokens each; prompts in the form in which they were given."""
-    prompts = [question.prompt if question.messages is None else question.messages for question in questions]
-    columns = {name: [question.columns[name] for question in questions] for name in questions[0].columns}
+    prompts, columns = prompts_and_columns(questions)
     return grade(graders, prompts, texts, columns, tokens, state or TrainerState())
+
+
+def prompts_and_columns(questions: Sequence[Question]) -> tuple[list[Any], dict[str, list[Any]]]:
+    """What was asked, as text or as chat messages, and all other named values, a list of one a question each."""
+    prompts = [question.prompt if question.messages is None else question.messages for question in questions]
+    return prompts, {name: [question.columns[name] for question in questions] for name in questions[0].columns}
 
 
 def shape_of(rollouts: Sequence[Rollout]) -> tuple[int, int, int]:

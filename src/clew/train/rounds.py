@@ -23,6 +23,7 @@ from clew.errors import InputError
 from clew.files import folder_written_whole
 from clew.graders import Grader
 from clew.learner import end_training, learning_rate
+from clew.monitors import Monitor
 from clew.policy import reference_nll
 from clew.rollout.records import records_of
 from clew.rollout.trees import training_batch
@@ -46,13 +47,16 @@ from clew.train.team import (
     Member,
     Team,
     accelerator_for,
+    adapted,
     asks_reference,
     first_policies,
+    sampler_maker,
     team_of,
     warm_names,
     warm_policies,
 )
 from clew.train.warm import warm_start
+from clew.train.watching import monitors_of, watched
 from clew.tree import Role, TreeBatch
 from clew.world import World
 
@@ -72,6 +76,7 @@ class Setting:
     out: Path
     accelerator: Accelerator
     report: Report = field(default=lambda values: None)
+    monitors: Sequence[Monitor] = ()
 
     @property
     def main(self) -> bool:
@@ -102,23 +107,29 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
     warm = (out / "warm").is_dir()
     fits = partial(checks.check_splitting, config)
     policies, world = warm_policies(config, out / "warm") if warm else first_policies(config, warm_names(config), fits)
+    if config.sampler.url:
+        policies = adapted(config, policies)  # what the server is asked for before any work
+    sampler_of = sampler_maker(config, policies, accelerator, out)
     rule, graders = crediting.rule_of(config), crediting.graders_of(config.grader, world, config.time_limit)
     _tell(config, world, report)
-    with run_folder(out, resume, main):
+    if not any(grader.route == "both" for grader in graders):
+        report({"note": "grader: none is routed to both, so that the shoggoth learns nothing in the rounds"})
+    with monitors_of(config.monitor, config.time_limit) as monitors, run_folder(out, resume, main):
         if main:
             write_config(out / "config.yaml", config)
         if not warm:
             policies = warm_start(config, world, policies, accelerator, out, resume, report)
-        team = team_of(config, policies, accelerator)
+        team = team_of(config, policies, accelerator, sampler_of)
         torch.manual_seed(config.seed)  # a model's dropout: the same dice whether or not the warm start was just run
         state = resumed(out, team.load, accelerator.wait_for_everyone, main) if resume else None
         if config.track:
             accelerator.init_trackers(out.name)
-        setting = Setting(config, world, graders, rule, team, out, accelerator, report)
+        setting = Setting(config, world, graders, rule, team, out, accelerator, report, monitors)
         try:
             result = _run(setting, state)
             accelerator.wait_for_everyone()
         finally:
+            team.close()
             end_training(accelerator, *(member.learner for member in team.members.values()))
         return result if main else {}
 
@@ -130,6 +141,8 @@ def _tell(config: SplitConfig, world: World, report: Report) -> None:
         "questions, thoughts, answers": config.questions * config.thoughts * config.answers,
     }
     checks.tell(world, counts, report)
+    if config.warm_start.steps and not world.demonstrations(range(1)):
+        report({"note": "warm_start: this world has no demonstrations; rounds begin with the model as it is"})
 
 
 def _run(setting: Setting, state: State | None) -> dict[str, Any]:
@@ -170,6 +183,8 @@ def play_round(setting: Setting, state: State) -> dict[str, Any]:
     questions, shape = world.questions(numbers), tuple(state["shape"])
     rollouts = setting.team.reasoner(config).rollouts(world, questions, shape, config.sampling, seeds)
     scores = crediting.grade_rollouts(setting.graders, rollouts, crediting.trainer_state(state["step"], config.rounds))
+    if np.isnan(scores.face_B).all():
+        setting.report({"note": f"grader: none had a score for any answer of round {state['step'] + 1}"})
     weights = crediting.credited(config, setting.rule, rollouts, scores, partial(_gathered, accelerator))
     figures: dict[str, Any] = crediting.figures_of(world, rollouts, weights)
     warmup = config.rounds // 20 if config.optimizer.warmup is None else config.optimizer.warmup
@@ -179,7 +194,9 @@ def play_round(setting: Setting, state: State) -> dict[str, Any]:
         batch = training_batch(weighted(rollouts, weights, member.roles), member.policy.pad_token_id)
         learnt = update(config, member, batch, rate)
         figures |= {f"{name}_{key}": value for key, value in learnt.items()}
-    _keep_rollouts(setting, state["step"] + 1, rollouts, numbers, weights)
+    seen_QNK, said = watched(setting.monitors, rollouts, setting.report)
+    figures |= said
+    _keep_rollouts(setting, state["step"] + 1, rollouts, numbers, weights, seen_QNK)
     figures = _joined(accelerator, figures)
     if config.allocate == "auto":
         _plan(config, state, figures)
@@ -208,19 +225,23 @@ def update(config: SplitConfig, member: Member, batch: TreeBatch | None, lr: flo
     objective = losses.OBJECTIVES[wanted.name]
     numbers = (wanted.clip_ratio, wanted.beta, wanted.kl)
     processes = learner.accelerator.num_processes
-    options = losses.ObjectiveOptions(*numbers, questions=config.questions, processes=processes)
+    options = losses.ObjectiveOptions(
+        *numbers, importance_cap=wanted.importance_cap, questions=config.questions, processes=processes
+    )
     if batch is not None and asks_reference(wanted):
         known_S = reference_nll(member.policy, member.frozen, batch, learner.tokens_at_once)
         batch = replace(batch, reference_nll_S=known_S)
     figures: dict[str, float] = {}
+    gap: dict[str, float] = {}  # of the first update, before which the policy is the one that sampled
     for _ in range(wanted.updates):
         notes: dict[str, float] = {}
         loss = partial(losses.evaluate_objective, objective, options=options, figures=notes)
         figures = learner.update([] if batch is None else batch, loss, lr, whole_trees=objective.whole_trees) | notes
+        gap = gap or {name: value for name, value in notes.items() if name == "sampler_gap"}
     if batch is None:
         return figures | {"tokens_read": 0.0}
     figures["tokens_read"] = float(batch.tokens_BT.numel() * wanted.updates)
-    return figures | {"effective_tokens": crediting.effective_samples(batch.weights_S.double().cpu().numpy())}
+    return figures | gap | {"effective_tokens": crediting.effective_samples(batch.weights_S.double().cpu().numpy())}
 
 
 def _gathered(accelerator: Accelerator, values_Q: np.ndarray) -> tuple[np.ndarray, slice]:
@@ -245,14 +266,19 @@ def _joined(accelerator: Accelerator, figures: dict[str, Any]) -> dict[str, Any]
 
 
 def _keep_rollouts(
-    setting: Setting, step: int, rollouts: list[Rollout], numbers: Sequence[int], weights: Weights
+    setting: Setting,
+    step: int,
+    rollouts: list[Rollout],
+    numbers: Sequence[int],
+    weights: Weights,
+    seen_QNK: dict[str, np.ndarray],
 ) -> None:
     """Writes all that a round sampled, of all processes, into the run folder."""
     shape, scores = crediting.shape_of(rollouts), weights.scores
     each = {name: scores_B.reshape(shape) for name, scores_B in scores.by_grader.items()}
     face_QNK = scores.face_B.reshape(shape)
     given = weights.thought_QN, weights.answer_QNK
-    records = records_of(setting.world, rollouts, numbers, *given, face_QNK, each, extra=scores.extra)
+    records = records_of(setting.world, rollouts, numbers, *given, face_QNK, each, seen_QNK, scores.extra)
     if setting.accelerator.num_processes > 1:
         records = sorted(gather_object(records), key=lambda record: record["number"])
     if setting.main:
