@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import inspect
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import clew.calls
 import clew.graders
 from clew.errors import InputError
-from clew.graders import Grader, GraderError, Scores, grade, length_discount, load_grader
+from clew.graders import Grader, GraderError, Scores, check_call, grade, length_discount, load_grader
 from clew.mazes import Lattice
 
 PROMPTS = ["2 + 2", "3 + 3", "4 + 4"]
@@ -132,6 +133,186 @@ def test_numbers_of_many_kinds(result: object) -> None:
     face_B = score(giving(result)).face_B
     assert_array_equal(face_B, [1, 0, 0.5])
     assert face_B.dtype == np.float64
+
+
+# What TRL's trainers give to reward functions, and take from them.
+
+MESSAGES = [[{"role": "user", "content": text}] for text in PROMPTS]
+
+
+def test_answers_come_in_the_form_of_their_prompts() -> None:
+    def spy(prompts: list[Any], completions: list[Any]) -> list[int]:
+        seen.append((prompts, completions))
+        return [0, 0]
+
+    seen: list[Any] = []
+    grade([Grader(spy)], ["2 + 2", MESSAGES[1]], ["4", "six"], {})
+    assert seen == [(["2 + 2", MESSAGES[1]], ["4", [{"role": "assistant", "content": "six"}]])]
+
+
+def test_none_is_left_out_of_the_sum() -> None:
+    some, other = giving([1, None, None]), Grader(lambda **_: [None, 2, None], -0.5, "answer", name="other")
+    scores = score(some, other)
+    assert_array_equal(scores.by_grader["fixed"], [1, np.nan, np.nan])
+    assert_array_equal(scores.shoggoth_B, [1, np.nan, np.nan])
+    assert_array_equal(scores.face_B, [1, -1, np.nan])
+    assert scores.errors == {}
+
+
+def test_functions_get_what_they_take() -> None:
+    def plain(prompts: list[str], completions: list[str], reference: list[str]) -> list[int]:
+        return [1, 1, 1]
+
+    def by_name(completions: list[str], completion_ids: list[list[int]], trainer_state: Any, **_: Any) -> list[float]:
+        completion_ids[0].append(99)
+        trainer_state.log_history.append("mine")
+        return [trainer_state.global_step + len(ids) for ids in completion_ids]
+
+    state, ids = SimpleNamespace(global_step=7, log_history=[]), [[1], [2, 3], []]
+    for _ in range(2):  # each is given copies
+        scores = grade([Grader(plain), Grader(by_name)], PROMPTS, COMPLETIONS, COLUMNS, ids, state)
+        assert_array_equal(scores.by_grader["by_name"], [9, 9, 7])
+    assert ids[0] == [1] and state.log_history == []
+    for one in (plain, by_name):
+        check_call(Grader(one), COLUMNS)
+    with pytest.raises(InputError, match="'completion_ids': 2 values; expected 3"):
+        grade([Grader(plain)], PROMPTS, COMPLETIONS, COLUMNS, [[1], [2]])
+
+
+def test_what_is_logged_is_kept_a_value_a_sample() -> None:
+    def first(completions: list[str], log_extra: Any, log_metric: Any, **_: Any) -> list[int]:
+        log_extra("parsed", values := [[text] for text in completions])
+        values[0].append("changed later")
+        log_metric("mean", 1)
+        log_metric("mean", 2.0)
+        log_metric("odd", math.nan)
+        return [0, 0, 0]
+
+    async def second(log_extra: Any, log_metric: Any, **_: Any) -> list[int]:
+        log_extra("more", (1, None, 3))
+        log_metric("mean", 6)
+        return [0, 0, 0]
+
+    scores = score(Grader(first), Grader(second))
+    assert scores.extra == {"parsed": [["4"], ["six"], ["8!"]], "more": [1, None, 3]}
+    assert scores.metrics == {"mean": 3.0}
+
+    def short(completions: list[str], log_extra: Any, **_: Any) -> list[int]:
+        log_extra("x", [1])
+        return [0] * len(completions)
+
+    assert "ValueError(\"log_extra: 1 values of 'x' for 3 samples\")" in failure(Grader(short))
+
+
+def test_async_graders_run_side_by_side() -> None:
+    """Each waits for all the others: in turn they would wait for ever."""
+    there: list[str] = []
+
+    def meeting(name: str) -> Grader:
+        async def meet(completions: list[str], **_: Any) -> list[int]:
+            there.append(name)
+            while len(there) < 3:
+                await asyncio.sleep(0.005)
+            return [len(there)] * len(completions)
+
+        return Grader(meet, name=name, time_limit=20)
+
+    scores = score(meeting("a"), Grader(lambda completions, **_: [0] * 3, name="plain"), meeting("b"), meeting("c"))
+    assert_array_equal(scores.face_B, [9, 9, 9])
+
+
+def test_each_async_grader_has_its_own_time_limit() -> None:
+    slow, quick = Grader(hangs_async, time_limit=0.3, on_error="none"), Grader(slow_length, time_limit=20)
+    scores = score(slow, quick)
+    assert_array_equal(scores.by_grader["hangs_async"], [0, np.nan, 0])
+    assert_array_equal(scores.by_grader["slow_length"], [1, 3, 2])
+
+
+def test_one_that_keeps_the_loop_is_blamed_alone() -> None:
+    greedy, quick = Grader(blocks_the_loop, time_limit=0.4, on_error="none"), Grader(slow_length, time_limit=0.4)
+    scores = score(greedy, quick)
+    assert_array_equal(scores.by_grader["slow_length"], [1, 3, 2])
+    assert np.isnan(scores.by_grader["blocks_the_loop"][1]) and scores.errors["blocks_the_loop"] >= 1
+
+
+def test_what_async_graders_keep_open_stays_open() -> None:
+    """As under a trainer, whose one loop lives as long as the run."""
+    loops: list[Any] = []
+
+    async def client(completions: list[str], **_: Any) -> list[int]:
+        loops.append(asyncio.get_running_loop())
+        return [0] * len(completions)
+
+    for _ in range(2):
+        score(Grader(client))
+    assert loops[0] is loops[1] and loops[0].is_running()
+
+
+def picky(completions: list[str], log_extra: Any, **_: Any) -> list[float]:
+    scores = [float(text.strip("!")) for text in completions]
+    log_extra("number", scores)
+    return scores
+
+
+async def picky_async(**given: Any) -> list[float]:
+    return picky(**given)
+
+
+@pytest.mark.parametrize("function", [picky, picky_async])
+def test_a_grader_that_may_fail_fails_at_single_samples(function: Callable[..., Any]) -> None:
+    scores = score(Grader(function, on_error="none"), Grader(right))
+    assert_array_equal(scores.by_grader[function.__name__], [4, np.nan, 8])
+    assert_array_equal(scores.face_B, [5, 0, 8])
+    assert scores.errors == {function.__name__: 1}
+    assert scores.extra == {"number": [4.0, None, 8.0]}
+
+
+@pytest.mark.parametrize(
+    ("result", "kept", "failed"),
+    [
+        ([1, "1", None], [1, np.nan, np.nan], 1),
+        ([1, np.nan, np.inf], [1, np.nan, np.nan], 2),
+        (None, [np.nan] * 3, 3),
+        ([1], [1, 1, 1], 0),  # right of each sample alone
+        ([1, 1], [np.nan] * 3, 3),
+    ],
+)
+def test_what_a_grader_that_may_fail_returns(result: Any, kept: list[float], failed: int) -> None:
+    scores = score(Grader(lambda **_: result, name="odd", on_error="none"))
+    assert_array_equal(scores.face_B, kept)
+    assert scores.errors == {"odd": failed}
+
+
+def test_one_that_hangs_at_a_sample_leaves_time_for_the_others() -> None:
+    start = time.monotonic()
+    scores = score(Grader(hangs, time_limit=0.5, on_error="none"))
+    assert_array_equal(scores.by_grader["hangs"], [0, np.nan, 0])
+    assert time.monotonic() - start < 5
+
+
+def test_reward_functions_that_trl_ships() -> None:
+    rewards = pytest.importorskip("trl.rewards")
+    shown = [[{"role": "user", "content": "?"}]] * 2
+    texts = ["<think>\nhm\n</think>\nThe answer is \\boxed{4}", "\\boxed{5} 1 2 1 2 1 2"]
+    ids = [[1, 2, 3], [1, 2, 1, 2, 1, 2, 1, 2]]
+    functions = [rewards.think_format_reward, rewards.get_soft_overlong_punishment(8, 4)]
+    functions += [rewards.get_repetition_penalty_reward(2, -1.0)]
+    graders = [Grader(function) for function in functions]
+    for grader in graders:
+        check_call(grader, {"solution": ["4", "4"]})
+    scores = grade(graders, shown, texts, {"solution": ["4", "4"]}, ids)
+    assert_array_equal(scores.by_grader["think_format_reward"], [1, 0])
+    assert_array_equal(scores.by_grader["soft_overlong_punishment_reward"], [0, -1])
+    assert_allclose(scores.by_grader["repetition_penalty_reward"], [0, -5 / 7])
+
+
+def test_trl_s_accuracy_reward() -> None:
+    rewards = pytest.importorskip("trl.rewards")
+    pytest.importorskip("math_verify")
+    texts, solutions = [r"\boxed{\frac{1}{3}}", r"\boxed{\frac{1}{2}}", r"\boxed{1}"], [r"$\frac{1}{3}$"] * 2 + [""]
+    scores = grade([Grader(rewards.accuracy_reward)], MESSAGES, texts, {"solution": solutions})
+    assert_array_equal(scores.face_B, [1, 0, np.nan])
+    assert scores.extra["gold_parsed"][2] == "[unparseable]"
 
 
 # Blindness.

@@ -174,7 +174,7 @@ def grade(
         by_grader[grader.name], failed = _score(grader, samples, call)
         errors |= {grader.name: failed} if grader.on_error == "none" else {}
     logged = samples.logged
-    metrics = {name: float(np.mean(values)) for name, values in logged.metrics.items()}
+    metrics = {name: float(np.mean(values)) for name, values in logged.metrics.items() if values}
     shoggoth, face = ([one for one in graders if route in ("answer", one.route)] for route in get_args(Route))
     heard = [_total(some, by_grader) if some else np.zeros(len(said)) for some in (shoggoth, face)]
     shares = [_shares(some, by_grader) for some in (shoggoth, face)]

@@ -1,5 +1,6 @@
 """Rules of one's own: tried before work, checked in every round; and graders that are known to be wrong before work."""
 
+import json
 import sys
 import types
 from dataclasses import replace
@@ -17,6 +18,7 @@ from clew.errors import InputError
 from clew.graders import Grader, grade
 from clew.mazes.world import MazeWorld
 from clew.runs.options import read_yaml
+from clew.runs.rollouts import read_rollouts
 from clew.train.config import SplitConfig
 from clew.train.crediting import credited, effective_samples, figures_of, grade_rollouts, graders_of, measured, rule_of
 from small import WORLD, fresh_team, metrics, played, split_config
@@ -267,6 +269,36 @@ def test_entries_go_to_a_file_and_come_back(tmp_path: Path) -> None:
     assert read_yaml(again / "config.yaml")["grader"] == ["models:length", kept]
     assert main(["split", "--resume", str(run), "--rounds", "3"]) == 0
     assert "grader_errors_small:commas" in metrics(run)[-1]
+
+
+def test_what_graders_log_is_with_the_figures_and_the_rollouts(rules: types.ModuleType, tmp_path: Path) -> None:
+    def logs(
+        completions: list[str], completion_ids: Any, trainer_state: Any, log_extra: Any, log_metric: Any, **_: Any
+    ):
+        steps.append((trainer_state.global_step, trainer_state.max_steps, len(completions)))
+        log_extra("tokens", [len(ids) for ids in completion_ids])
+        log_metric("share", trainer_state.global_step + 0.5)
+        return [1.0] * len(completions)
+
+    def fails(completions: list[str], **_: Any) -> list[float]:
+        raise ValueError("always")
+
+    steps: list[tuple[int, int, int]] = []
+    rules.logs, rules.fails = logs, fails  # type: ignore[attr-defined]
+    graders = "['own_rules:logs', {function: 'own_rules:fails', on_error: none}]"
+    assert main(["split", *TINY.split(), "--grader", graders, "--out", str(tmp_path / "run")]) == 0
+    rounds = [step for step in steps if step[2] == 8]
+    assert rounds == [(0, 2, 8), (1, 2, 8)] and steps[0][0] == 0 and steps[-1][0] == 2  # evaluations before and after
+    first, second = metrics(tmp_path / "run")[1:]
+    assert (first["logged_share"], second["logged_share"]) == (0.5, 1.5)
+    assert first["grader_errors_own_rules:fails"] == 8 and first["score"] == 1.0
+    found = [answer for one in read_rollouts(tmp_path / "run") for t in one["thoughts"] for answer in t["answers"]]
+    assert len(found) == 16
+    for answer in found:
+        assert answer["extra"] == {"tokens": len(answer["tokens"])}
+        assert answer["scores"] == {"own_rules:logs": 1.0, "own_rules:fails": None}
+    samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    assert "tokens" in samples[0]["thoughts"][0]["answers"][0]["extra"]
 
 
 def test_where_targeted_graders_are_now_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
