@@ -214,8 +214,8 @@ def mazes() -> TreeBatch:
     return MazeWorld(MazeConfig([3], branches=4)).batch(range(3), choices=True)
 
 
-def fresh(attention: str = "trees", **options) -> Learner:
-    policy = Policy(tiny("gpt2", 64), maze_tokenizer(3), attention=attention)  # type: ignore[arg-type]
+def fresh(attention: str = "trees", kind: str = "gpt2", **options) -> Learner:
+    policy = Policy(tiny(kind, 64), maze_tokenizer(3), attention=attention)  # type: ignore[arg-type]
     made = Learner(policy, clip=1e9, **options)
     # A step lets go of its gradients: they are noted before it.
     made.optimizers[0].optimizer.register_step_pre_hook(lambda *_: SEEN.update({id(made): _gradients(made)}))
@@ -337,3 +337,31 @@ def test_processes_with_unlike_numbers_of_pieces_take_the_same_step(tmp_path: Pa
             assert figures == pytest.approx(wanted, rel=1e-9)
             for mine, theirs in zip(grads, gradients(single), strict=True):
                 torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("attention", ["trees", "rows"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_layers_that_are_computed_anew_give_the_same_step(kind: str, attention: str) -> None:
+    """Each layer twice, the last one's first part too: what a tree is travels in the model's keyword arguments."""
+    whole, anew = fresh(attention, kind=kind), fresh(attention, kind=kind)
+    anew.policy.checkpoint_layers()
+    counts: dict[int, int] = {}
+
+    def count(of: int, *_: object) -> None:
+        counts[of] = counts.get(of, 0) + 1
+
+    for made in (whole, anew):
+        layer = next(m for m in made.policy.model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 3)[1]
+        norm = next(m for m in layer.modules() if "Norm" in type(m).__name__)
+        norm.register_forward_hook(partial(count, id(made)))
+    batch = rollouts()
+    for made in (whole, anew):  # what an update asks first, before it is counted
+        made.policy.check()
+        made.update(made.policy.readable(batch), lr=0.0)
+    counts.clear()
+    wanted = whole.update(batch, partial(evaluate_objective, "clipped"))
+    got = anew.update(batch, partial(evaluate_objective, "clipped"))
+    assert counts[id(anew)] == 2 * counts[id(whole)] == 2
+    assert got == pytest.approx(wanted, rel=1e-9)
+    for mine, theirs in zip(gradients(anew), gradients(whole), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-9)

@@ -241,7 +241,33 @@ def test_objectives_of_a_batch_by_hand() -> None:
     kl = sum(math.exp(n - r) - 1 - (n - r) for n, r in zip(nll_S, [1.0, 1.0, 2.0, 2.0] * 2, strict=True)) / 8
     assert loss.item() == pytest.approx(3.0 * kl * 0.5 / 2, abs=1e-6)
     evaluate_objective("nll", model, replace(batch, share=0.5), figures=figures)
-    assert figures == {"kl": pytest.approx(kl)}
+    gap = sum(abs(n - r) for n, r in zip(nll_S, [1.0, 2.0] * 4, strict=True)) / 8
+    assert figures == {"kl": pytest.approx(kl), "sampler_gap": pytest.approx(gap)}
+
+
+def test_importance_by_hand() -> None:
+    """Tokens that are likelier now than the sampler said count for more, up to the cap; the gradient feels it once."""
+    model = Fixed([0.5, 0.25, 0.125, 0.125])
+    tree = SpanTree([3], "prompt", 0.0, [SpanTree([0, 1], "answer", w, (), [-1.0, -2.0]) for w in (0.5, -0.25)])
+    batch = replace(TreeBatch.pack([tree], 0).flatten(), share=0.5)
+    nll_S, ratios = [math.log(2), math.log(4)], [0.5 * math.e, 0.25 * math.e**2]  # 1.36 and 1.85
+    figures: dict[str, float] = {}
+    loss = evaluate_objective("nll", model, batch, ObjectiveOptions(importance_cap=1.5), figures)
+    assert loss.item() == pytest.approx(0.25 * (ratios[0] * nll_S[0] + 1.5 * nll_S[1]))
+    gap = (abs(nll_S[0] - 1.0) + abs(nll_S[1] - 2.0)) / 2
+    means = {"importance": sum(ratios) / 2, "importance_cut": 0.5, "sampler_gap": gap}
+    assert figures == {name: pytest.approx(mean / 2) for name, mean in means.items()}
+
+
+def test_importance_is_a_weight_of_each_token_and_no_gradient_goes_through_it() -> None:
+    model = tiny("llama")
+    batch = TreeBatch.pack([SpanTree([3], "prompt", 0.0, [SpanTree([4, 5, 6], "answer", w) for w in (0.7, -0.3)])], 0)
+    nll_S = token_nll(model, batch).detach()
+    batch = replace(batch, sampled_nll_S=nll_S + torch.tensor([0.5, -0.5, 2.0] * 2))
+    by_hand = replace(batch, weights_S=batch.weights_S * torch.tensor([0.5, -0.5, math.log(2)] * 2).exp())
+    corrected = evaluate_objective("nll", model, batch, ObjectiveOptions(importance_cap=2.0))
+    for x, y in zip(gradients(model, corrected), gradients(model, weighted_nll(model, by_hand)), strict=True):
+        torch.testing.assert_close(x, y)
 
 
 def test_kl_is_of_likelihoods_whatever_the_objective_s_own_loss() -> None:
@@ -262,6 +288,7 @@ def test_kl_is_of_likelihoods_whatever_the_objective_s_own_loss() -> None:
         ("clipped", {}, "sampled_nll_S"),
         ("pair", {}, "reference_nll_S"),
         ("nll", {"kl": 0.1}, "reference_nll_S"),
+        ("nll", {"importance_cap": 2.0}, "sampled_nll_S"),
     ],
 )
 def test_what_an_objective_lacks_is_named_before_anything_is_read(name: str, options: dict, lacks: str) -> None:
@@ -269,7 +296,8 @@ def test_what_an_objective_lacks_is_named_before_anything_is_read(name: str, opt
     model = SimpleNamespace()  # whoever reads it fails otherwise
     for objective in (name, OBJECTIVES[name]):
         with pytest.raises(
-            InputError, match=f"^objective: {name}( with kl 0.1)? needs {lacks}, and this batch has none"
+            InputError,
+            match=f"^objective: {name}( with kl 0.1| with importance_cap 2)? needs {lacks}, and this batch has none",
         ):
             evaluate_objective(objective, model, batch, ObjectiveOptions(**options))  # type: ignore[arg-type]
 

@@ -88,6 +88,8 @@ class ModelConfig:
     """attention heads of a new model"""
     attention: Attention = "trees"
     """trees: shared prefixes are read once; rows: plain rows, exact for any causal model, slower and without sharing"""
+    gradient_checkpointing: bool = False
+    """keep each layer's input alone for the backward pass and compute the rest anew: a third more work, less memory"""
 
 
 @dataclass
@@ -149,7 +151,8 @@ class RunConfig:
     device: Device = "auto"
     """where to train"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on CUDA, fp32 elsewhere (at small widths a CPU is slower in bf16)"""
+    """auto: bf16 on CUDA, fp32 elsewhere (a CPU may be slower in bf16); weights that learn are float32 either way, and
+    the still base of adapters is held in bf16 with bf16"""
     track: str | None = None
     """also report to trackio, tensorboard or wandb (install the extra of that name)"""
     validation_questions: int = 200

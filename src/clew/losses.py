@@ -1,15 +1,14 @@
 """Per-token losses at the supervised positions, and objectives over them, as data: what each needs, and its formula."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clew.attention import check_tokens, tree_logits
 from clew.errors import InputError
-from clew.selfcheck import reads_trees
+from clew.logits import per_token
 from clew.text import show
 from clew.tree import TreeBatch
 
@@ -20,7 +19,7 @@ def token_nll(model: nn.Module, batch: TreeBatch) -> Tensor:
     A model's first batch of trees is preceded by a check that it reads them exactly; InputError if it does not, and for
     a token that the model does not know.
     """
-    return _nll(_logits(model, batch), batch)
+    return per_token(model, batch, lambda logits_SV, part: (_nll(logits_SV, part),))[0]
 
 
 def weighted_nll(model: nn.Module, batch: TreeBatch) -> Tensor:
@@ -37,7 +36,8 @@ def graded_nll(model: nn.Module, batch: TreeBatch, detour_cost: float = 0.5, wal
     """
     if batch.choices_SC is None or batch.optimal_SC is None:
         raise InputError("loss: graded needs to know the moves open at each step, and this batch does not hold them")
-    return _graded(_logits(model, batch), batch, ObjectiveOptions(detour_cost=detour_cost, wall_cost=wall_cost))
+    options = ObjectiveOptions(detour_cost=detour_cost, wall_cost=wall_cost)
+    return per_token(model, batch, lambda logits_SV, part: (_graded(logits_SV, part, options),))[0]
 
 
 def clipped(nll_S: Tensor, before_S: Tensor, weights_S: Tensor, clip: float = 0.2) -> Tensor:
@@ -72,6 +72,16 @@ def kl_to(nll_S: Tensor, reference_S: Tensor) -> Tensor:
     return log_ratio_S.exp() - 1 - log_ratio_S
 
 
+def importance(nll_S: Tensor, sampled_S: Tensor) -> Tensor:
+    """The probability that the policy gives each token now, over the one that sampling reported: ratio_S, no gradient.
+
+    Cut at a cap and multiplied into the weights it corrects for a sampler that computes otherwise than the learner, and
+    for samples of an earlier policy, with a bounded variance. Source: Yao et al., "Your Efficient RL Framework Secretly
+    Brings You Off-Policy RL Training" (2025), truncated importance sampling.
+    """
+    return (sampled_S - nll_S.detach()).exp()
+
+
 @dataclass(frozen=True)
 class ObjectiveOptions:
     """The numbers in objectives' formulas, and how many share an update."""
@@ -82,6 +92,8 @@ class ObjectiveOptions:
     """pair: how sharply a margin over the reference counts, per nat"""
     kl: float = 0.0
     """weight of the mean KL divergence to the reference, which is added to any objective"""
+    importance_cap: float | None = None
+    """nll: the most by which `importance` may raise a token's weight; None leaves weights as they are"""
     detour_cost: float = 0.5
     """graded: what mass on valid detours costs"""
     wall_cost: float = 1.0
@@ -166,23 +178,44 @@ def evaluate_objective(
 ) -> Tensor:
     """An objective of a batch, a name of `OBJECTIVES` or one's own, as a scalar; with the KL term if options.kl > 0.
 
-    figures: where `kl` is added up for the log, if the batch has a reference: over the pieces of a batch it comes to
-    the mean over its supervised tokens, in nats. InputError for an unknown name and, before the model reads anything,
-    for a batch that lacks what the objective needs.
+    figures: where means over the batch's supervised tokens are added up for the log, piece by piece: `kl`, in nats, if
+    it has a reference; if it has what sampling reported, `sampler_gap`, the size of the difference to what the policy
+    says now, in nats; with options.importance_cap `importance`, the ratio before it is cut, and `importance_cut`, the
+    share of tokens at which it is. InputError for an unknown name and, before the model reads anything, for a batch
+    that lacks what the objective needs.
     """
     chosen, name = _named(objective)
     _check_needs(chosen, name, batch, options)
-    logits_SV = _logits(model, batch)
-    loss_S = chosen.token_loss(logits_SV, batch, options)
+    compared = batch.sampled_nll_S is not None or batch.reference_nll_S is not None
+    wanted = [chosen.token_loss] + [_nll] * (compared and chosen.token_loss is not _nll)
+    told = per_token(model, batch, lambda logits_SV, part: tuple(loss(logits_SV, part, options) for loss in wanted))
+    loss_S, nll_S = told[0], told[-1] if options.kl > 0 else told[-1].detach()
+    if not len(loss_S) or not compared:
+        return chosen.loss(loss_S, batch, options)
+    means = {}
+    if batch.sampled_nll_S is not None:
+        batch, means = _corrected(nll_S.detach(), batch, batch.sampled_nll_S.to(nll_S.dtype), options.importance_cap)
     loss = chosen.loss(loss_S, batch, options)
-    if batch.reference_nll_S is None or not len(loss_S):
-        return loss
-    with torch.set_grad_enabled(torch.is_grad_enabled() and options.kl > 0):
-        nll_S = loss_S if chosen.token_loss is _nll else _nll(logits_SV, batch)
-        kl = kl_to(nll_S, batch.reference_nll_S.to(nll_S.dtype)).mean()
+    if batch.reference_nll_S is not None:
+        means["kl"] = kl_to(nll_S, batch.reference_nll_S.to(nll_S.dtype)).mean()
+        if options.kl > 0:
+            loss = loss + options.kl * means["kl"] * batch.share / options.processes
     if figures is not None:
-        figures["kl"] = figures.get("kl", 0.0) + kl.item() * batch.share
-    return loss + options.kl * kl * batch.share / options.processes if options.kl > 0 else loss
+        for key, mean in means.items():
+            figures[key] = figures.get(key, 0.0) + mean.item() * batch.share
+    return loss
+
+
+def _corrected(
+    nll_S: Tensor, batch: TreeBatch, sampled_S: Tensor, cap: float | None
+) -> tuple[TreeBatch, dict[str, Tensor]]:
+    """The batch with its weights corrected by `importance`, if there is a cap, and means for the log."""
+    means = {"sampler_gap": (nll_S - sampled_S).abs().nanmean()}
+    if cap is None:
+        return batch, means
+    ratio_S = importance(nll_S, sampled_S)
+    means |= {"importance": ratio_S.mean(), "importance_cut": (ratio_S > cap).to(nll_S.dtype).mean()}
+    return replace(batch, weights_S=batch.weights_S * ratio_S.clamp(max=cap).to(batch.weights_S.dtype)), means
 
 
 def _named(objective: str | Objective) -> tuple[Objective, str]:
@@ -200,6 +233,8 @@ def _check_needs(objective: Objective, name: str, batch: TreeBatch, options: Obj
     needs = [(field, name) for field in objective.needs]
     if options.kl > 0:
         needs.append(("reference_nll_S", f"{name} with kl {options.kl:g}"))
+    if options.importance_cap is not None:
+        needs.append(("sampled_nll_S", f"{name} with importance_cap {options.importance_cap:g}"))
     for field, what in needs:
         value = getattr(batch, field)
         if value is None:
@@ -208,10 +243,3 @@ def _check_needs(objective: Objective, name: str, batch: TreeBatch, options: Obj
             lacking = int(value.isnan().sum())
             raise InputError(f"objective: {what} needs {field} at every supervised token, and it is NaN at {lacking}")
 
-
-def _logits(model: nn.Module, batch: TreeBatch) -> Tensor:
-    check_tokens(model, int(batch.tokens_BT.max()))
-    if batch.layout is not None:
-        reads_trees(model, batch.layout.reach, batch.tokens_BT.numel())
-    logits_SV = tree_logits(model, batch)
-    return logits_SV.float() if logits_SV.dtype in (torch.bfloat16, torch.float16) else logits_SV

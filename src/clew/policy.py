@@ -60,6 +60,18 @@ class Policy:
         if self.adapter:
             self.model.set_adapter(self.adapter)  # type: ignore[operator]
 
+    def checkpoint_layers(self) -> None:
+        """From here on each layer's input alone is kept for the backward pass, and the rest computed anew: the same
+        gradients. InputError for a model whose code does not provide for it."""
+        model: Any = inner(self.model)
+        try:
+            if hasattr(model, "activation_checkpointing_enable"):
+                model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+            else:
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        except ValueError:
+            raise InputError(f"model.gradient_checkpointing: {type(model).__name__} does not provide for it") from None
+
     def teach(self, tokens: Sequence[str]) -> None:
         """Adds the tokens that the tokenizer does not know, and rows for them to the model's embeddings."""
         known = self.tokenizer.get_vocab()

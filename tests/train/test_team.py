@@ -1,12 +1,15 @@
 """Who is trained: how often a model is read and held, and adapters that learn from the warm start on."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -28,6 +31,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("folder") / "model"
     Policy.build(WORLD.tokenizer, 1, 16, 2, seed=3).save(folder)
     return folder
+
+
+@pytest.fixture
+def other_precision() -> Iterator[None]:
+    """A process has one precision, which accelerate keeps."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture
@@ -132,3 +143,26 @@ def test_a_warm_folder_with_other_adapters_is_named(tmp_path: Path, model: Path)
     (tmp_path / "other" / "warm" / warm.ADAPTERS).rename(tmp_path / "warm" / warm.ADAPTERS)
     with pytest.raises(InputError, match="holds other adapters"):
         warm_policies(split_config(tmp_path, **changes), tmp_path / "warm")
+
+
+@pytest.mark.parametrize(("precision", "policies"), [("bf16", "adapter"), ("fp32", "adapter"), ("bf16", "one")])
+def test_what_learns_is_float32_and_a_base_that_stands_still_as_small_as_asked(
+    tmp_path: Path, model: Path, other_precision: None, precision: str, policies: str
+) -> None:
+    half = tmp_path / "half"
+    Policy.load(model, torch.bfloat16).save(half)
+    changes = SHORT | {"policies": policies, "model__folder": str(half), "precision": precision, "final_questions": 4}
+    changes |= {"grader": ["models:length"], "model__gradient_checkpointing": True}
+    config = split_config(tmp_path / "run", **changes, rounds=2, optimizer__lr=1e-2)
+    split(config)
+    held = warm_policies(config, tmp_path / "run" / "warm")[0]["shoggoth"].model
+    still = {p.dtype for name, p in held.named_parameters() if "lora_" not in name}
+    assert still == {torch.bfloat16 if policies == "adapter" and precision == "bf16" else torch.float32}
+    assert {p.dtype for name, p in held.named_parameters() if "lora_" in name} <= {torch.float32}
+    losses = [line["loss"] for line in metrics(tmp_path / "run" / "imitation" / "shoggoth")]
+    assert losses and all(loss > 0 for loss in losses)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000002")
+    before = load_file(tmp_path / "run" / "shoggoth" / "model.safetensors")
+    split(config, resume=True)
+    after = load_file(tmp_path / "run" / "shoggoth" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)

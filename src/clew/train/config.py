@@ -151,8 +151,8 @@ COMMANDS: dict[str, type] = {"train": TrainConfig, "split": SplitConfig}
 # What is learned, from what and by what stays as it was when the run began. How long, how fast, where, and how often
 # it is looked at may change: from the resumed step on the new value holds, as if the run had been at that step with it.
 _BOTH = """optimizer.lr optimizer.warmup optimizer.schedule optimizer.weight_decay optimizer.clip
-    optimizer.tokens_at_once device precision model.attention model.gradient_checkpointing track validate_every validation_questions
-    final_questions checkpoint_every out"""
+    optimizer.tokens_at_once device precision model.attention model.gradient_checkpointing track validate_every
+    validation_questions final_questions checkpoint_every out"""
 _SAMPLER = "sampler.name sampler.url sampler.timeout sampler.cache sampler.window"
 MAY_CHANGE: dict[str, Sequence[str]] = {
     "train": f"steps minutes log_every {_BOTH}".split(),

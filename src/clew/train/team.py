@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from clew.config import OptimizerConfig
+from clew.config import ModelConfig, OptimizerConfig
 from clew.errors import InputError
 from clew.learner import Learner, read_tensors
 from clew.losses import OBJECTIVES
@@ -40,14 +40,20 @@ BETAS = (0.9, 0.99)  # a round's gradient is noisy: its size is averaged over ma
 def accelerator_for(config: TrainConfig | SplitConfig, out: Path) -> Accelerator:
     """The processes, device, precision and tracker of a run. InputError for a tracker that is not there."""
     device = pick_device(config.device)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
-    precision = "bf16" if bf16 else "no"
+    precision = "bf16" if in_bf16(config) else "no"
     try:
         return Accelerator(
             cpu=device.type == "cpu", mixed_precision=precision, log_with=config.track, project_dir=str(out)
         )
     except (ValueError, ImportError) as error:
         raise InputError(f"track: {config.track!r} cannot be used: {one_line(error)}") from None
+
+
+def in_bf16(config: TrainConfig | SplitConfig) -> bool:
+    """Whether layers compute in bfloat16. What learns is float32 all the same; a model that stands still under adapters
+    is held in bfloat16 too, at half the memory."""
+    on_gpu = config.precision == "auto" and pick_device(config.device).type == "cuda"
+    return config.precision == "bf16" or on_gpu
 
 
 def learner_for(policy: Policy, config: OptimizerConfig, accelerator: Accelerator, **others: Any) -> Learner:
@@ -75,7 +81,7 @@ def first_policies(
     """
     model = config.model
     if model.folder:
-        policies = _loaded({name: role_folder(model.folder, name) for name in names})
+        policies = _loaded({name: role_folder(model.folder, name) for name in names}, config)
         world = world_of(config, config.seed, policies[names[0]].tokenizer, teach=True)
         fits(world)
         for policy in policies.values():
@@ -88,7 +94,7 @@ def first_policies(
         seeds = range(config.seed, config.seed + len(names))
         policies = {name: Policy.build(world.tokenizer, *sizes, seed) for name, seed in zip(names, seeds, strict=True)}
     for policy in policies.values():
-        policy.attention = model.attention
+        _as_asked(policy, model)
         policy.check()
     _check_room(config, world, window_of(*policies.values()))
     return policies, world
@@ -103,13 +109,22 @@ def _check_room(config: TrainConfig | SplitConfig, world: World, window: int | N
         check_room(world.to_check(), window)
 
 
-def _loaded(folders: dict[str, str]) -> dict[str, Policy]:
-    """The policies of some folders: each folder is read once, and a policy that shares it is a copy."""
+def _loaded(folders: dict[str, str], config: TrainConfig | SplitConfig) -> dict[str, Policy]:
+    """The policies of some folders, as `in_bf16` has it: each folder is read once; one that shares it has a copy."""
     policies: dict[str, Policy] = {}
+    still = isinstance(config, SplitConfig) and config.policies in ADAPTED and config.model.folder is not None
+    dtype = torch.bfloat16 if still and in_bf16(config) else torch.float32
     for name, folder in folders.items():
         twin = next((policy for other, policy in policies.items() if folders[other] == folder), None)
-        policies[name] = twin.copy() if twin else Policy.load(folder)
+        policies[name] = twin.copy() if twin else Policy.load(folder, dtype)
     return policies
+
+
+def _as_asked(policy: Policy, model: ModelConfig) -> None:
+    """How a policy reads, and what it keeps for the backward pass, as the options say."""
+    policy.attention = model.attention
+    if model.gradient_checkpointing:
+        policy.checkpoint_layers()
 
 
 def check_numbers(policy: Policy, world: World, name: str) -> None:
@@ -140,7 +155,7 @@ def warm_policies(config: SplitConfig, warm: Path) -> tuple[dict[str, Policy], W
     """The policies as a warm start left them, and their world. InputError if the folder is torn."""
     kept = warm / ADAPTERS
     try:
-        policies = _loaded({name: str(warm / name) for name in warm_names(config)})
+        policies = _loaded({name: str(warm / name) for name in warm_names(config)}, config)
         tensors = read_tensors(kept) if config.policies in ADAPTED and kept.is_file() else {}
     except InputError as error:
         raise InputError(f"resume: {warm} is torn ({error}); move it away to begin the warm start anew") from None
@@ -154,7 +169,7 @@ def warm_policies(config: SplitConfig, warm: Path) -> tuple[dict[str, Policy], W
     world = world_of(config, config.seed, policies["shoggoth"].tokenizer)
     for policy in policies.values():
         check_numbers(policy, world, f"resume: {warm}")
-        policy.attention = config.model.attention
+        _as_asked(policy, config.model)
     return policies, world
 
 
@@ -192,9 +207,9 @@ class Team:
         return Reasoner(samplers[-1], samplers[0], config.face_sees, rewrite, *limits, window)
 
     def close(self) -> None:
-        """Takes back what samplers elsewhere were given."""
+        """Takes back what a vLLM server was given; ends vLLM in this process, before what the processes share ends."""
         for member in self.members.values():
-            if isinstance(member.sampler, VllmServer):
+            if isinstance(member.sampler, VllmServer | VllmEngine):
                 member.sampler.close()
 
     def load(self, checkpoint: Path) -> dict[str, Any]:
