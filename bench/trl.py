@@ -11,7 +11,8 @@ than it may: a thought takes 48 tokens and an answer 16, and TRL's completion is
 group`, samples 8 thoughts with 8 answers each, and 64 thoughts with one answer each, which is what TRL does. TRL has
 `beta=0`, `num_iterations=1`, `loss_type="dr_grpo"`, `scale_rewards="none"`: a token's weight is its completion's score
 less the question's mean, as in Clew, whose weights are then made to add to 1; AdamW does not mind. What differs: TRL's
-completion has to close its thought itself, where Clew closes one that is cut, and TRL reads its 64 rows in four parts.
+completion has to close its thought itself, where Clew closes one that is cut, and how a
+large update is read: TRL's 64 rows in four parts, Clew's trees in pieces of at most 2,048 tokens.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from measure import keep, options, timed
 from plots import scores
 
 MODEL = Path("models/smollm2-135m")
-THOUGHT, ANSWER, RATE, BETAS = 48, 16, 1e-4, (0.9, 0.99)
+THOUGHT, ANSWER, RATE, BETAS, AT_ONCE = 48, 16, 1e-4, (0.9, 0.99), 2048
 Round = dict[str, float]
 CLOCK = time.process_time  # of one thread: what else the machine does counts for less
 
@@ -74,7 +75,7 @@ def clew_rounds(folder: Path, model: Path, shape: tuple[int, int, int], rounds: 
             prompts=PromptConfig(file=str(folder / "prompts.jsonl")),
             model=ModelConfig(folder=str(model)),
             warm_start=WarmStartConfig(steps=0),
-            optimizer=OptimizerConfig(lr=RATE, warmup=0, schedule="constant", weight_decay=0.0),
+            optimizer=OptimizerConfig(lr=RATE, warmup=0, schedule="constant", weight_decay=0.0, tokens_at_once=AT_ONCE),
             policies="adapter",
             rule="group",
             grader=["counting:some_score" if equal else "counting:right"],
