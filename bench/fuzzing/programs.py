@@ -245,7 +245,7 @@ def graders(whole: Whole) -> Target:
             raise Finding("wrong", "the grader has changed what the run goes on with")
         if time.monotonic() - started > 5:
             raise Finding("late", f"a limit of 0.06 s let {time.monotonic() - started:.1f} s pass")
-        if accepted and not (np.isfinite(scores.face_B).all() and scores.face_B.shape == (len(completions),)):
+        if accepted and (np.isinf(scores.face_B).any() or scores.face_B.shape != (len(completions),)):
             raise Finding("wrong", f"{scores.face_B} were taken for scores")
         return accepted
 
