@@ -17,15 +17,20 @@ from clew.runs.provenance import provenance
 Clock = Callable[[], float]
 
 
-def interleaved(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each side, all sides taking turns; two turns of warm-up."""
+def interleaved(
+    sides: dict[str, Callable[[], object]],
+    repeats: int,
+    warm: int = 2,
+    clock: Clock = time.perf_counter,
+) -> dict[str, float]:
+    """Median seconds of each side by a clock, all sides taking turns; the first `warm` turns are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(repeats + 2):
+    for turn in range(repeats + warm):
         for name, run in sides.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            if turn >= 2:
-                seconds[name].append(time.perf_counter() - start)
+            if turn >= warm:
+                seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
