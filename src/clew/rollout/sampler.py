@@ -64,13 +64,18 @@ def _parts(requests: Sequence[Request]) -> Iterator[list[list[Request]]]:
 
     for (copies, _, _), alike in groupby(requests, kind):
         part: list[list[Request]] = []
-        for _, group in groupby(alike, lambda request: id(_first(request.context))):
+        for _, group in groupby(alike, _shared):
             members = list(group)
             if part and copies * (sum(map(len, part)) + len(members)) > ROWS_AT_ONCE:
                 yield part
                 part = []
             part.append(members)
         yield part
+
+
+def _shared(request: Request) -> int:
+    """What tells requests apart that are not read as one prompt and its tails: one that has no tail is read by itself."""
+    return id(request if request.context.before is None else _first(request.context))
 
 
 def _first(context: Context) -> Context:
