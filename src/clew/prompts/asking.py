@@ -4,12 +4,13 @@ questions come from."""
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from clew.errors import InputError
-from clew.prompts.demonstrations import OPTION, Shown, Writer, source_of
+from clew.prompts.demonstrations import OPTION, Writer, source_of
 from clew.prompts.rows import Row, as_messages, as_text, fault, said
 from clew.text import show
 from clew.tree import SpanTree
@@ -23,7 +24,8 @@ class TextWorld(World):
 
     delimiters: the texts that open and close a thought. The opening one is part of what the shoggoth is asked, unless
     the chat template has already written it. A chat template is applied where the tokenizer has one; system: a system
-    message put before each prompt that has none.
+    message put before each prompt that has none. demonstrations: a file of them, or `package.module:function` that
+    writes them.
     InputError for delimiters that the tokenizer cannot tell apart or write, and for a system message, or a prompt of
     chat messages, without a chat template.
     """
@@ -34,6 +36,7 @@ class TextWorld(World):
         delimiters: tuple[str, str],
         limits: tuple[int, int],
         system: str | None = None,
+        demonstrations: str | None = None,
     ):
         self.tokenizer, self.delimiters, self.limits, self.system = tokenizer, delimiters, limits, system
         self.thought_end = self._checked_delimiters()[1]
@@ -42,8 +45,7 @@ class TextWorld(World):
         self.thought_stop = Stop(self.answer_stop.token_ids, (delimiters[1],))
         if system and not tokenizer.chat_template:
             raise InputError("prompts.system: this model's tokenizer has no chat template, so nowhere to put it")
-        self._writer: Writer | None = None
-        self._shown: list[tuple[Question, Shown]] = []
+        self._source = demonstrations
 
     def _checked_delimiters(self) -> list[list[int]]:
         """The tokens of both delimiters."""
@@ -106,16 +108,20 @@ class TextWorld(World):
         assert isinstance(text, str)
         return text if text.rstrip().endswith(self.delimiters[0]) else text + self.delimiters[0]
 
-    def _imitate(self, source: str | None) -> None:
-        """Takes up demonstrations, from a file or `package.module:function`, but for those of held-out prompts."""
-        found = source_of(source) if source else []
+    @cached_property
+    def _shown(self) -> Writer | list[SpanTree]:
+        """What is imitated, taken up when it is first asked for: an evaluation needs none. Held-out prompts are left
+        out."""
+        found = source_of(self._source) if self._source else []
         if isinstance(found, Writer):
-            self._writer = found
-            return
+            return found
         both = zip(self._made([one.row for one in found]), found, strict=True)
-        self._shown = [(question, one) for question, one in both if not self._holds_out(one.row, question)]
-        if found and not self._shown:
-            raise InputError(f"{OPTION}: {show(source)} shows held-out prompts alone, on which nothing is trained")
+        mine = [(question, one) for question, one in both if not self._holds_out(one.row, question)]
+        if found and not mine:
+            raise InputError(
+                f"{OPTION}: {show(self._source)} shows held-out prompts alone; nothing is trained on those"
+            )
+        return [self._tree(question, one.thought, one.answer) for question, one in mine]
 
     def _holds_out(self, row: Row, question: Question) -> bool:
         """Whether a row's prompt is never trained on."""
@@ -126,16 +132,16 @@ class TextWorld(World):
         raise NotImplementedError
 
     def demonstrations(self, numbers: Sequence[int]) -> list[SpanTree]:
-        return [self._demonstration(number) for number in numbers] if self._shown or self._writer else []
+        shown = self._shown
+        if isinstance(shown, Writer):
+            return [self._written(shown, number) for number in numbers]
+        return [shown[number % len(shown)] for number in numbers] if shown else []
 
-    def _demonstration(self, number: int) -> SpanTree:
-        if not self._writer:
-            question, shown = self._shown[number % len(self._shown)]
-            return self._tree(question, shown.thought, shown.answer)
+    def _written(self, writer: Writer, number: int) -> SpanTree:
         for question in self._to_show(number):
-            if (written := self._writer.write(question)) is not None:
+            if (written := writer.write(question)) is not None:
                 return self._tree(question, *written)
-        raise InputError(f"{OPTION}: {show(self._writer.name)} wrote none for any of the questions that it was shown")
+        raise InputError(f"{OPTION}: {show(writer.name)} wrote none for any of the questions that it was shown")
 
     def _tree(self, question: Question, thought: str, answer: str) -> SpanTree:
         """A demonstration's prompt, its thought with the delimiter that ends it, and its answer with its end."""

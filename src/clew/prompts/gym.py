@@ -71,13 +71,12 @@ class GymWorld(TextWorld):
         demonstrations: str | None = None,
         answer_tag: str | None = None,
     ):
-        super().__init__(tokenizer, delimiters, (max_thought, max_answer), system)
+        super().__init__(tokenizer, delimiters, (max_thought, max_answer), system, demonstrations)
         self.seed, self.tasks = seed, {task.name: task for task in map(lambda one: task_of(one, answer_tag), tasks)}
         if len(self.tasks) < max(1, len(tasks)):
             names = f"{show(list(self.tasks))} of {len(tasks)}"
             raise InputError(f"gym.tasks: names {names}; at least one was expected, and each once")
         self._entry = lru_cache(KEPT)(lambda name, index: entry_of(self.tasks[name], index))
-        self._imitate(demonstrations)
 
     @classmethod
     def from_config(

@@ -32,7 +32,7 @@ class PromptWorld(TextWorld):
         system: str | None = None,
         demonstrations: str | None = None,
     ):
-        super().__init__(tokenizer, delimiters, (max_thought, max_answer), system)
+        super().__init__(tokenizer, delimiters, (max_thought, max_answer), system, demonstrations)
         read = [row if isinstance(row, Row) else Row(row, f"row {number}") for number, row in enumerate(rows, 1)]
         made = self._made(read)
         keys = [(tuple(one.tokens), digest(row["prompt"])) for one, row in zip(made, read, strict=True)]
@@ -40,7 +40,6 @@ class PromptWorld(TextWorld):
         for question, held_out in zip(made, _sides(keys), strict=True):
             (self._held_out if held_out else self._asked).append(replace(question, held_out=held_out))
         self._sides = {tuple(question.tokens): question.held_out for question in (*self._asked, *self._held_out)}
-        self._imitate(demonstrations)
 
     @classmethod
     def from_config(
