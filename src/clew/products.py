@@ -36,7 +36,7 @@ def _is_large(layer: nn.Linear) -> bool:
     return layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32 and layer.weight.numel() >= SMALL
 
 
-def _product(layer: nn.Linear, x: Tensor) -> Tensor:
-    if x.dtype != torch.float32 or torch.is_grad_enabled():
-        return F.linear(x, layer.weight, layer.bias)
-    return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
+def _product(layer: nn.Linear, input: Tensor) -> Tensor:
+    if input.dtype != torch.float32 or torch.is_grad_enabled():
+        return F.linear(input, layer.weight, layer.bias)
+    return torch.ops.mkldnn._linear_pointwise(input, layer.weight, layer.bias, "none", [], "")

@@ -133,7 +133,7 @@ def test_a_tokenizer_that_learns_a_token_is_asked_anew() -> None:
     tokenizer.add_tokens(["well, stop!"])
     again = enders(tokenizer, len(tokenizer), ("stop!",))
     assert first is not None and again is not None
-    assert {*again.tolist()} - {*first.tolist()} == {tokenizer.convert_tokens_to_ids("well, stop!")}
+    assert {*again.tolist()} - {*first.tolist()} == {len(tokenizer) - 1}
 
 
 def test_texts_without_a_tokenizer_are_refused() -> None:
