@@ -1,7 +1,7 @@
-"""What a sampler owes, whoever it is: functions that take a sampler, brought to where its policy stands, and the policy.
+"""What a sampler owes, whoever it is: functions that take a sampler, synced with a policy, and the policy.
 
-The judge is a plain pass of the policy over context and completion. Run as a program, in an environment that holds vLLM,
-it puts the engine in this process to the same test, and then trains with it.
+The judge is a plain pass of the policy over context and completion. Run as a program, in an environment that holds
+vLLM, it puts the engine in this process to the same test; with the argument `train` it trains with it.
 """
 
 import sys

@@ -74,7 +74,7 @@ def _parts(requests: Sequence[Request]) -> Iterator[list[list[Request]]]:
 
 
 def _shared(request: Request) -> int:
-    """What tells requests apart that are not read as one prompt and its tails: one that has no tail is read by itself."""
+    """What requests that are read as one prompt and its tails have in common; one without a tail is read by itself."""
     return id(request if request.context.before is None else _first(request.context))
 
 
