@@ -3,8 +3,8 @@
     PYTHONPATH=examples/language clew split --world reasoning_gym --gym "[letter_counting]" \
         --model models/smollm2-135m --prompts.demonstrations thoughts:write
 
-Each does in steps what the answer alone would need at once, and fits into 48 of SmolLM2's tokens: texts of up to six
-words for letter_counting, up to five terms of two digits for chain_sum, words of up to ten letters for spell_backward.
+Each does in steps what the answer alone would need at once, and fits into 48 of SmolLM2's tokens: texts of up to five
+words for letter_counting, up to four terms of two digits for chain_sum, words of up to ten letters for spell_backward.
 """
 
 import re

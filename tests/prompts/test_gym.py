@@ -150,6 +150,13 @@ def test_a_task_with_few_questions_says_so_and_asks_each_held_out_one_once() -> 
     assert (few := short.held_out_count()) and len({one.prompt for one in short.held_out(range(few))}) == few
 
 
+def test_a_task_that_goes_by_the_hash_seed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    assert gym("ransom_note").notes() == ["ransom_note asks the same questions again only with PYTHONHASHSEED set"]
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    assert gym("ransom_note").notes() == []
+
+
 def test_a_task_of_which_nothing_is_held_out_is_refused_where_it_is_evaluated() -> None:
     world = gym({"name": "acre", "size": 1})
     assert world.held_out_count() == 0 and "no held-out question of acre" in world.not_evaluated()

@@ -1,6 +1,7 @@
 """A real small language model: its tokenizer as the folder holds it, and two rounds of a split on a real task."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,4 @@ def test_two_rounds(smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [line["step"] for line in lines] == [0, 1, 2]
     kept = AutoTokenizer.from_pretrained(tmp_path / "run" / "shoggoth")
     assert len(kept("42", add_special_tokens=False).input_ids) == 2
+    shutil.rmtree(tmp_path / "run")  # a gigabyte

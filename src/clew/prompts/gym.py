@@ -6,6 +6,7 @@ whatever the index, the seed or the run.
 
 import difflib
 import json
+import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ ATTEMPTS = 500  # draws before a task is said to have no such question
 TRIALS, TRIAL_SECONDS = 500, 2.0  # draws that are looked through for repeats, and the time that they may take
 REPEATS = 10  # among them that tell a task with few questions from one where some are more likely than others
 SHOWN = 100  # draws before a writer of demonstrations is said to write none
+UNSTEADY = ("isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder")  # they go through sets
 KEPT = 4096  # entries that are kept, since a grader asks for what was just drawn
 OWN = ("name", "weight", "answer_tag")
 
@@ -157,7 +159,9 @@ class GymWorld(TextWorld):
         return [(name, index) for (name, _), index in found.items()]
 
     def notes(self) -> list[str]:
-        return [f"{name} has only about {size:,} different questions" for name, size in self._sizes.items()]
+        lines = [f"{name} has only about {size:,} different questions" for name, size in self._sizes.items()]
+        loose = [] if "PYTHONHASHSEED" in os.environ else [name for name in self.tasks if name in UNSTEADY]
+        return lines + [f"{name} asks the same questions again only with PYTHONHASHSEED set" for name in loose]
 
     def not_evaluated(self) -> str:
         held = {name for name, _ in self._few} if self._few is not None else set(self.tasks)
