@@ -4,7 +4,7 @@
     clew bench sampling                   # about five minutes
     clew bench sampling --model FOLDER    # another causal language model with its tokenizer
 
-48 tokens behind chat prompts of 100 to 150, at temperature 1 over the whole vocabulary; nothing ends sooner. `generate`
+48 tokens behind chat prompts of about 140, at temperature 1 over the whole vocabulary; nothing ends sooner. `generate`
 gets every row's whole context, as it does in loops that do not share prefixes, and the prompts are read within the time
 of either side. First it is checked that both write the same greedy tokens. One thread, its CPU time; the sides take
 turns, medians count. Writes OUT/sampling.json and .md.
@@ -27,7 +27,9 @@ TEXT = "the quick brown fox jumps over a lazy dog while seventeen zebras watch f
 ASKED = (
     'How many times does the letter "{}" appear in the text "{}"? Think step by step, letter by letter, and write down '
     "what you count as you go along. Then give the number alone on the last line. Do not explain anything else: the "
-    "answer is checked by a program that reads only the last line of what you write, so be careful with it."
+    "answer is checked by a program that reads only the last line of what you write, so be careful with it. Capital "
+    "letters count as small ones, and spaces, commas and full stops do not count at all; if the letter does not appear, "
+    "the number is 0."
 )
 Rows = list[list[int]]
 Tails = list[list[list[int]]] | None

@@ -100,7 +100,8 @@ class SharedPrefix:
 
     def _read(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         level, length = self.levels[-1], query.shape[2]
-        level.kv[layer] = (key, value)
+        # As products read them: with heads inside of tokens, as models give them, each step would copy all of them.
+        level.kv[layer] = (key.contiguous(), value.contiguous())
         causal = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
         own = torch.eye(length, dtype=torch.bool, device=query.device)  # padding has to look somewhere
         valid = [(causal & level.valid_CL[:, None]) | own]
