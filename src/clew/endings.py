@@ -25,8 +25,9 @@ _CAME: list[type[KeyboardInterrupt]] = []
 def exit_code(name: str, work: Callable[[], None]) -> int:
     """Does the work and returns the exit code of the command called `name`, having said in one line what went wrong.
 
-    0: done. 1: the run failed: its loss was not finite, a grader or a credit rule failed in a round, or memory ran out.
-    2: bad input, or a file that cannot be read or written, as on a full disk. 130: interrupted. 143: ended by SIGTERM.
+    0: done. 1: the run failed: its loss was not finite, a grader, a credit rule or a vLLM server failed in a round,
+    or memory ran out. 2: bad input, or a file that cannot be read or written, as on a full disk. 130: interrupted. 143:
+    ended by SIGTERM.
     Whatever else is raised is a bug, and goes through.
     """
     try:

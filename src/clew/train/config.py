@@ -125,7 +125,6 @@ class SplitConfig(RunConfig, WorldConfig):
     allocate: Literal["fixed", "auto"] = "fixed"
     """auto: plan n and k anew every few rounds, from the scores' variances, at the same cost"""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
     rule: str = "denoised"
     """basic, denoised, contrastive, advantage, group, or package.module:function of one's own"""
     rule_options: dict[str, Any] = field(default_factory=dict)
@@ -140,6 +139,7 @@ class SplitConfig(RunConfig, WorldConfig):
     """share of a positive score that the shoggoth, and it alone, loses for each token of a thought"""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-5, weight_decay=0.0))
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
     validate_every: int = 10
     """rounds between validations on held-out questions; 0 for none but the first and last"""
     checkpoint_every: int = 10
