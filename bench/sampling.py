@@ -28,7 +28,7 @@ ASKED = (
     'How many times does the letter "{}" appear in the text "{}"? Think step by step, letter by letter, and write down '
     "what you count as you go along. Then give the number alone on the last line. Do not explain anything else: the "
     "answer is checked by a program that reads only the last line of what you write, so be careful with it. Capital "
-    "letters count as small ones, and spaces, commas and full stops do not count at all; if the letter does not appear, "
+    "letters count as small ones; spaces, commas and full stops do not count at all; if the letter does not appear, "
     "the number is 0."
 )
 Rows = list[list[int]]
