@@ -23,9 +23,15 @@ SPLIT += " --validation-questions 8 --checkpoint-every 2 --optimizer.lr 1e-3"
 RULES = [["basic", "{keep: 0.25, scope: batch}"], ["advantage", "{}"]]
 
 
-def shared(*what: str) -> None:
-    """Runs a module or a script in two processes."""
+EXAMPLES = Path(__file__).parents[1] / "examples" / "accelerate"
+
+
+def shared(*what: str, config: str = "") -> None:
+    """Runs a module or a script in two processes, as one of accelerate's configs says."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    if config:
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(EXAMPLES / config)]
+        launch += ["--main_process_port", "0"]
     path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
     env = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     done = subprocess.run([*launch, *what], env=os.environ | env, capture_output=True, text=True, timeout=120)
@@ -148,3 +154,96 @@ def test_an_evaluation_is_shared_and_every_process_has_all_of_it(in_two: Path) -
         assert [one["prompt"] for one in our_kept] == [one["prompt"] for one in kept]
         answers = [[one["thoughts"][0]["answers"][0]["text"] for one in some] for some in (our_kept, kept)]
         assert answers[0] == answers[1]
+
+
+OVER_FOLDER = ["--rule", "advantage", "--grader", "['models:length']", "--objective.kl", "0.3", "--model.layers", "2"]
+SPLITS = {
+    "adapters": [*OVER_FOLDER, "--policies", "adapters", "--rank", "2", "--model.gradient-checkpointing", "true"],
+    "two": [*OVER_FOLDER, "--policies", "two", "--optimizer.tokens-at-once", "150"],
+}
+SPREAD = """
+import sys
+from pathlib import Path
+from accelerate import Accelerator
+from clew.cli.main import main
+from clew.learner import Learner
+from clew.sharding import parts, spreads
+from clew.train import rounds, supervised
+from test_processes import SPLITS, TRAIN, over
+
+accelerator, out, model = Accelerator(cpu=True), Path(sys.argv[1]), sys.argv[2]
+spread = sys.argv[3] == "spread"
+assert accelerator.num_processes == 2 and spreads(accelerator) == spread
+ends = rounds.end_training
+rounds.end_training = supervised.end_training = lambda *_: None  # the last run ends what all of them share
+update = Learner.update
+
+def watched(self, *args, **kwargs):
+    assert bool(parts(self.policy.model)) == spread
+    assert all((p.to_local().numel() < p.numel()) == spread for p in self.parameters if hasattr(p, "to_local"))
+    return update(self, *args, **kwargs)
+
+Learner.update = watched
+if spread:
+    assert main([*TRAIN.split(), "--device", "cpu", "--out", str(out / "train")]) == 0
+for name in SPLITS:
+    if name == list(SPLITS)[-1]:
+        rounds.end_training = ends
+    assert main([*over(model, name), "--out", str(out / name)]) == 0
+"""
+
+
+def over(model: str, name: str) -> list[str]:
+    return [*SPLIT.split(), *SPLITS[name], "--model", model, "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from clew.policy import Policy
+    from small import WORLD
+
+    folder = tmp_path_factory.mktemp("folder") / "model"
+    Policy.build(WORLD.tokenizer, 2, 16, 2, seed=3).save(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, model: str) -> Path:
+    """The same runs in one process."""
+    out = tmp_path_factory.mktemp("alone")
+    for name in SPLITS:
+        assert main([*over(model, name), "--out", str(out / name)]) == 0
+    return out
+
+
+def same_split(ours: Path, theirs: Path, policies: str) -> None:
+    for name in ("score", "shoggoth_loss", "face_loss", "face_kl", "shoggoth_sampled"):
+        assert curve(ours, name) == pytest.approx(curve(theirs, name), abs=1e-4), name
+    assert max(curve(ours, "face_kl")) > 1e-7
+    for name in ("shoggoth", "face"):
+        close_weights(ours / name, theirs / name)
+        close_weights(ours / "warm" / "shoggoth", theirs / "warm" / "shoggoth")
+    assert sorted(p.name for p in ours.rglob("*") if p.is_file()) == sorted(
+        p.name for p in theirs.rglob("*") if p.is_file()
+    )
+
+
+@pytest.mark.parametrize("how", ["spread", "copied"])
+def test_adapters_and_full_weights_in_two_processes_equal_one(
+    tmp_path: Path, model: str, alone: Path, how: str
+) -> None:
+    """By FSDP2 and by DDP, as the configs in examples/accelerate have them; a spread run goes on in one process."""
+    (tmp_path / "script.py").write_text(SPREAD)
+    config = "fsdp2-cpu2.yaml" if how == "spread" else "cpu2.yaml"
+    shared(str(tmp_path / "script.py"), str(tmp_path), model, how, config=config)
+    for name in SPLITS:
+        same_split(tmp_path / name, alone / name, name)
+    if how == "copied":
+        return
+    assert main([*TRAIN.split(), "--out", str(tmp_path / "one")]) == 0
+    assert curve(tmp_path / "train", "loss") == pytest.approx(curve(tmp_path / "one", "loss"), abs=1e-5)
+    close_weights(tmp_path / "train" / "model", tmp_path / "one" / "model")
+    for name in SPLITS:  # as if it had been killed after round 2
+        shutil.rmtree(tmp_path / name / "checkpoints" / "step-000003")
+        assert main(["split", "--resume", str(tmp_path / name), "--rounds", "3"]) == 0
+        same_split(tmp_path / name, alone / name, name)

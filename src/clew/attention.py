@@ -202,12 +202,17 @@ def _widen(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outp
     return (wide, *output[1:]) if isinstance(output, tuple) else wide
 
 
-def _last_layer(model: PreTrainedModel) -> nn.Module:
+def layers_of(model: PreTrainedModel) -> nn.ModuleList:
+    """A model's layers. InputError if it has no list of them."""
     depth = model.config.get_text_config().num_hidden_layers
     layers = next((m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth), None)
     if not layers:
         raise InputError(f"model: {type(model).__name__} has no list of its {depth} layers")
-    return layers[-1]
+    return layers
+
+
+def _last_layer(model: PreTrainedModel) -> nn.Module:
+    return layers_of(model)[-1]
 
 
 def inner(model: nn.Module) -> PreTrainedModel:

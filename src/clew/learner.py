@@ -18,6 +18,7 @@ from clew.errors import InputError
 from clew.losses import weighted_nll
 from clew.policy import Policy, described, model_folder
 from clew.runs.checkpoints import read_state
+from clew.sharding import full, is_spread, like, share_out, spreads
 from clew.text import one_line, show
 from clew.tree import SpanTree, TreeBatch
 
@@ -55,7 +56,12 @@ class Learner:
         policy.check()
         policy.activate()  # an adapter is the part of its model that learns
         policy.model.train()
-        trained = [p for p in policy.model.parameters() if p.requires_grad]
+        spread = spreads(self.accelerator)
+        if spread:
+            if muon > 0:
+                raise InputError("optimizer.name: muon needs whole matrices, and FSDP2 shares them out; use adamw")
+            share_out(policy.model, self.accelerator, policy.attention == "trees")
+        trained = list(policy.learnt().values())
         ends = (policy.model.get_input_embeddings(), policy.model.get_output_embeddings())
         outer = {id(p) for module in ends if module is not None for p in module.parameters()}
         hidden = [p for p in trained if muon > 0 and p.ndim == 2 and id(p) not in outer]
@@ -75,7 +81,9 @@ class Learner:
 
             optimizers.append(Muon(hidden, lr, weight_decay))
         self.scales = [1.0, muon]
-        self.model, *self.optimizers = self.accelerator.prepare(policy.model, *optimizers)
+        self.model, self.optimizers = policy.model, optimizers
+        if not spread:
+            self.model, *self.optimizers = self.accelerator.prepare(policy.model, *optimizers)
         self.parameters = list(self.model.parameters())  # asked for once: in a small model the asking is felt
 
     def update(
@@ -124,7 +132,7 @@ class Learner:
     def _read(self, piece: TreeBatch, objective: Loss, last: bool) -> Tensor:
         """Adds a piece's gradient to what is there, and after the last one all processes'; returns its loss."""
         objective = weighted_nll if piece is NOTHING else objective  # 0, and every parameter is part of it
-        with nullcontext() if last else self.accelerator.no_sync(self.model):
+        with nullcontext() if last or is_spread(self.model) else self.accelerator.no_sync(self.model):
             with self.accelerator.autocast():
                 loss = objective(self.model, self.policy.readable(piece).to(self.accelerator.device))
             # Data-parallel training averages gradients; the sum is wanted: weights are already shares of the whole.
@@ -156,29 +164,35 @@ class Learner:
         each = self.accelerator.gather(torch.tensor([count], device=self.accelerator.device))
         return int(each.max())  # type: ignore[union-attr]
 
-    def save(self, folder: Path, state: dict) -> None:
-        """Fills `folder` with all that an exact resume needs: weights, optimizer, random state and the caller's."""
-        folder.mkdir(parents=True, exist_ok=True)
+    def save(self, folder: Path | None, state: dict) -> None:
+        """Fills `folder` with all that an exact resume needs: weights, optimizer, random state and the caller's. All
+        processes have to call this, and all but one give None."""
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
         if self.policy.adapter:
-            save_file(self._trained(), folder / "adapter.safetensors")
+            adapter = {name: full(value) for name, value in self._trained().items()}
+            if folder:
+                save_file(adapter, folder / "adapter.safetensors")
         else:
-            self.policy.save_into(folder / "model")
+            self.policy.save_into(folder / "model" if folder else None)
         tensors, scalars = {}, {}
         for number, optimizer in enumerate(self.optimizers):
             names = self._names(optimizer)
             for i, values in optimizer.state_dict()["state"].items():
                 for slot, value in values.items():
                     if isinstance(value, Tensor):
-                        tensors[f"{number}.{names[i]}.{slot}"] = value.contiguous()
+                        tensors[f"{number}.{names[i]}.{slot}"] = full(value).contiguous()
                     else:
                         scalars[f"{number}.{names[i]}.{slot}"] = value
+        if not folder:
+            return
         tensors["rng"] = torch.get_rng_state()
         save_file(tensors, folder / "optimizer.safetensors")
         (folder / "state.json").write_text(json.dumps({**state, "optimizer": scalars}))
 
     def _trained(self) -> dict[str, Tensor]:
         self.policy.activate()
-        return {name: p.data for name, p in self.policy.model.named_parameters() if p.requires_grad}
+        return {name: p.data for name, p in self.policy.learnt().items()}
 
     def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
         """The names of an optimizer's parameters, in its own order."""
@@ -205,7 +219,7 @@ class Learner:
         states = self._states_of(tensors | scalars)
         with torch.no_grad():
             for name, value in weights.items():
-                value.copy_(kept[name])
+                value.copy_(like(kept[name], value))
         for optimizer, state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         torch.set_rng_state(dice)
@@ -241,22 +255,22 @@ class Learner:
 
         Folders from before states were named have a parameter's place in its optimizer for its name.
         """
-        places: dict[str, tuple[int, int, torch.Size]] = {}
+        places: dict[str, tuple[int, int, Tensor]] = {}
         for number, optimizer in enumerate(self.optimizers):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for i, (name, p) in enumerate(zip(self._names(optimizer), parameters, strict=True)):
-                places |= dict.fromkeys((f"{number}.{name}", f"{number}.{i}"), (number, i, p.shape))
+                places |= dict.fromkeys((f"{number}.{name}", f"{number}.{i}"), (number, i, p))
         states: list[dict[int, dict]] = [{} for _ in self.optimizers]
         for key, value in saved.items():
             owner, _, slot = key.rpartition(".")
-            number, i, shape = places.get(owner, (0, 0, None))
+            number, i, own = places.get(owner, (0, 0, None))
             if (
-                shape is None
+                own is None
                 or slot not in SLOTS[number]
-                or (isinstance(value, Tensor) and value.ndim and value.shape != shape)
+                or (isinstance(value, Tensor) and value.ndim and value.shape != own.shape)
             ):
                 raise InputError(f"its optimizer.safetensors is of another optimizer or model ({show(key)})")
-            states[number].setdefault(i, {})[slot] = value
+            states[number].setdefault(i, {})[slot] = like(value, own) if isinstance(value, Tensor) else value
         if any(set(slots) != set(SLOTS[n]) for n, state in enumerate(states) for slots in state.values()):
             raise InputError("its optimizer.safetensors lacks a part of the optimizer's state")
         return states

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,6 +26,7 @@ from clew.errors import InputError
 from clew.files import folder_written_whole
 from clew.losses import token_nll
 from clew.selfcheck import reads_rows, reads_trees
+from clew.sharding import full, is_spread
 from clew.text import one_line
 from clew.tree import TreeBatch
 
@@ -59,6 +60,15 @@ class Policy:
         """Makes the model act, and learn, as this policy."""
         if self.adapter:
             self.model.set_adapter(self.adapter)  # type: ignore[operator]
+            if is_spread(self.model):  # what needs a gradient is settled when a model is spread over processes
+                for name, parameter in self.model.named_parameters():
+                    parameter.requires_grad_(".lora_" in name)
+
+    def learnt(self) -> dict[str, nn.Parameter]:
+        """What learns of the model, by name: the adapter, or all that is not frozen."""
+        own = f".{self.adapter}." if self.adapter else ""
+        named = self.model.named_parameters()
+        return {name: p for name, p in named if (".lora_" in name and own in name if own else p.requires_grad)}
 
     def checkpoint_layers(self) -> None:
         """From here on each layer's input alone is kept for the backward pass, and the rest computed anew: the same
@@ -162,25 +172,25 @@ class Policy:
         with folder_written_whole(Path(folder)) as part:
             self.save_into(part)
 
-    def save_into(self, folder: Path) -> None:
+    def save_into(self, folder: Path | None) -> None:
         """Fills a folder; an adapter is merged into its base, so that any tool can open the result, and stands beside
-        it as peft writes it, in `adapter`."""
+        it as peft writes it, in `adapter`. Where a model is spread over processes, all of them have to call this, and
+        of all `save` methods; None for those that write nothing."""
         self._save_into(folder, self._plain_weights(merged=True))
         if self.adapter:
-            self.save_adapter(folder / "adapter")
+            self.save_adapter(folder / "adapter" if folder else None)
 
-    def save_base_into(self, folder: Path) -> None:
+    def save_base_into(self, folder: Path | None) -> None:
         """Fills a folder with the model that an adapter was put on, or with that of a policy without one."""
         self._save_into(folder, self._plain_weights(merged=False))
 
-    def save_adapter(self, folder: Path) -> None:
+    def save_adapter(self, folder: Path | None) -> None:
         """An adapter alone, for peft and vLLM: adapter_config.json and adapter_model.safetensors."""
         own = f".{self.adapter}."
-        tensors = {
-            name.replace(own, "."): value.detach().contiguous()
-            for name, value in self.model.named_parameters()
-            if own in name and "lora_" in name
-        }
+        learnt = self.learnt().items()
+        tensors = {name.replace(own, "."): full(value.detach()).contiguous() for name, value in learnt}
+        if folder is None:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
         config = copy.copy(self.model.peft_config[self.adapter])  # type: ignore[index]
@@ -190,19 +200,21 @@ class Policy:
     @torch.no_grad()
     def _plain_weights(self, merged: bool) -> dict[str, Tensor] | None:
         """The weights of an adapter's base under the names that they had before it, the adapter added or left out; None
-        for a policy without one."""
-        if not self.adapter:
-            return None
+        for a policy without one that is whole in this process."""
         base = inner(self.model)
-        own = {name: value for name, value in base.state_dict().items() if ".lora_" not in name}
+        if not self.adapter and not is_spread(base):
+            return None
+        own = {name: full(value) for name, value in base.state_dict().items() if ".lora_" not in name}
         weights = {name.replace(".base_layer.", "."): value for name, value in own.items()}
         for name, module in base.named_modules() if merged else ():
             if self.adapter in getattr(module, "lora_A", ()):
-                weight, delta = weights[f"{name}.weight"], module.get_delta_weight(self.adapter)  # type: ignore[operator]
+                weight, delta = weights[f"{name}.weight"], full(module.get_delta_weight(self.adapter))  # type: ignore[operator]
                 weights[f"{name}.weight"] = (weight + delta.to(weight.device)).to(weight.dtype)
         return weights
 
-    def _save_into(self, folder: Path, weights: dict[str, Tensor] | None) -> None:
+    def _save_into(self, folder: Path | None, weights: dict[str, Tensor] | None) -> None:
+        if folder is None:
+            return
         inner(self.model).save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
         # The attention that reads trees is this process's business; others load the folder with their own.

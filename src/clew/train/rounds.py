@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from clew.runs.options import check_options, write_config
 from clew.runs.provenance import provenance
 from clew.runs.rollouts import keep_rollouts, last_round, write_rollouts
 from clew.runs.trackers import log_samples
+from clew.sharding import whole
 from clew.train import checks, crediting
 from clew.train.config import COMMANDS, LIMIT, MAY_CHANGE, RENAMED, SplitConfig, check_split
 from clew.train.crediting import Rule, Weights
@@ -181,7 +183,8 @@ def play_round(setting: Setting, state: State) -> dict[str, Any]:
     # Distinct streams of dice for each question of each round, the same at every resume.
     seeds = [int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]) for number in numbers]
     questions, shape = world.questions(numbers), tuple(state["shape"])
-    rollouts = setting.team.reasoner(config).rollouts(world, questions, shape, config.sampling, seeds)
+    with setting.team.whole():
+        rollouts = setting.team.reasoner(config).rollouts(world, questions, shape, config.sampling, seeds)
     scores = crediting.grade_rollouts(setting.graders, rollouts, crediting.trainer_state(state["step"], config.rounds))
     if np.isnan(scores.face_B).all():
         setting.report({"note": f"grader: none had a score for any answer of round {state['step'] + 1}"})
@@ -228,9 +231,11 @@ def update(config: SplitConfig, member: Member, batch: TreeBatch | None, lr: flo
     options = losses.ObjectiveOptions(
         *numbers, importance_cap=wanted.importance_cap, questions=config.questions, processes=processes
     )
-    if batch is not None and asks_reference(wanted):
-        known_S = reference_nll(member.policy, member.frozen, batch, learner.tokens_at_once)
-        batch = replace(batch, reference_nll_S=known_S)
+    if asks_reference(wanted):
+        with whole(member.policy.model):
+            if batch is not None:
+                known_S = reference_nll(member.policy, member.frozen, batch, learner.tokens_at_once)
+                batch = replace(batch, reference_nll_S=known_S)
     figures: dict[str, float] = {}
     gap: dict[str, float] = {}  # of the first update, before which the policy is the one that sampled
     for _ in range(wanted.updates):
@@ -301,7 +306,8 @@ def _evaluated(setting: Setting, questions: int, step: int, look: Any = "final")
     """Held-out questions, one greedy thought and one greedy answer each, with 95% intervals."""
     config, world, asked = setting.config, setting.world, held_out(setting.world, questions, look)
     told: dict[str, Any] = {"state": crediting.trainer_state(step, config.rounds), "accelerator": setting.accelerator}
-    return evaluate(world, setting.team.reasoner(config), asked, setting.graders, **told, keep=100)
+    with setting.team.whole():
+        return evaluate(world, setting.team.reasoner(config), asked, setting.graders, **told, keep=100)
 
 
 def _log(setting: Setting, values: dict[str, Any], progress: float) -> None:
@@ -312,10 +318,10 @@ def _log(setting: Setting, values: dict[str, Any], progress: float) -> None:
 
 
 def _checkpoint(setting: Setting, state: State) -> None:
-    if setting.main:
-        with new_checkpoint(setting.out, state["step"]) as part:
-            for name, member in setting.team.members.items():
-                member.learner.save(part / name, {})
+    with new_checkpoint(setting.out, state["step"]) if setting.main else nullcontext() as part:
+        for name, member in setting.team.members.items():
+            member.learner.save(part / name if part else None, {})
+        if part:
             (part / "state.json").write_text(json.dumps(state))
     setting.accelerator.wait_for_everyone()
 
@@ -325,11 +331,12 @@ def _finish(setting: Setting, state: State) -> dict[str, Any]:
     out, world = setting.out, setting.world
     after, samples = _evaluated(setting, setting.config.final_questions, state["step"])
     result = {"after": after, "before": state["before"], "held_out": world.held_out_rule, **provenance()}
+    for name, member in setting.team.members.items():
+        with folder_written_whole(out / name) if setting.main else nullcontext() as part:
+            member.policy.save_into(part)
     if not setting.main:
         return result
-    for name, member in setting.team.members.items():
-        with folder_written_whole(out / name) as part:
-            member.policy.save_into(part)
+    for name in setting.team.members:
         what = f"The {name} of a reasoner split in two, trained by the credit rule {setting.config.rule}."
         write_card(out / name, out.resolve().name, what, after, result, state["before"])
     write_evaluation(out, result, [sample.record for sample in samples])

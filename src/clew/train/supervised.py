@@ -3,7 +3,7 @@ on its demonstrations."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from clew import losses
 from clew.config import OptimizerConfig
 from clew.errors import InputError
+from clew.files import folder_written_whole
 from clew.learner import Learner, LossNotFinite, end_training, learning_rate
 from clew.policy import Policy
 from clew.rollout.sampler import SharedPrefixSampler
@@ -25,6 +26,7 @@ from clew.runs.folder import run_folder
 from clew.runs.metrics import append_metrics, keep_metrics
 from clew.runs.options import check_options, flat, write_config
 from clew.runs.provenance import provenance
+from clew.sharding import whole
 from clew.train import checks
 from clew.train.config import COMMANDS, LIMIT, MAY_CHANGE, RENAMED, TrainConfig, check_train
 from clew.train.evaluate import Reasoner, as_metrics, evaluate, held_out, world_grader
@@ -131,9 +133,9 @@ def _load(learner: Learner, checkpoint: Path) -> State:
 
 
 def _checkpoint(out: Path, learner: Learner, state: State) -> None:
-    if learner.accelerator.is_main_process:
-        with new_checkpoint(out, state["step"]) as part:
-            learner.save(part, state)
+    main = learner.accelerator.is_main_process
+    with new_checkpoint(out, state["step"]) if main else nullcontext() as part:
+        learner.save(part, state)
     learner.accelerator.wait_for_everyone()
 
 
@@ -222,14 +224,15 @@ def _validate(config: TrainConfig, world: World, learner: Learner, step: int) ->
 
 def _asked(world: World, policy: Policy, asked: Iterator[Question], learner: Learner, keep: int) -> Any:
     reasoner = Reasoner(SharedPrefixSampler(policy), window=window_of(policy))
-    return evaluate(world, reasoner, asked, world_grader(world), accelerator=learner.accelerator, keep=keep)
+    with whole(policy.model):
+        return evaluate(world, reasoner, asked, world_grader(world), accelerator=learner.accelerator, keep=keep)
 
 
 def _finish(config: TrainConfig, out: Path, world: World, learner: Learner, report: Report) -> dict[str, Any]:
     """The end of a run: model, final evaluation, samples and pictures into its folder. Returns the evaluation."""
     main, policy = learner.accelerator.is_main_process, learner.policy
-    if main:
-        policy.save(out / "model")
+    with folder_written_whole(out / "model") if main else nullcontext() as part:
+        policy.save_into(part)
     result: dict[str, Any] = {"questions": 0}
     samples = []
     if world.held_out_count() != 0:

@@ -1,6 +1,7 @@
 """Who is trained: the policies of a run, new or from folders, and the world that they are asked in."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from clew.rollout.types import Sampler
 from clew.rollout.vllm import VllmEngine, VllmServer, engine_for
 from clew.rollout.window import check_room, window_of
 from clew.runs.checkpoints import is_count, read_state
+from clew.sharding import spreads, whole
 from clew.text import one_line, show
 from clew.train.config import ObjectiveConfig, SplitConfig, TrainConfig
 from clew.train.evaluate import Reasoner
@@ -42,11 +44,13 @@ def accelerator_for(config: TrainConfig | SplitConfig, out: Path) -> Accelerator
     device = pick_device(config.device)
     precision = "bf16" if in_bf16(config) else "no"
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision=precision, log_with=config.track, project_dir=str(out)
         )
     except (ValueError, ImportError) as error:
         raise InputError(f"track: {config.track!r} cannot be used: {one_line(error)}") from None
+    spreads(accelerator)
+    return accelerator
 
 
 def in_bf16(config: TrainConfig | SplitConfig) -> bool:
@@ -212,6 +216,10 @@ class Team:
             if isinstance(member.sampler, VllmServer | VllmEngine):
                 member.sampler.close()
 
+    def whole(self) -> AbstractContextManager[None]:
+        """While entered, by all processes, each has all weights of all members: reading them waits for nobody."""
+        return whole(*(member.policy.model for member in self.members.values()))
+
     def load(self, checkpoint: Path) -> dict[str, Any]:
         """Takes up a checkpoint and returns the loop's state. InputError if it is torn, or another team's."""
         state = read_state(checkpoint)
@@ -283,15 +291,19 @@ def team_of(
 ) -> Team:
     """The members, ready to learn: the policies themselves, or adapters on the one that there is."""
     begun = {name: policy for name, policy in policies.items() if policy.adapter}  # adapters that have learned
-    roles, members = roles_of(config), {}
-    for name, policy in adapted(config, policies).items():
+    if spreads(accelerator) and config.sampler.name != "shared":
+        raise InputError("sampler.name: vllm takes whole models, and FSDP2 spreads them; use shared, or train with DDP")
+    roles, members, frozen = roles_of(config), {}, {}
+    policies = adapted(config, policies)
+    for name, policy in policies.items() if asks_reference(config.objective) else ():
         policy.model.to(accelerator.device)  # type: ignore[arg-type]
-        frozen = None
-        if asks_reference(config.objective) and policy.adapter is None:
-            frozen = policy.copy()
-            frozen.model.eval()
-        elif asks_reference(config.objective) and name in begun:
-            frozen = policy.second_adapter(f"{name}_before")
+        if policy.adapter is None:
+            frozen[name] = policy.copy()
+            frozen[name].model.eval()
+        elif name in begun:
+            frozen[name] = policy.second_adapter(f"{name}_before")
+    for name, policy in policies.items():
+        policy.model.to(accelerator.device)  # type: ignore[arg-type]
         learner = learner_for(policy, config.optimizer, accelerator, betas=BETAS)
-        members[name] = Member(learner, roles[name], sampler_of(policy), frozen)
+        members[name] = Member(learner, roles[name], sampler_of(policy), frozen.get(name))
     return Team(members)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from clew.files import folder_written_whole
 from clew.learner import release
 from clew.policy import Policy
 from clew.rollout.stages import FaceSees
+from clew.sharding import full, is_spread
 from clew.train.config import SplitConfig
 from clew.train.supervised import Report, imitate
-from clew.train.team import ADAPTERS, BOTH, adapted, adapter_weights, learner_for, roles_of, warm_names
+from clew.train.team import ADAPTERS, BOTH, adapted, adapter_weights, learner_for, roles_of, warm_names, warm_policies
 from clew.tree import Role, SpanTree, TreeBatch, only, pruned, spans_of
 from clew.world import World
 
@@ -63,15 +65,19 @@ def warm_start(
             report=partial(_report_as, report, f"warm start, {name}"),
         )
         release(learner)
-    if accelerator.is_main_process:
-        with folder_written_whole(out / "warm") as part:
-            for name in warm_names(config):
-                policies[name].save_base_into(part / name)
-            if policies["shoggoth"].adapter:
-                save_file(adapter_weights(policies), part / ADAPTERS)
+    main = accelerator.is_main_process
+    adapters = {name: full(value) for name, value in adapter_weights(policies).items()}
+    with folder_written_whole(out / "warm") if main else nullcontext() as part:
+        for name in warm_names(config):
+            policies[name].save_base_into(part / name if part else None)
+        if part and adapters:
+            save_file(adapters, part / ADAPTERS)
+    if main:
         for name in policies:
             shutil.rmtree(out / "imitation" / name / "checkpoints", ignore_errors=True)
     accelerator.wait_for_everyone()
+    if any(is_spread(policy.model) for policy in policies.values()):
+        return warm_policies(config, out / "warm")[0]  # whole again: adapters and copies come before the next learner
     return policies
 
 
