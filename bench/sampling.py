@@ -13,11 +13,11 @@ turns, medians count. Writes OUT/sampling.json and .md.
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from clew.errors import InputError
 from clew.policy import Policy
 from clew.rollout.continuing import continue_prompts
 from clew.world import Stop
@@ -54,9 +54,7 @@ def shared(policy: Policy, prompts: Rows, tails: Tails, copies: int, tokens: int
     return [one.tokens for one in made]
 
 
-def generated(
-    model: PreTrainedModel, prompts: Rows, tails: Tails, copies: int, tokens: int, temperature: float
-) -> Rows:
+def generated(model: Any, prompts: Rows, tails: Tails, copies: int, tokens: int, temperature: float) -> Rows:
     """What `generate` writes behind the same contexts, each a row of its own."""
     ways = [[[]]] * len(prompts) if tails is None else tails
     begun = [prompt + tail for prompt, several in zip(prompts, ways, strict=True) for tail in several]
@@ -75,7 +73,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48, help="tokens that each row writes")
     args = parser.parse_args()
     if not args.model.is_dir():
-        raise InputError(f"--model: {args.model} is not there; `make language` fetches SmolLM2-135M-Instruct")
+        parser.error(f"--model: {args.model} is not there; `make language` fetches SmolLM2-135M-Instruct")
     torch.set_num_threads(1)
     policy = Policy.load(args.model)
     policy.model.eval()

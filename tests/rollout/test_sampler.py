@@ -51,7 +51,7 @@ def same(some: list[Completion], others: list[Completion]) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 5, 1024])
-@pytest.mark.parametrize("sampling", [HOT, SamplingConfig(temperature=0.0), SamplingConfig(1.5, 0.8)])
+@pytest.mark.parametrize("sampling", [HOT, SamplingConfig(temperature=0.0), SamplingConfig(1.5, 0.8, 5)])
 def test_requests_together_are_requests_one_by_one(
     rows: int, sampling: SamplingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +62,13 @@ def test_requests_together_are_requests_one_by_one(
     same(SharedPrefixSampler(POLICY).sample(asked, sampling), apart)
     assert len({one.finish for one in apart}) == 2
     assert [one.context for one in apart] == [request.context for request in asked for _ in range(3)]
+
+
+def test_the_likeliest_token_alone_is_the_greedy_one() -> None:
+    greedy = SharedPrefixSampler(POLICY).sample(requests(), SamplingConfig(temperature=0.0))
+    for sampling in (SamplingConfig(1.5, top_k=1), SamplingConfig(1.5, top_p=1e-9)):
+        same_tokens = [one.tokens for one in SharedPrefixSampler(POLICY).sample(requests(), sampling)]
+        assert same_tokens == [one.tokens for one in greedy]
 
 
 def test_requests_that_differ_in_copies_or_stops_are_told_apart() -> None:
