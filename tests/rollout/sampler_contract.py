@@ -147,6 +147,14 @@ def a_policy_that_moved_is_sampled_as_it_stands(sampler: Sampler, policy: Policy
         assert np.abs(fresh(policy, before[0])[range(8), before[0].tokens].numpy() - before[0].logps).max() > 0.05
 
 
+def many_long_prompts_are_no_matter(sampler: Sampler, policy: Policy) -> None:
+    """More tokens than an engine reads at once, each request with dice of its own."""
+    contexts = [Context([(i * j) % SIZE for j in range(100)], "prompt") for i in range(64)]
+    done = sampler.sample([Request(context, "thought", 2, Stop(), 2, seed=5) for context in contexts], HOT)
+    assert [one.context for one in done] == [context for context in contexts for _ in range(2)]
+    check_logps(policy, done[::16])
+
+
 CONTRACT: list[Callable[[Sampler, Policy], None]] = [
     greedy_is_the_likeliest_token,
     log_probabilities_are_at_temperature_1_over_all_tokens,
@@ -156,6 +164,7 @@ CONTRACT: list[Callable[[Sampler, Policy], None]] = [
     only_what_is_asked_for_ends_a_completion,
     stop_texts_end_a_completion,
     limits_are_each_request_s_own,
+    many_long_prompts_are_no_matter,
     a_policy_that_moved_is_sampled_as_it_stands,
 ]
 

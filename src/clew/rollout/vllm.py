@@ -333,6 +333,7 @@ def engine_for(policy: Policy, config: SamplerConfig, dtype: torch.dtype) -> Eng
         raise InputError(
             'sampler: vllm is not installed here: pip install "clew[vllm]", or name a server: --url'
         ) from None
+    on_cpu = policy.model.device.type == "cpu"
     model_config = copy.copy(inner(policy.model).config)
     model_config.architectures = [type(inner(policy.model)).__name__]
     # vLLM seeds every dice of the process, and warms up; the run's own go on as if it had not.
@@ -348,7 +349,10 @@ def engine_for(policy: Policy, config: SamplerConfig, dtype: torch.dtype) -> Eng
                 kv_cache_memory_bytes=int(config.cache * 2**30),
                 logprobs_mode="raw_logprobs",
                 generation_config="vllm",
-                enforce_eager=policy.model.device.type == "cpu",
+                enforce_eager=on_cpu,  # to compile takes longer than it saves a small model
+                enable_chunked_prefill=False
+                if on_cpu
+                else None,  # vLLM 0.32 on a CPU fails at it where seeds are given
                 disable_log_stats=True,
             )
         except (ValueError, RuntimeError, NotImplementedError, KeyError, AssertionError) as error:
