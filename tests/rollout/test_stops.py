@@ -26,6 +26,7 @@ STRINGS = [
     (" a", "n't", ", "),
     ("er>7</", "k"),
     ("�",),
+    ("d of it", "zz< end of it >"),
     ("aab", " ?", "it? \n\n\n  Answer:\t12 </answer>"),
 ]
 

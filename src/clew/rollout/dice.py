@@ -83,12 +83,11 @@ def _fall(parts_RC: Tensor, share_R: Tensor) -> tuple[Tensor, Tensor]:
     """
     parts_RC = parts_RC.double()
     ends_RC = parts_RC.cumsum(-1)
-    total_R1 = ends_RC[:, -1:]
-    at_R1 = torch.minimum(share_R[:, None] * total_R1, total_R1.nextafter(torch.zeros_like(total_R1)))
+    at_R1 = share_R[:, None] * ends_RC[:, -1:]  # a share below 1 of it, even rounded, is less than all of it
     part_R1 = (ends_RC <= at_R1).sum(-1, keepdim=True)
     size_R1, end_R1 = parts_RC.gather(1, part_R1), ends_RC.gather(1, part_R1)
     left_R1 = 1 - (end_R1 - at_R1) / size_R1
-    return part_R1[:, 0], left_R1[:, 0].clamp(0, 1)
+    return part_R1[:, 0], left_R1[:, 0].clamp(min=0)
 
 
 def _of_the_likeliest(weights_RV: Tensor, total_R: Tensor, draws_R: Tensor, top_p: float, top_k: int) -> Tensor:
