@@ -14,6 +14,9 @@ from clew.errors import InputError
 NUMBER = 4  # bytes of a float32
 LEARNT = 4 * NUMBER  # a parameter with its gradient and AdamW's two averages
 KEPT = 32  # numbers that a token of a layer keeps for the backward pass, a unit of width (measured: 42 to 58)
+TOKEN = 50  # the same as it usually is
+LARGE = 30_000_000  # parameters of a model whose passes are kept within SHARE where no budget is named
+SHARE = 4  # what a pass may take of the memory that there is: a quarter
 LAYERS = 1024  # each takes a moment to make and to run, however narrow it is
 SAMPLED = 40  # bytes of a sampled token: two entries of lists, and a log-probability
 
@@ -40,9 +43,20 @@ def llama_parameters(layers: int, width: int, vocab: int) -> int:
     return 16 * layers * width**2 + 2 * vocab * width
 
 
-def training_bytes(parameters: int, tokens: int, layers: int, width: int, number: int = NUMBER) -> int:
-    """Bytes that a step takes on `tokens` tokens, each shared prefix counted once."""
-    return LEARNT * parameters + number * KEPT * tokens * layers * width
+def training_bytes(
+    parameters: int, tokens: int, layers: int, width: int, number: int = NUMBER, anew: bool = False, logits: int = 0
+) -> int:
+    """Bytes that a step takes on `tokens` tokens, each shared prefix counted once. anew: gradient checkpointing.
+    logits: how many are held at once, beside their gradient."""
+    kept = layers + KEPT if anew else KEPT * layers
+    return LEARNT * parameters + number * kept * tokens * width + 2 * NUMBER * logits
+
+
+def tokens_that_fit(layers: int, width: int, number: int, anew: bool, have: int) -> int:
+    """How many tokens a pass may read to take about a quarter of the memory that there is: whole hundreds, 100 or
+    more. What a token keeps for the backward pass is what counts; logits are made in parts."""
+    kept = layers + TOKEN if anew else TOKEN * layers
+    return max(100, have // SHARE // (number * kept * width) // 100 * 100)
 
 
 def sampling_bytes(rows: int, context: int, new: int, layers: int, width: int, vocab: int) -> int:

@@ -14,9 +14,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from clew.config import OptimizerConfig
 from clew.errors import InputError
+from clew.memory import tokens_that_fit
 from clew.policy import Policy, reference_nll
-from clew.train import warm
+from clew.train import team, warm
 from clew.train.rounds import split
 from clew.train.team import team_of, warm_policies
 from clew.tree import SpanTree, TreeBatch
@@ -98,9 +100,9 @@ def test_adapters_on_a_folder_s_model_learn_the_warm_start(
     kl = [line[f"{name}_kl"] for line in metrics(tmp_path)[1:] for name in names]
     assert kl[: len(names)] == pytest.approx([0.0] * len(names), abs=1e-6) and max(kl[len(names) :]) > 0
     policies_now = warm_policies(config, tmp_path / "warm")[0]
-    team = team_of(config, policies_now, Accelerator(cpu=True))
-    assert sorted(team.members) == names
-    for member in team.members.values():
+    members = team_of(config, policies_now, Accelerator(cpu=True)).members
+    assert sorted(members) == names
+    for member in members.values():
         member.policy.activate()
         before = nll(member.policy)
         for parameter in member.learner.parameters:
@@ -166,3 +168,17 @@ def test_what_learns_is_float32_and_a_base_that_stands_still_as_small_as_asked(
     split(config, resume=True)
     after = load_file(tmp_path / "run" / "shoggoth" / "model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_large_model_has_a_budget_of_tokens_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, options = Policy.build(WORLD.tokenizer, 2, 16, 2), OptimizerConfig()
+    accelerator = Accelerator(cpu=True)
+    monkeypatch.setattr(team, "machine_memory", lambda: 2**22)
+    assert team.learner_for(policy, options, accelerator).tokens_at_once is None
+    monkeypatch.setattr(team, "LARGE", 1000)
+    usual = team.learner_for(policy, options, accelerator).tokens_at_once
+    assert usual == tokens_that_fit(2, 16, 4, False, 2**22) == 100
+    policy.checkpoint_layers()
+    assert team.learner_for(policy, options, accelerator).tokens_at_once == tokens_that_fit(2, 16, 4, True, 2**22) > 200
+    options.tokens_at_once = 7
+    assert team.learner_for(policy, options, accelerator).tokens_at_once == 7

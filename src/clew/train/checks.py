@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
-
-from clew.config import ModelConfig
+from clew.config import ModelConfig, OptimizerConfig
 from clew.errors import InputError
+from clew.logits import PART
 from clew.memory import (
+    LARGE,
     LEARNT,
     NUMBER,
     SAMPLED,
@@ -20,11 +20,12 @@ from clew.memory import (
     llama_parameters,
     machine_memory,
     sampling_bytes,
+    tokens_that_fit,
     training_bytes,
 )
 from clew.policy import Policy, model_folder, pick_device
 from clew.train.config import SplitConfig, TrainConfig
-from clew.train.team import ADAPTED, role_folder, roles_of
+from clew.train.team import ADAPTED, memory_of, role_folder, roles_of
 from clew.world import World
 
 ANSWERS_A_SECOND = 1000  # that a small model gives on two cores, generously
@@ -72,7 +73,7 @@ class Batches:
 def memory_for(device: str) -> int:
     """Bytes that a run on this device may use. InputError for a device that is not there."""
     picked = pick_device(device)
-    return torch.cuda.get_device_properties(picked).total_memory if picked.type == "cuda" else machine_memory()
+    return memory_of(picked) if picked.type == "cuda" else machine_memory()
 
 
 def check_processes(counts: dict[str, int], processes: int) -> None:
@@ -92,8 +93,11 @@ def check_training(config: TrainConfig, world: World) -> None:
     def need(config: TrainConfig) -> int:
         shape = shape_of(config.model, len(world.tokenizer))
         number = NUMBER // 2 if config.precision == "bf16" else NUMBER
-        tokens = _tokens_at_once(config.optimizer, _shared(config.per_step) * world.step_tokens(config))
-        return training_bytes(shape.parameters, tokens, shape.layers, shape.width, number)
+        tokens = _shared(config.per_step) * world.step_tokens(config)
+        tokens = _tokens_at_once(config.optimizer, tokens, shape, number, config.model, config.device)
+        logits = min(tokens * shape.vocab, PART) if config.loss in ("full", "weighted") else 0
+        anew = config.model.gradient_checkpointing
+        return training_bytes(shape.parameters, tokens, shape.layers, shape.width, number, anew, logits)
 
     usual = {"mazes.branches": 8, "per_step": 8} | _usual_sizes(config.model)
     check_memory(config, usual, need, memory_for(config.device))
@@ -128,12 +132,16 @@ def _splitting_bytes(config: SplitConfig, world: World) -> int:
     kept = questions * n * (SAMPLED * thought + k * (SAMPLED * answer + 500))
     warm = config.warm_start
     tokens = _shared(warm.per_step) * world.step_tokens(config) if warm.steps else 0.0
-    imitated = training_bytes(0, _tokens_at_once(warm.optimizer, tokens), shape.layers, shape.width)
+    number = NUMBER // 2 if config.precision == "bf16" else NUMBER
+    tokens = _tokens_at_once(warm.optimizer, tokens, shape, number, config.model, config.device)
+    anew = config.model.gradient_checkpointing
+    imitated = training_bytes(0, tokens, shape.layers, shape.width, number, anew)
     policies = len(roles_of(config))
+    own, still = shape.parameters, 0
     if config.policies in ADAPTED:
-        learnt = config.rank * 23 * shape.width * shape.layers * LEARNT * policies + NUMBER * shape.parameters
-    else:
-        learnt = policies * LEARNT * shape.parameters
+        own, still = config.rank * 23 * shape.width * shape.layers, number * shape.parameters
+    # Gradients are let go of after a step, so that one policy at a time has any.
+    learnt = still + (policies * (LEARNT - NUMBER) + NUMBER) * own
     return learnt + max(sampled + kept, imitated)
 
 
@@ -142,8 +150,14 @@ def _shared(count: int) -> int:
     return -(-count // int(os.environ.get("WORLD_SIZE", 1)))
 
 
-def _tokens_at_once(optimizer: Any, tokens: float) -> int:
-    return int(min(tokens, optimizer.tokens_at_once or tokens))
+def _tokens_at_once(
+    optimizer: OptimizerConfig, tokens: float, shape: Shape, number: int, model: ModelConfig, device: str
+) -> int:
+    """Of a step's tokens those that one pass reads; see `team.learner_for`."""
+    usual = tokens
+    if shape.parameters > LARGE:
+        usual = tokens_that_fit(shape.layers, shape.width, number, model.gradient_checkpointing, memory_for(device))
+    return int(min(tokens, optimizer.tokens_at_once or usual))
 
 
 def _usual_sizes(model: ModelConfig) -> dict[str, int]:

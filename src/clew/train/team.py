@@ -17,6 +17,7 @@ from clew.config import ModelConfig, OptimizerConfig
 from clew.errors import InputError
 from clew.learner import Learner, read_tensors
 from clew.losses import OBJECTIVES
+from clew.memory import LARGE, machine_memory, tokens_that_fit
 from clew.policy import Policy, pick_device, with_adapters
 from clew.rollout.paraphrase import PARAPHRASERS
 from clew.rollout.sampler import SharedPrefixSampler
@@ -63,8 +64,25 @@ def in_bf16(config: TrainConfig | SplitConfig) -> bool:
 def learner_for(policy: Policy, config: OptimizerConfig, accelerator: Accelerator, **others: Any) -> Learner:
     """A policy's learner, as its options say."""
     muon = config.muon_scale if config.name == "muon" else 0.0
-    own: dict[str, Any] = {"muon": muon, "accelerator": accelerator, "tokens_at_once": config.tokens_at_once}
+    budget = config.tokens_at_once or _usual_budget(policy, accelerator)
+    own: dict[str, Any] = {"muon": muon, "accelerator": accelerator, "tokens_at_once": budget}
     return Learner(policy, config.lr, config.weight_decay, config.clip, **own, **others)
+
+
+def _usual_budget(policy: Policy, accelerator: Accelerator) -> int | None:
+    """How many tokens a pass of a large model reads where no budget is named: as `memory.tokens_that_fit` has it."""
+    if sum(p.numel() for p in policy.model.parameters()) < LARGE:
+        return None
+    config = policy.model.config.get_text_config()
+    anew = any(getattr(module, "gradient_checkpointing", False) for module in policy.model.modules())
+    number = 2 if accelerator.mixed_precision == "bf16" else 4
+    have = memory_of(accelerator.device)
+    return tokens_that_fit(config.num_hidden_layers, config.hidden_size, number, anew, have)
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes that a run on this device may use."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine_memory()
 
 
 def role_folder(folder: str, name: str) -> str:
