@@ -227,8 +227,8 @@ def _continued(
         if not len(alive):
             break
         if len(alive) <= LEAVE_AT * len(batch):
-            kept = torch.from_numpy(alive)
-            batch, choice_B = batch[alive], choice_B[kept.to(device)]
+            kept = torch.from_numpy(alive).to(device)
+            batch, choice_B = batch[alive], choice_B[kept]
             reader.select(kept)
         reader.step(choice_B)
     # Row by row, each in its own order; what a row wrote once it was over stands behind its length.
