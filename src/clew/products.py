@@ -18,7 +18,8 @@ SMALL = 1 << 16  # weights of a matrix below which a call costs more than it sav
 @contextmanager
 def by_onednn(model: nn.Module) -> Iterator[None]:
     """While entered, and where no gradients are wanted, the large float32 layers of a model on a CPU are oneDNN's."""
-    usable = torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
+    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    usable = there and not torch.is_autocast_enabled("cpu")
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and usable and _is_large(layer)]
     for layer in layers:
         layer.forward = partial(_product, layer)
