@@ -111,8 +111,7 @@ class OptimizerConfig:
     clip: float = 1.0
     """largest gradient norm"""
     tokens_at_once: int | None = None
-    """most tokens that one pass reads; a step of more is cut into microbatches of the same gradient. By default what
-    takes about a quarter of the memory, for models of more than 30 million parameters, and for others all at once"""
+    """most tokens that one pass reads, same gradient; by default all, and by memory beyond 30 million parameters"""
 
 
 @dataclass
@@ -152,8 +151,7 @@ class RunConfig:
     device: Device = "auto"
     """where to train"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on CUDA, fp32 elsewhere (a CPU may be slower in bf16); weights that learn are float32 either way, and
-    the still base of adapters is held in bf16 with bf16"""
+    """auto: bf16 on CUDA, fp32 elsewhere; what learns is float32 either way, the still base of adapters as computed"""
     track: str | None = None
     """also report to trackio, tensorboard or wandb (install the extra of that name)"""
     validation_questions: int = 200
