@@ -242,4 +242,3 @@ def _check_needs(objective: Objective, name: str, batch: TreeBatch, options: Obj
         if value.is_floating_point() and bool(value.isnan().any()):
             lacking = int(value.isnan().sum())
             raise InputError(f"objective: {what} needs {field} at every supervised token, and it is NaN at {lacking}")
-
