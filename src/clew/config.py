@@ -45,8 +45,7 @@ class PromptConfig:
     system: str | None = None
     """a system message put before each prompt that has none, by the chat template"""
     demonstrations: str | None = None
-    """what is imitated: a file of rows with prompt, thought and answer, or package.module:function that writes them
-    (f(prompt, **columns) returns thought and answer, or None)"""
+    """a file of rows with prompt, thought and answer, or package.module:function, called as f(prompt, **columns)"""
 
 
 @dataclass
@@ -54,8 +53,7 @@ class GymConfig:
     """The world called reasoning_gym (needs the extra gym)."""
 
     tasks: list[str | dict[str, Any]] = field(default_factory=list)
-    """tasks of reasoning-gym, mixed: names, or {name, weight, answer_tag, and the task's own options}; naming some
-    chooses this world"""
+    """names of tasks, or {name, weight, answer_tag, the task's own options}; naming some chooses this world"""
     answer_tag: str | None = None
     """grade what an answer holds between <answer> and </answer>, for answer, alone; by default all of it"""
 
@@ -65,8 +63,7 @@ class WorldConfig:
     """Where questions come from."""
 
     world: str | None = None
-    """mazes, prompts, reasoning_gym, or package.module:Class of your own; by default mazes, or the one of the others
-    that --prompts or --gym asks for"""
+    """mazes, prompts, reasoning_gym, or package.module:Class; by default what --prompts or --gym asks for, or mazes"""
     world_options: dict[str, Any] = field(default_factory=dict)
     """keyword arguments for a world of your own, such as {digits: 4}"""
     mazes: MazeConfig = field(default_factory=MazeConfig)

@@ -92,7 +92,7 @@ def test_what_is_known_before_work_is_said_before_work(run: Path, tmp_path: Path
 def test_worlds_that_are_none(run: Path, tmp_path: Path, fails: Fails, command: str) -> None:
     given = [str(run)] if command in ("eval", "solve") else ["--out", str(tmp_path / "never")]
     for world, says in (
-        ("chess", "world: 'chess' is not one of mazes, prompts or package.module:Class"),
+        ("chess", "world: 'chess' is not one of mazes, prompts, reasoning_gym or package.module:Class"),
         ("no.module:World", "world: "),
         ("models:length", "world: 'models:length' is not a subclass of clew.world.World"),
         ("prompts", "prompts.file: "),
