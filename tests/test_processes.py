@@ -186,6 +186,9 @@ def watched(self, *args, **kwargs):
 Learner.update = watched
 if spread:
     assert main([*TRAIN.split(), "--device", "cpu", "--out", str(out / "train")]) == 0
+    for refused in (["--optimizer", "muon"], ["--warm-start.optimizer.name", "muon"], ["--sampler", "vllm"]):
+        assert main([*over(model, "two"), *refused, "--out", str(out / "refused")]) == 2
+    assert not (out / "refused").exists()
 for name in SPLITS:
     if name == list(SPLITS)[-1]:
         rounds.end_training = ends

@@ -58,8 +58,6 @@ class Learner:
         policy.model.train()
         spread = spreads(self.accelerator)
         if spread:
-            if muon > 0:
-                raise InputError("optimizer.name: muon needs whole matrices, and FSDP2 shares them out; use adamw")
             share_out(policy.model, self.accelerator, policy.attention == "trees")
         trained = list(policy.learnt().values())
         ends = (policy.model.get_input_embeddings(), policy.model.get_output_embeddings())

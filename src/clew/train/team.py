@@ -50,8 +50,18 @@ def accelerator_for(config: TrainConfig | SplitConfig, out: Path) -> Accelerator
         )
     except (ValueError, ImportError) as error:
         raise InputError(f"track: {config.track!r} cannot be used: {one_line(error)}") from None
-    spreads(accelerator)
+    if spreads(accelerator):
+        _check_spread(config)
     return accelerator
+
+
+def _check_spread(config: TrainConfig | SplitConfig) -> None:
+    """InputError for what cannot be where weights are spread over processes."""
+    split = isinstance(config, SplitConfig)
+    if "muon" in (config.optimizer.name, config.warm_start.optimizer.name if split else ""):
+        raise InputError("optimizer.name: muon needs whole matrices, and FSDP2 spreads them; use adamw, or DDP")
+    if split and config.sampler.name != "shared":
+        raise InputError("sampler.name: vllm takes whole models, and FSDP2 spreads them; use shared, or DDP")
 
 
 def in_bf16(config: TrainConfig | SplitConfig) -> bool:
@@ -309,8 +319,6 @@ def team_of(
 ) -> Team:
     """The members, ready to learn: the policies themselves, or adapters on the one that there is."""
     begun = {name: policy for name, policy in policies.items() if policy.adapter}  # adapters that have learned
-    if spreads(accelerator) and config.sampler.name != "shared":
-        raise InputError("sampler.name: vllm takes whole models, and FSDP2 spreads them; use shared, or train with DDP")
     roles, members, frozen = roles_of(config), {}, {}
     policies = adapted(config, policies)
     for name, policy in policies.items() if asks_reference(config.objective) else ():
