@@ -36,6 +36,12 @@ def test_estimates_are_below_what_was_measured_and_above_half_of_it(
     assert 0.5 < training_bytes(0, tokens, layers, width) / 2**20 / measured_mib < 1
 
 
+@pytest.mark.parametrize(("tokens", "measured_mib"), [(512, 2958), (1024, 4023), (2048, 5639), (3576, 8467)])
+def test_estimates_of_a_model_with_a_real_vocabulary(tokens: int, measured_mib: int) -> None:
+    """SmolLM2 as bench/results/memory.md has it: 134.5 million parameters, MLPs of 1,536."""
+    assert 0.8 < training_bytes(134_515_008, tokens, 30, 1536 // 4) / 2**20 / measured_mib < 1
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [

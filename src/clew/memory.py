@@ -53,8 +53,8 @@ def training_bytes(
 
 
 def tokens_that_fit(layers: int, width: int, number: int, anew: bool, have: int) -> int:
-    """How many tokens a pass may read to take about a quarter of the memory that there is: whole hundreds, 100 or
-    more. What a token keeps for the backward pass is what counts; logits are made in parts."""
+    """How many tokens a pass may read to take at most about a quarter of the memory that there is: whole hundreds, 100
+    or more. What a token keeps for the backward pass is what counts; logits are made in parts."""
     kept = layers + TOKEN if anew else TOKEN * layers
     return max(100, have // SHARE // (number * kept * width) // 100 * 100)
 

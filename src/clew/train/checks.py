@@ -41,21 +41,25 @@ class Shape(NamedTuple):
     width: int
     vocab: int
     parameters: int
+    kept: int
+    """a quarter of the MLP's width, its usual share: what layers keep for the backward pass goes by it"""
 
 
 def shape_of(model: ModelConfig, vocab: int) -> Shape:
     """The size of the model that a run starts from: its own options, or what a model folder's config.json says."""
     if not model.folder:
-        return Shape(model.layers, model.width, vocab, llama_parameters(model.layers, model.width, vocab))
+        parameters = llama_parameters(model.layers, model.width, vocab)
+        return Shape(model.layers, model.width, vocab, parameters, model.width)
     try:
         folder = model_folder(role_folder(model.folder, "shoggoth"))
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         stored = 2 if (values.get("dtype") or values.get("torch_dtype")) in ("bfloat16", "float16") else NUMBER
         weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         layers, width = (_number(values, *names) for names in NAMES)
-        return Shape(layers, width, _number(values, "vocab_size"), weights // stored)
+        mlp = _number({"intermediate_size": 4 * width} | values, "intermediate_size")
+        return Shape(layers, width, _number(values, "vocab_size"), weights // stored, min(width, mlp // 4))
     except (InputError, OSError, ValueError, TypeError, AttributeError):  # whoever loads it says what is wrong
-        return Shape(1, 1, 1, 0)
+        return Shape(1, 1, 1, 0, 1)
 
 
 def _number(values: dict[str, Any], *names: str) -> int:
@@ -97,7 +101,7 @@ def check_training(config: TrainConfig, world: World) -> None:
         tokens = _tokens_at_once(config.optimizer, tokens, shape, number, config.model, config.device)
         logits = min(tokens * shape.vocab, PART) if config.loss in ("full", "weighted") else 0
         anew = config.model.gradient_checkpointing
-        return training_bytes(shape.parameters, tokens, shape.layers, shape.width, number, anew, logits)
+        return training_bytes(shape.parameters, tokens, shape.layers, shape.kept, number, anew, logits)
 
     usual = {"mazes.branches": 8, "per_step": 8} | _usual_sizes(config.model)
     check_memory(config, usual, need, memory_for(config.device))
@@ -135,7 +139,7 @@ def _splitting_bytes(config: SplitConfig, world: World) -> int:
     number = NUMBER // 2 if config.precision == "bf16" else NUMBER
     tokens = _tokens_at_once(warm.optimizer, tokens, shape, number, config.model, config.device)
     anew = config.model.gradient_checkpointing
-    imitated = training_bytes(0, tokens, shape.layers, shape.width, number, anew)
+    imitated = training_bytes(0, tokens, shape.layers, shape.kept, number, anew)
     policies = len(roles_of(config))
     own, still = shape.parameters, 0
     if config.policies in ADAPTED:
