@@ -178,7 +178,7 @@ def prompts(whole: Whole) -> Target:
         return tried(read)[0]
 
     delimiters = st.one_of(st.just(("<think>", "</think>")), st.tuples(draws.texts, draws.texts))
-    templates = st.sampled_from([None, TEMPLATE, "{{ messages[0]['content'].x.y }}", "{% if %}"])
+    templates = st.sampled_from([TEMPLATE, None, "{{ messages[0]['content'].x.y }}", "{% if %}"])
     rarely = st.integers(0, 11).map(lambda number: number == 7)
     return Target("prompts files", st.tuples(draws.json_lines(ROWS), templates, delimiters, rarely), run)
 
