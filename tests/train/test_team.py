@@ -131,6 +131,7 @@ def test_the_adapter_itself_stands_beside_the_merged_model(tmp_path: Path, model
     torch.testing.assert_close(nll(Policy(apart, merged.tokenizer)), nll(merged), atol=1e-5, rtol=1e-5)  # type: ignore[arg-type]
     assert not torch.allclose(nll(merged), nll(Policy.load(model)), atol=1e-3)
     told = json.loads((tmp_path / "shoggoth" / "adapter" / "adapter_config.json").read_text())
+    assert told["target_modules"] == sorted(told["target_modules"])  # the same file whatever process writes it
     assert told["base_model_name_or_path"] == str(model) and told["inference_mode"]
 
 
