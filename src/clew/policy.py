@@ -193,7 +193,7 @@ class Policy:
             return
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
-        config = copy.copy(self.model.peft_config[self.adapter])  # type: ignore[index]
+        config: Any = copy.copy(self.model.peft_config[self.adapter])  # type: ignore[index]
         config.inference_mode = True
         if not isinstance(config.target_modules, str):  # a set: its order is each process's own, and files are compared
             config.target_modules = sorted(config.target_modules)

@@ -283,7 +283,10 @@ def test_a_world_with_nothing_held_out_trains_and_is_not_evaluated(tmp_path: Pat
         ({"mazes__p": 2.0}, "p: 2.0"),
         ({"mazes__max_size": 2}, "mazes.max_size: 2"),
         ({"model__width": 30, "model__heads": 4}, "width: 30"),
-        ({"world": "labyrinths"}, "world: 'labyrinths' is not one of mazes, prompts, reasoning_gym or package.module:Class"),
+        (
+            {"world": "labyrinths"},
+            "world: 'labyrinths' is not one of mazes, prompts, reasoning_gym or package.module:Class",
+        ),
     ],
 )
 def test_bad_configs_are_named_before_anything_is_written(tmp_path: Path, changes: dict, says: str) -> None:
