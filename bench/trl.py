@@ -103,6 +103,35 @@ def clew_rounds(folder: Path, model: Path, shape: tuple[int, int, int], rounds: 
     return made
 
 
+def grpo_options(questions: int, completions: int, rounds: int, equal: bool) -> dict[str, Any]:
+    """GRPOTrainer's options: Clew's rate and batch, and a gradient of the same scale."""
+    length = THOUGHT + ANSWER
+    return dict(
+        learning_rate=RATE,
+        lr_scheduler_type="constant",
+        adam_beta1=BETAS[0],
+        adam_beta2=BETAS[1],
+        max_grad_norm=1.0,
+        per_device_train_batch_size=questions * completions // 4,
+        gradient_accumulation_steps=4,
+        num_generations=completions,
+        max_completion_length=length,
+        generation_kwargs={"min_new_tokens": length} if equal else None,
+        beta=0.0,
+        num_iterations=1,
+        loss_type="dr_grpo",
+        scale_rewards="none",
+        max_steps=rounds,
+        shuffle_dataset=False,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
 def trl_rounds(folder: Path, model: Path, shape: tuple[int, int, int], rounds: int, equal: bool) -> list[Round]:
     """Steps of GRPOTrainer, each of which samples, grades and learns as many completions as a round of Clew scores."""
     sys.path.remove(str(Path(__file__).parent))  # where `trl` would be this file
@@ -120,7 +149,7 @@ def trl_rounds(folder: Path, model: Path, shape: tuple[int, int, int], rounds: i
     asked = PromptWorld.from_config(wanted, 0, tokenizer, teach=False).questions(range(questions * rounds))
     rows = [{"prompt": tokenizer.decode(one.tokens), "answer": one.columns["answer"]} for one in asked]
     assert [tokenizer(row["prompt"]).input_ids for row in rows] == [one.tokens for one in asked]
-    length, spent, made = THOUGHT + ANSWER, defaultdict(float), []
+    spent, made = defaultdict(float), []
 
     class Watch(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -133,31 +162,7 @@ def trl_rounds(folder: Path, model: Path, shape: tuple[int, int, int], rounds: i
     trainer = GRPOTrainer(
         AutoModelForCausalLM.from_pretrained(model, dtype="float32"),
         some_score if equal else right,
-        GRPOConfig(
-            output_dir=str(folder / "trl"),
-            learning_rate=RATE,
-            lr_scheduler_type="constant",
-            adam_beta1=BETAS[0],
-            adam_beta2=BETAS[1],
-            max_grad_norm=1.0,
-            per_device_train_batch_size=questions * completions // 4,
-            gradient_accumulation_steps=4,
-            num_generations=completions,
-            max_completion_length=length,
-            generation_kwargs={"min_new_tokens": length} if equal else None,
-            beta=0.0,
-            num_iterations=1,
-            loss_type="dr_grpo",
-            scale_rewards="none",
-            max_steps=rounds,
-            shuffle_dataset=False,
-            gradient_checkpointing=False,
-            bf16=False,
-            use_cpu=True,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        ),
+        GRPOConfig(output_dir=str(folder / "trl"), **grpo_options(questions, completions, rounds, equal)),
         Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
