@@ -217,7 +217,9 @@ def warm_start(folder: Path, steps: int) -> Path:
         SplitConfig(
             prompts=PromptConfig(file=files[0], demonstrations=files[1]),
             model=ModelConfig(folder=str(MODEL)),
-            warm_start=WarmStartConfig(steps=steps, optimizer=OptimizerConfig(lr=1e-4, warmup=4)),
+            warm_start=WarmStartConfig(
+                steps=steps, optimizer=OptimizerConfig(lr=1e-4, warmup=4, tokens_at_once=AT_ONCE)
+            ),
             policies="one",
             grader=["counting:right"],
             max_thought=THOUGHT,
