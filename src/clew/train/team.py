@@ -180,6 +180,9 @@ def adapted(config: SplitConfig, policies: dict[str, Policy]) -> dict[str, Polic
     if config.policies not in ADAPTED or policies["shoggoth"].adapter:
         return policies
     names = tuple(roles_of(config))
+    # What peft writes as an adapter's base: where the run began, and not where a resumed one found it.
+    begun = config.model.folder
+    policies["shoggoth"].model.name_or_path = role_folder(begun, "shoggoth") if begun else ""
     return dict(zip(names, with_adapters(policies["shoggoth"], names, config.rank, config.seed), strict=True))
 
 
