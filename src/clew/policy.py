@@ -176,13 +176,13 @@ class Policy:
         """Fills a folder; an adapter is merged into its base, so that any tool can open the result, and stands beside
         it as peft writes it, in `adapter`. Where a model is spread over processes, all of them have to call this, and
         of all `save` methods; None for those that write nothing."""
-        self._save_into(folder, self._plain_weights(merged=True))
+        self._save_into(folder, self.plain_weights(merged=True))
         if self.adapter:
             self.save_adapter(folder / "adapter" if folder else None)
 
     def save_base_into(self, folder: Path | None) -> None:
         """Fills a folder with the model that an adapter was put on, or with that of a policy without one."""
-        self._save_into(folder, self._plain_weights(merged=False))
+        self._save_into(folder, self.plain_weights(merged=False))
 
     def save_adapter(self, folder: Path | None) -> None:
         """An adapter alone, for peft and vLLM: adapter_config.json and adapter_model.safetensors."""
@@ -200,7 +200,7 @@ class Policy:
         config.save_pretrained(folder)
 
     @torch.no_grad()
-    def _plain_weights(self, merged: bool) -> dict[str, Tensor] | None:
+    def plain_weights(self, merged: bool) -> dict[str, Tensor] | None:
         """The weights of an adapter's base under the names that they had before it, the adapter added or left out; None
         for a policy without one that is whole in this process."""
         base = inner(self.model)

@@ -52,7 +52,7 @@ def reads_trees(model: nn.Module, reach: int = 0, tokens: int = 0) -> None:
     fault = _fault_of(base, _trees_fault) if known != made else None
     if not fault and reach > far:
         # Twice as far, so that paths which grow little by little are not checked each time.
-        far, fault = _as_far(base, _reach_fault, reach, min(2 * reach, _room(base)))
+        far, fault = _as_far(base, _reach_fault, reach, min(2 * reach, room_of(base)))
         fault = fault and f"on a path of {reach} tokens {fault}"
     if not fault and tokens > wide:
         wide, fault = _as_far(base, _width_fault, tokens, tokens + tokens // 4)
@@ -78,12 +78,19 @@ def reads_rows(model: nn.Module, reach: int = 0) -> None:
     far = far if known == made else 0
     fault = _fault_of(base, _rows_fault) if known != made else None
     if not fault and reach > far:
-        far, fault = _as_far(base, _length_fault, reach, min(2 * reach, _room(base)))
+        far, fault = _as_far(base, _length_fault, reach, min(2 * reach, room_of(base)))
         fault = fault and f"on rows of {reach} tokens {fault}"
     if fault:
         _finite(base)
         raise InputError(f"model: {type(base).__name__} cannot be trained, not even on plain rows: {fault}")
     base._clew_rows = (made, far)  # type: ignore[assignment]
+
+
+def vouched_for(model: nn.Module) -> None:
+    """Asks a model no more, as it is made now: for one that would need other processes to answer."""
+    base, far = inner(model), 2**62
+    made = _made(base)
+    base._clew_trees, base._clew_rows = (made, far, far), (made, far)  # type: ignore[assignment]
 
 
 def _made(base: PreTrainedModel) -> int:
@@ -153,7 +160,7 @@ def _tokens(base: PreTrainedModel, count: int, draw: torch.Generator) -> list[in
     return [plain[i] for i in torch.randint(len(plain), (count,), generator=draw).tolist()]
 
 
-def _room(base: PreTrainedModel) -> int:
+def room_of(base: PreTrainedModel) -> int:
     """The longest path that a model reads whole, as far as its configuration tells."""
     config = base.config.get_text_config()
     rooms = [room for name in ROOMS if isinstance(room := getattr(config, name, None), int) and room > 0]
@@ -162,7 +169,7 @@ def _room(base: PreTrainedModel) -> int:
 
 def _example(base: PreTrainedModel) -> SpanTree:
     """Three levels, forks of two and three, spans of one to nine tokens; shorter for a model that reads few."""
-    cut = 3 if _room(base) < 20 else 9
+    cut = 3 if room_of(base) < 20 else 9
     draw = torch.Generator().manual_seed(1)
 
     def span(length: int, *children: SpanTree) -> SpanTree:

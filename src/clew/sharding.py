@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from clew.attention import inner, layers_of
 from clew.errors import InputError
-from clew.selfcheck import _made, _room, reads_rows, reads_trees
+from clew.selfcheck import reads_rows, reads_trees, room_of, vouched_for
 
 FAR = 8192  # tokens of the longest path, and of a batch, that a model is checked for before it is shared out
 
@@ -41,7 +41,7 @@ def share_out(model: nn.Module, accelerator: Accelerator, trees: bool) -> None:
     """
     base = inner(model)
     if not parts(model):
-        far = min(FAR, _room(base))
+        far = min(FAR, room_of(base))
         if trees:
             reads_trees(model, far, FAR)
         else:
@@ -53,8 +53,7 @@ def share_out(model: nn.Module, accelerator: Accelerator, trees: bool) -> None:
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         for module in [*layers_of(base), model]:  # what is in no layer goes with the model itself, tied weights too
             fully_shard(module, mesh=mesh, reshard_after_forward=False)
-    known = _made(base)
-    base._clew_trees, base._clew_rows = (known, 2**62, 2**62), (known, 2**62)  # type: ignore[assignment]
+    vouched_for(model)
 
 
 def parts(model: nn.Module) -> list[Any]:

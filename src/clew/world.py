@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from clew.calls import load_function
 from clew.config import WorldConfig
 from clew.errors import InputError
-from clew.graders import load_function
 from clew.text import show
 from clew.tree import SpanTree, TreeBatch, folded
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clew.calls import load_function
 from clew.errors import InputError
-from clew.graders import load_function
 from clew.prompts.rows import Row, fault, read_columns, said
 from clew.text import show
 from clew.world import Question

@@ -28,8 +28,9 @@ from accelerate.utils import broadcast_object_list
 from clew.attention import inner
 from clew.config import SamplerConfig, SamplingConfig
 from clew.errors import InputError
-from clew.policy import Policy
+from clew.policy import Policy, reference_nll
 from clew.rollout.serving import SamplerError, call, server_url, side_by_side, takes, told
+from clew.rollout.trees import training_batch
 from clew.rollout.types import Completion, Context, Request
 from clew.text import one_line, show
 from clew.world import Stop
@@ -65,10 +66,11 @@ def _asked(request: Request, sampling: SamplingConfig) -> dict[str, Any]:
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
     }
+    if greedy:
+        return asked
     # vLLM gives copy j the seed + j: requests whose seeds are neighbours would throw the same dice.
-    return (
-        asked if greedy else asked | {"seed": int(np.random.SeedSequence(request.seed).generate_state(1, "u8")[0] >> 2)}
-    )
+    seed = np.random.SeedSequence(request.seed).generate_state(1, "u8")[0] >> 2
+    return asked | {"seed": int(seed)}
 
 
 def _vocabulary(policy: Policy) -> int:
@@ -227,27 +229,16 @@ class VllmServer:
         request = Request(Context(spread, "prompt"), "answer", max(1, min(PROBED, window - len(spread))), Stop())
         # At a temperature of its own, which shows whether log-probabilities are those at 1.
         done = self._written(SamplingConfig(temperature=0.5), request, name)[0]
-        own = own_logps(policy, done)
-        apart = float(np.abs(np.subtract(own, done.logps)).mean())
+        batch = training_batch([(done, 1.0)], policy.pad_token_id)
+        assert batch is not None
+        policy.activate()
+        own_nll_S = reference_nll(policy, policy, batch)
+        apart = float(np.abs(np.add(own_nll_S.tolist(), done.logps)).mean())
         if not apart <= APART:
             raise SamplerError(
                 f"{self.url} serves another model than this policy's base: its log-probabilities are {apart:.2f} nats "
                 f"a token apart, more than {APART} (or it does not report those of --logprobs-mode raw_logprobs)"
             )
-
-
-@torch.no_grad()
-def own_logps(policy: Policy, done: Completion) -> list[float]:
-    """What the policy itself says of a completion's tokens: natural log-probabilities, from one plain pass."""
-    ids, training = [*done.context.ids(), *done.tokens], policy.model.training
-    policy.activate()
-    policy.model.eval()
-    try:
-        logits_TV = policy.model(torch.tensor([ids], device=policy.model.device)).logits[0].float()
-    finally:
-        policy.model.train(training)
-    places = range(len(ids) - len(done.tokens) - 1, len(ids) - 1)
-    return logits_TV[list(places)].log_softmax(-1)[range(len(done.tokens)), done.tokens].tolist()
 
 
 @dataclass
@@ -295,7 +286,7 @@ class VllmEngine:
 
     def _hand_over(self) -> None:
         """Puts the policy's weights into the engine, and forgets what it computed with those before."""
-        weights = self.policy._plain_weights(merged=True) or inner(self.policy.model).state_dict()
+        weights = self.policy.plain_weights(merged=True) or inner(self.policy.model).state_dict()
         self.engine.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights.items())})
         self.engine.llm.reset_prefix_cache()
         self.engine.held = self

@@ -10,9 +10,10 @@ import numpy as np
 from transformers import TrainerState
 
 from clew import credit
+from clew.calls import load_function
 from clew.errors import InputError
-from clew.graders import Grader, Scores, Share, check_call, grade, length_discount, load_function, load_grader
-from clew.rollout.types import Rollout
+from clew.graders import Grader, Scores, Share, check_call, grade, length_discount, load_grader
+from clew.rollout.types import Completion, Rollout
 from clew.text import one_line, printable, show
 from clew.train.config import GraderConfig, SplitConfig, grader_entries
 from clew.train.plan import variance_components
@@ -118,11 +119,15 @@ def trainer_state(step: int, rounds: int) -> TrainerState:
 
 def grade_rollouts(graders: Sequence[Grader], rollouts: Sequence[Rollout], state: TrainerState | None = None) -> Scores:
     """Grades every answer. A grader is given the question and what the face wrote; no thought is within its reach."""
-    both = [pair for one in rollouts for pair in zip(one.answers, one.answer_texts, strict=True)]
-    answers = [answer for several, _ in both for answer in several]
-    texts = [text for _, several in both for text in several]
-    questions = [one.question for one in rollouts for several in one.answers for _ in several]
+    questions, answers, texts = every_answer(rollouts)
     return grade_texts(graders, questions, texts, [answer.tokens for answer in answers], state)
+
+
+def every_answer(rollouts: Sequence[Rollout]) -> tuple[list[Question], list[Completion], list[str]]:
+    """All answers with their questions and texts, all thoughts' answers of the first question first."""
+    questions = [one.question for one in rollouts for several in one.answers for _ in several]
+    answers = [answer for one in rollouts for several in one.answers for answer in several]
+    return questions, answers, [text for one in rollouts for several in one.answer_texts for text in several]
 
 
 def grade_texts(
@@ -180,10 +185,8 @@ def _added(
     thought_QN, answer_QNK = np.zeros((len(given), shape[1])), np.zeros((len(given), *shape[1:]))
     for i, share in enumerate(shares):
         made = rule(given[:, i])
-        thought_QN, answer_QNK = (
-            thought_QN + share.weight * made.thought_QN,
-            answer_QNK + share.weight * made.answer_QNK,
-        )
+        thought_QN += share.weight * made.thought_QN
+        answer_QNK += share.weight * made.answer_QNK
     return credit.Credit(thought_QN, answer_QNK), mine
 
 

@@ -10,7 +10,7 @@ from clew.graders import as_given
 from clew.monitors import Monitor
 from clew.rollout.types import Rollout
 from clew.text import show
-from clew.train.crediting import prompts_and_columns, shape_of
+from clew.train.crediting import every_answer, prompts_and_columns, shape_of
 
 
 @contextmanager
@@ -33,8 +33,7 @@ def watched(
     figures: the mean of what it says, and how often it failed. A monitor's first failure is told, none stops a run."""
     if not monitors:
         return {}, {}
-    questions = [one.question for one in rollouts for several in one.answers for _ in several]
-    texts = [text for one in rollouts for several in one.answer_texts for text in several]
+    questions, _, texts = every_answer(rollouts)
     both = [pair for one in rollouts for pair in zip(one.thought_texts, one.answers, strict=True)]
     prompts, columns = prompts_and_columns(questions)
     thoughts = [text for text, several in both for _ in several]
