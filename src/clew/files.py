@@ -45,10 +45,9 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
     beside, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
     put_back(path)
     remove(beside)
-    with naming(path):
-        beside.mkdir()
     try:
         with naming(path):
+            beside.mkdir()
             yield beside
             for file in beside.rglob("*"):
                 if file.is_file():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from clew.errors import InputError
+from clew.files import remove
 from clew.runs.checkpoints import checkpoints, latest_checkpoint, new_checkpoint, read_state, resumed
 
 
@@ -23,6 +24,23 @@ def test_checkpoints_past_a_million_steps(tmp_path: Path) -> None:
     last = latest_checkpoint(tmp_path)
     assert last and last.name == "step-1000001"
     assert resumed(tmp_path, read_state, lambda: None) == {"step": 1_000_001, "seconds": 0.5}
+
+
+def test_a_signal_while_an_old_one_is_dropped_leaves_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came = []
+
+    def cut_short(path: Path) -> None:
+        if path.name == ".step-000001.part" and path.is_dir() and not came:
+            came.append(path)
+            raise KeyboardInterrupt
+        remove(path)
+
+    monkeypatch.setattr("clew.runs.checkpoints.remove", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        kept(tmp_path, 1, 2, 3)
+    assert came and kept(tmp_path) == ["step-000002", "step-000003"]
 
 
 def test_odd_names_do_no_harm(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clew.errors import InputError
-from clew.files import folder_written_whole
+from clew.files import folder_written_whole, remove
 from clew.text import show
 
 CHECKPOINTS_KEPT = 2
@@ -46,9 +45,12 @@ def new_checkpoint(out: Path, step: int) -> Iterator[Path]:
         yield part
     for old in checkpoints(out)[:-CHECKPOINTS_KEPT]:
         aside = old.with_name(f".{old.name}.part")  # should the removal be cut short, nobody takes it for whole
-        shutil.rmtree(aside, ignore_errors=True)
-        os.replace(old, aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(aside)
+        try:
+            os.replace(old, aside)
+            remove(aside)
+        finally:
+            remove(aside)  # the rest, where a signal came amid the removal
 
 
 def read_state(checkpoint: Path, step: bool = True) -> dict[str, Any]:
