@@ -1,13 +1,15 @@
 """Tokens a second from a real language model in this process, one thread, against transformers' batched `generate`.
 
     make language                         # once: SmolLM2-135M-Instruct
+    make vllm                             # if vLLM is to be beside them
     clew bench sampling                   # about five minutes
     clew bench sampling --model FOLDER    # another causal language model with its tokenizer
 
 48 tokens behind chat prompts of about 140, at temperature 1 over the whole vocabulary; nothing ends sooner. `generate`
 gets every row's whole context, as it does in loops that do not share prefixes, and the prompts are read within the time
 of either side. First it is checked that both write the same greedy tokens. One thread, its CPU time; the sides take
-turns, medians count. Writes OUT/sampling.json and .md.
+turns, medians count. vLLM, where `make vllm` put it, is asked for the first row in the same run, as `vllm_sampling.py`
+says. Writes OUT/sampling.json and .md.
 """
 
 import time
@@ -22,6 +24,7 @@ from clew.policy import Policy
 from clew.rollout.continuing import continue_prompts
 from clew.world import Stop
 from measure import interleaved, keep, options
+from vllm_sampling import vllm_tokens_per_second
 
 TEXT = "the quick brown fox jumps over a lazy dog while seventeen zebras watch from beneath tall trees"
 ASKED = (
@@ -67,6 +70,16 @@ def generated(model: Any, prompts: Rows, tails: Tails, copies: int, tokens: int,
     return model.generate(ids, attention_mask=mask, **{"do_sample": False, **how})[:, width:].tolist()
 
 
+def by_vllm(folder: Path, prompts: Rows, tails: Tails, copies: int, tokens: int) -> float | None:
+    """Tokens a second from vLLM behind the same contexts; None where it is not installed."""
+    rows = [
+        prompt + tail
+        for prompt, several in zip(prompts, tails or [[[]]] * len(prompts), strict=True)
+        for tail in several
+    ]
+    return vllm_tokens_per_second(folder, rows, copies, tokens)
+
+
 def main() -> None:
     parser = options(__doc__, repeats=1)
     parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m"), help="a Hugging Face folder")
@@ -86,7 +99,8 @@ def main() -> None:
         "8 prompts, 4 rows of each": (eight, None, 4),
         "one row alone": (eight[:1], None, 1),
     }
-    results, lines = {}, ["| tokens a second, one thread | clew | `generate` | times |", "|---|---|---|---|"]
+    heads = ["tokens a second, one thread", "clew", "`generate`", "times", "vLLM", "of vLLM's"]
+    results, lines = {}, [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, (prompts, tails, copies) in cases.items():
         how = (args.tokens, 0.0)
         assert shared(policy, prompts, tails, 1, *how) == generated(plain, prompts, tails, 1, *how), name
@@ -97,7 +111,11 @@ def main() -> None:
         found = interleaved({"clew": ours, "generate": theirs}, turns, warm=0, clock=time.process_time)
         speed = {side: count / seconds for side, seconds in found.items()}
         results[name] = {**speed, "ratio": speed["clew"] / speed["generate"]}
-        lines.append(f"| {name} | {speed['clew']:.0f} | {speed['generate']:.0f} | {results[name]['ratio']:.2f} |")
+        cells = [name, f"{speed['clew']:.0f}", f"{speed['generate']:.0f}", f"{results[name]['ratio']:.2f}", "", ""]
+        if tails is not None and (vllm := by_vllm(args.model, prompts, tails, copies, args.tokens)):
+            results[name]["vllm"] = vllm
+            cells[4:] = [f"{vllm:.0f}", f"{speed['clew'] / vllm:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     keep("sampling", args.out, results, lines)
 
