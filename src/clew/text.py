@@ -3,11 +3,12 @@
 Only light modules are imported here: `clew --help` needs it too.
 """
 
+import difflib
 import logging
 import reprlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +37,11 @@ def show(value: object) -> str:
     except Exception:
         text = f"<{type(value).__name__}>"
     return printable(text)
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The three known names that are most like one that is not known, or as many as there are, for people to read."""
+    return ", ".join(difflib.get_close_matches(str(name), known, 3, 0.0))
 
 
 def check_text(name: str, value: str) -> None:

@@ -4,7 +4,6 @@ A question is drawn by its task and an index. Those whose text hashes into the h
 whatever the index, the seed or the run.
 """
 
-import difflib
 import json
 import os
 import random
@@ -22,7 +21,7 @@ from clew.config import WorldConfig
 from clew.errors import InputError
 from clew.prompts.asking import TextWorld, hashed_out
 from clew.prompts.rows import Row, said
-from clew.text import printable, show
+from clew.text import nearest, printable, show
 from clew.world import Figures, Look, Question
 
 TRAINING, VALIDATION, FINAL, DEMONSTRATIONS, TRIAL = range(5)  # series of questions
@@ -202,8 +201,8 @@ def task_of(given: str | dict[str, Any], answer_tag: str | None = None) -> Task:
     name, weight = values.pop("name", None), values.pop("weight", 1.0)
     tag = values.pop("answer_tag", answer_tag)
     if name not in DATASETS or name == "composite":
-        near = difflib.get_close_matches(str(name), set(DATASETS) - {"composite"}, 3, 0.0)
-        raise InputError(f"gym.tasks: {show(name)} is no task of reasoning-gym; the nearest are {', '.join(near)}")
+        near = nearest(name, set(DATASETS) - {"composite"})
+        raise InputError(f"gym.tasks: {show(name)} is no task of reasoning-gym; the nearest are {near}")
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
         raise InputError(f"gym.tasks: {name}: weight: {show(weight)} is not more than 0")
     if not (tag is None or (isinstance(tag, str) and tag.isidentifier())):
@@ -211,8 +210,8 @@ def task_of(given: str | dict[str, Any], answer_tag: str | None = None) -> Task:
     known = [field.name for field in fields(DATASETS[name][1]) if field.name != "seed"]
     for option in values:
         if option not in known:
-            near = difflib.get_close_matches(str(option), known, 3, 0.0)
-            raise InputError(f"gym.tasks: {name}: {show(option)} is no option of it; the nearest are {', '.join(near)}")
+            near = nearest(option, known)
+            raise InputError(f"gym.tasks: {name}: {show(option)} is no option of it; the nearest are {near}")
     try:
         data = create_dataset(name, **values, seed=0)
         task = Task(name, float(weight), tag, data, INDICES)
