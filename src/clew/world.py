@@ -52,7 +52,7 @@ class Question:
     columns: dict[str, Any] = field(default_factory=dict)
     """named values for the grader: {"answer": "42"}, say; never a thought"""
     labels: dict[str, str] = field(default_factory=dict)
-    """groups that a report tells apart: {"size": "4x4", "path_length": "6"}"""
+    """groups that a report tells apart: {"size": "4x4", "path_length": "6", "lookahead": "3"}"""
     reference: Any = None
     """the world's own form of the question: a maze with origin and target, say"""
     held_out: bool = False
@@ -106,7 +106,8 @@ class World:
         raise NotImplementedError
 
     def measure(self, question: Question, thought: str | None, answer: str) -> Figures:
-        """Named figures of a sample for reports, never used as credit: a bool is a rate, a number a mean."""
+        """Named figures of a sample for reports, never used as credit: a bool is a rate, a number a mean, and a
+        `runs.intervals.Ratio`, of several things in one sample, is pooled over all."""
         raise NotImplementedError
 
     def held_out_count(self) -> int | None:

@@ -76,6 +76,16 @@ def test_a_report_tells_rates_from_means_and_leaves_out_what_has_no_label() -> N
     assert "all of kind only" in text
 
 
+def test_many_groups_by_number_are_shown_as_ranges() -> None:
+    lengths = {str(n): tally(10, 5) for n in range(1, 41)}
+    report = tally(400, 200) | {"by_length": lengths, "baseline_by_length": lengths}
+    text = shown(terminal.show_report, report, "right")
+    assert re.search(r"│ 1-3 +│ +30 │ 50.0% \[33.2, 66.8\] │ +50.0% │", text) and "│ 40 " in text
+    assert "│ 2 " not in text
+    assert "│ 2 " in shown(terminal.show_report, report, "length")  # means do not add up
+    assert "│ 2 " in shown(terminal.show_report, report, "nothing")
+
+
 def test_a_split_is_shown_beside_its_warm_start() -> None:
     text = shown(terminal.show_split, {"before": tally(20, 5), "after": tally(20, 10)})
     row = next(line for line in text.splitlines() if "right" in line)

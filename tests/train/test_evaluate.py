@@ -13,7 +13,7 @@ from clew.graders import Grader
 from clew.mazes.world import MazeWorld
 from clew.policy import Policy
 from clew.rollout.sampler import SharedPrefixSampler
-from clew.runs.intervals import wilson
+from clew.runs.intervals import Ratio, wilson
 from clew.train.evaluate import Reasoner, as_metrics, evaluate, held_out, world_grader
 from clew.world import Figures, Look, Question, World
 from small import WORLD
@@ -36,7 +36,7 @@ def test_report_adds_up() -> None:
     grader = world_grader(MIXED)
     report, kept = evaluate(MIXED, asked(MIXED), held_out(MIXED, 40), grader, batch=16, keep=5)
     assert report["questions"] == 40 and len(kept) == 5
-    for group in ("by_size", "by_generator", "by_path_length", "by_split"):
+    for group in ("by_size", "by_generator", "by_path_length", "by_lookahead", "by_split"):
         for inside in (report[group], report[f"baseline_{group}"]):
             assert sum(part["questions"] for part in inside.values()) == 40
     assert list(report["by_split"]) == ["held_out"] and list(report["by_size"]) == ["3x3", "4x4"]
@@ -45,7 +45,9 @@ def test_report_adds_up() -> None:
     assert parts == pytest.approx(whole)
     lengths = list(map(int, report["by_path_length"]))
     assert lengths == sorted(lengths) and len(lengths) > 3
-    for name in ("exact", "optimal", "valid", "score", "node_overlap"):
+    ahead = list(map(int, report["by_lookahead"]))
+    assert ahead == sorted(ahead) and ahead[0] == 0 and len(ahead) > 3
+    for name in ("exact", "optimal", "valid", "score", "node_overlap", "forced_steps"):
         assert report[name]["low"] <= report[name]["value"] <= report[name]["high"]
 
 
@@ -79,13 +81,16 @@ class Told(Sorting):
 
     def measure(self, question: Question, thought: str | None, answer: str) -> Figures:
         first = float(question.prompt[0])
-        return {"even": first % 2 == 0, "first": first} | ({"after_four": first % 2 == 0} if first > 4 else {})
+        even = first % 2 == 0
+        return {"even": even, "first": first, "pooled": Ratio(even, first + 1)} | (
+            {"after_four": even} if first > 4 else {}
+        )
 
     def baseline(self, question: Question, rng: Any) -> str | None:
         return " ".join(sorted(question.prompt)) if question.prompt[0] < "5" else None
 
 
-def test_a_bool_is_a_rate_and_a_number_a_mean() -> None:
+def test_a_bool_is_a_rate_a_number_a_mean_and_ratios_are_pooled() -> None:
     world = Told()
     questions = list(held_out(world, 60))
     firsts = [int(one.prompt[0]) for one in questions]
@@ -94,6 +99,7 @@ def test_a_bool_is_a_rate_and_a_number_a_mean() -> None:
     low, high = wilson(even, 60)
     assert report["even"] == {"value": even / 60, "low": low, "high": high} and 0 < even < 60
     assert report["first"]["value"] == pytest.approx(sum(firsts) / 60)
+    assert report["pooled"]["value"] == even / (sum(firsts) + 60)
     assert report["first"]["high"] + report["first"]["low"] == pytest.approx(2 * report["first"]["value"])
     late = [first for first in firsts if first > 4]
     rate = sum(first % 2 == 0 for first in late) / len(late)

@@ -1,7 +1,6 @@
 """What people see in a terminal: tables, samples, progress. Whatever has a name or text that others chose is shown as
 it is, never obeyed and never read as markup."""
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from clew.runs.intervals import figures_in, wilson
+from clew.runs.intervals import figures_in, is_rate, merged, ranges_of
 from clew.text import printable
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 Figure = dict[str, float]
 CLIP = 600  # characters of a prompt that are shown
+ROWS = 16  # of a table by numbers; more are shown as ranges
 FEW = 2  # rates of a table by groups beside the headline: what a terminal of 80 columns holds
 
 
@@ -75,9 +75,12 @@ def _figures(title: str, columns: dict[str, dict[str, Any]], label: Callable[[st
 
 
 def _by_group(kind: str, groups: dict[str, Any], baseline: dict[str, Any], headline: str) -> Table:
-    """The headline with its interval, the baseline's, and a few other rates, group by group."""
+    """The headline with its interval, the baseline's, and a few other rates, group by group; many numbers in ranges."""
+    if all(headline in group and is_rate(group[headline], group["questions"]) for group in groups.values()):
+        ranges = ranges_of(groups, ROWS)
+        groups, baseline = merged(groups, ranges), merged(baseline, ranges)
     first = next(iter(groups.values()))
-    others = [name for name, figure in figures_in(first).items() if _is_rate(figure, first["questions"])]
+    others = [name for name, figure in figures_in(first).items() if is_rate(figure, first["questions"])]
     others = [name for name in others if name != headline][:FEW]
     table = Table(title=_text(f"by {kind}"))
     table.add_column(_text(kind), no_wrap=True)
@@ -90,19 +93,12 @@ def _by_group(kind: str, groups: dict[str, Any], baseline: dict[str, Any], headl
     return table
 
 
-def _is_rate(figure: Figure, n: int) -> bool:
-    """Whether a figure is a share of n questions: its interval is then Wilson's."""
-    if not 0 <= figure["value"] <= 1:
-        return False
-    return all(map(math.isclose, wilson(figure["value"] * n, n), (figure["low"], figure["high"])))
-
-
 def _interval(report: dict[str, Any], name: str, short: bool = False) -> str:
     """A figure as people read it: a rate as a percentage, a mean as a number."""
     if name not in report:
         return ""
     figure = report[name]
-    places, scale, sign = (1, 100, "%") if _is_rate(figure, report["questions"]) else (3, 1, "")
+    places, scale, sign = (1, 100, "%") if is_rate(figure, report["questions"]) else (3, 1, "")
     value, low, high = (f"{scale * figure[part]:.{places}f}" for part in ("value", "low", "high"))
     return f"{value}{sign}" if short else f"{value}{sign} [{low}, {high}]"
 

@@ -14,6 +14,7 @@ from clew.calls import load_function
 from clew.errors import InputError
 from clew.graders import Grader, Scores, Share, check_call, grade, length_discount, load_grader
 from clew.rollout.types import Completion, Rollout
+from clew.runs.intervals import Tally, figures_in
 from clew.text import one_line, printable, show
 from clew.train.config import GraderConfig, SplitConfig, grader_entries
 from clew.train.plan import variance_components
@@ -245,11 +246,10 @@ def told_by(scores: Scores) -> dict[str, float]:
 
 
 def measured(world: World, rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """The world's own figures, each a mean over the samples that have it."""
-    found: dict[str, list[float]] = {}
+    """The world's own figures, each over the samples that have it."""
+    tally = Tally()
     for one in rollouts:
         for thought, answers in zip(one.thought_texts, one.answer_texts, strict=True):
             for answer in answers:
-                for name, value in world.measure(one.question, thought, answer).items():
-                    found.setdefault(name, []).append(float(value))
-    return {name: float(np.mean(values)) for name, values in found.items()}
+                tally.add(world.measure(one.question, thought, answer))
+    return {name: figure["value"] for name, figure in figures_in(tally.report()).items()}
