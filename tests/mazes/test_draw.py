@@ -1,6 +1,7 @@
 """Pictures of mazes: whatever was answered, and reports with and without groups."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
@@ -9,6 +10,7 @@ from clew.mazes import Question
 from clew.mazes.draw import Attempt, accuracy, draw_attempt, maze_sheet
 from clew.mazes.lattice import Lattice
 from clew.plots import INK, RED
+from clew.runs.intervals import Tally
 from pictures import size_of
 
 RING = [((0, 0), (0, 1)), ((0, 1), (0, 2)), ((0, 2), (1, 2)), ((0, 0), (1, 0)), ((1, 0), (1, 1)), ((1, 1), (1, 2))]
@@ -44,7 +46,30 @@ def test_a_sheet(tmp_path: Path) -> None:
 def test_accuracy_with_and_without_groups(tmp_path: Path) -> None:
     exact = {"exact": {"value": 0.5, "low": 0.25, "high": 0.75}}
     by = {f"{prefix}by_path_length": {"3": exact, "11": exact} for prefix in ("", "baseline_")}
-    for report in ({}, by, by | {"by_size": {"4x4": exact}}):
+    for report in ({}, by, by | {"by_lookahead": {"0": exact, "2": exact}, "by_size": {"4x4": exact}}):
         accuracy(report, tmp_path / "accuracy.png")
         width, height = size_of(tmp_path / "accuracy.png")
-        assert 1000 < width < 1300 and 300 < height < 600
+        assert 1300 < width < 1500 and 300 < height < 600
+
+
+def test_each_group_stands_at_its_number_or_in_the_middle_of_its_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report: dict[str, Any] = {}
+    for kind, names in (("path_length", range(1, 33)), ("lookahead", (0, 1, 5)), ("size", ("4x4", "6x6"))):
+        report[f"by_{kind}"] = {str(name): half() for name in names}
+    drawn = {}
+    monkeypatch.setattr("clew.mazes.draw.save", lambda figure, out: drawn.update({out: figure.axes}))
+    accuracy(report, tmp_path / "accuracy.png")
+    (axes,) = drawn.values()
+    assert [ax.get_title() for ax in axes] == ["By path length", "By lookahead", "By size"]
+    at = [list(ax.containers[0].lines[0].get_xdata()) for ax in axes]
+    assert at == [[1.5 + 2 * n for n in range(16)], [0, 1, 5], ["4x4", "6x6"]]
+    plt.close("all")
+
+
+def half() -> dict[str, Any]:
+    tally = Tally()
+    for right in (True, False):
+        tally.add({"exact": right})
+    return tally.report()

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from clew.config import MazeConfig
 from clew.errors import InputError
 from clew.graders import Grader, grade
-from clew.mazes import MazeStream, grade_path, lattice, maze_tokenizer, vocab
+from clew.mazes import MazeStream, grade_path, lattice, lookahead, maze_tokenizer, vocab
 from clew.mazes.lattice import Lattice
 from clew.mazes.vocab import answer_cells
 from clew.mazes.world import MazeWorld, cells_known, random_walk, solution
@@ -50,6 +50,16 @@ def test_reading_what_a_model_wrote() -> None:
         assert score(nonsense) == 0 and attempt(nonsense)["exact"] is False
 
 
+def test_steps_at_forks_are_told_from_forced_ones() -> None:
+    right = attempt("<PATH_START> (0,0) (0,1) (0,2) (1,2) <PATH_END>")
+    assert right["fork_steps"] == right["forced_steps"] == 1
+    wrong = attempt("<PATH_START> (0,0) (1,0) <PATH_END>")
+    assert wrong["fork_steps"] == 0 and wrong["forced_steps"] == 1
+    lost = attempt("<PATH_START> (1,0) <PATH_END>")
+    assert lost["forced_steps"] == 0 and "fork_steps" not in lost
+    assert all(SMALL.label(name) for name in ("fork_steps", "forced_steps"))
+
+
 def test_a_thought_s_search_is_measured_where_there_is_one() -> None:
     question = SMALL.held_out([0])[0]
     assert "search_steps" not in SMALL.measure(question, None, "")
@@ -72,6 +82,7 @@ def test_questions_are_held_out_and_match_their_prompts() -> None:
             assert one.prompt == " ".join(words)
             assert words[-2:] == ["({},{})".format(*one.reference.target), "<TARGET_END>"]
             assert one.labels["path_length"] == str(len(one.reference.path) - 1)
+            assert one.labels["lookahead"] == str(lookahead(one.reference))
             assert one.max_thought == 3 * one.reference.lattice.passages[0].size + 2
 
 

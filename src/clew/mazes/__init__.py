@@ -1,5 +1,6 @@
 """The embedded world: mazes, their tokens, their questions and their grades."""
 
+from clew.mazes.forks import lookahead
 from clew.mazes.grading import PathGrade, grade_path
 from clew.mazes.interop import (
     ascii_maze,
@@ -15,5 +16,5 @@ from clew.mazes.questions import MazeStream, maze_questions
 from clew.mazes.vocab import maze_tokenizer, parse_question, prompt_text, question_text
 
 __all__ = ["GENERATORS", "Lattice", "MazeStream", "PathGrade", "Question", "ascii_maze", "from_solved_maze"]
-__all__ += ["grade_path", "maze_questions", "maze_tokenizer", "parse_ascii", "parse_question", "prompt_text"]
-__all__ += ["question_text", "read_questions", "to_maze_dataset", "to_solved_maze"]
+__all__ += ["grade_path", "lookahead", "maze_questions", "maze_tokenizer", "parse_ascii", "parse_question"]
+__all__ += ["prompt_text", "question_text", "read_questions", "to_maze_dataset", "to_solved_maze"]

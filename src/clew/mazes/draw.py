@@ -11,6 +11,9 @@ from clew.mazes.grading import grade_path, solution, valid_start
 from clew.mazes.lattice import Cell, Question
 from clew.mazes.vocab import answer_cells
 from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, rates, save
+from clew.runs.intervals import merged, ranges_of
+
+POINTS = 16  # of a curve over numbers; more are drawn as ranges
 
 
 class Attempt(NamedTuple):
@@ -75,15 +78,24 @@ def _trail(ax: Axes, cells: Sequence[Cell], color: str, width: float, alpha: flo
 
 
 def accuracy(report: dict[str, Any], out: Path) -> None:
-    """Exact paths by path length and by maze size, with 95% intervals, beside the random walk."""
+    """Exact paths by path length, lookahead and maze size, with 95% intervals, beside the random walk."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=[2, 1])
+        figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), width_ratios=[5, 4, 2.5], sharey=True)
         for prefix, color, label in (("", BLUE, "model"), ("baseline_", GREY, "random non-backtracking walk")):
-            lengths, sizes = report.get(f"{prefix}by_path_length", {}), report.get(f"{prefix}by_size", {})
-            rates(axes[0], map(int, lengths), (one["exact"] for one in lengths.values()), color, label, 1.2)
-            rates(axes[1], sizes, (one["exact"] for one in sizes.values()), color, label, 0)
+            for ax, kind in zip(axes, ("path_length", "lookahead", "size"), strict=True):
+                groups = report.get(f"{prefix}by_{kind}", {})
+                groups = merged(groups, ranges_of(groups, POINTS))
+                at, lw = (list(groups), 0) if kind == "size" else ([_middle(one) for one in groups], 1.2)
+                rates(ax, at, (one["exact"] for one in groups.values()), color, label, lw)
         axes[0].set(xlabel="shortest path (steps)", ylabel="exact paths", ylim=(0, 1.02), title="By path length")
+        axes[1].set(xlabel="farthest that must be seen (steps)", title="By lookahead")
+        axes[2].set(xlabel="maze size", title="By size")
+        axes[2].margins(x=0.3)
         axes[0].legend(frameon=False)
-        axes[1].set(xlabel="maze size", ylim=(0, 1.02), title="By size")
-        axes[1].margins(x=0.3)
         save(figure, out)
+
+
+def _middle(numbers: str) -> float:
+    """Of a number, or of a range of them."""
+    ends = [int(number) for number in numbers.split("-")]
+    return (ends[0] + ends[-1]) / 2

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from clew.mazes.forks import lookahead
 from clew.mazes.grading import grade_path, solution, valid_start
 from clew.mazes.lattice import Cell, Lattice, Question
 from clew.mazes.vocab import answer_cells
@@ -26,7 +27,7 @@ def attempt(maze: Question, answer: str) -> RenderableType:
     )
     split = "held-out: never trained on" if maze.lattice.held_out else "NOT held-out: may have been trained on"
     verdict = "solved: a shortest path" if grade.optimal else "solved, with a detour" if grade.score > 0.5 else "failed"
-    steps = f"; {grade.steps} steps, shortest {grade.shortest_steps}"
+    steps = f"; {grade.steps} steps, shortest {grade.shortest_steps}, lookahead {lookahead(maze)}"
     size = Text(f"maze {maze.lattice.rows}x{maze.lattice.cols}, {split}")
     return Group(side_by_side, size, Text.assemble((verdict, "bold"), steps))
 

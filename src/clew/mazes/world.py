@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from clew.config import MazeConfig, WorldConfig, sizes_of
 from clew.errors import InputError
 from clew.mazes import lattice, vocab
+from clew.mazes.forks import lookahead, step_shares
 from clew.mazes.grading import PathGrade, grade_path, path_metrics, solution
 from clew.mazes.interop import read_questions
 from clew.mazes.questions import MazeStream
@@ -31,6 +32,8 @@ NAMES = {
     "valid": "valid (only open passages)",
     "target_reached": "ends at the target",
     "starts_at_once": "starts its path at once",
+    "fork_steps": "right steps at forks",
+    "forced_steps": "right steps elsewhere",
     "node_overlap": "node overlap",
     "fraction_connections_adjacent": "open steps",
     "search_steps": "search steps",
@@ -157,7 +160,8 @@ class MazeWorld(World):
         grid = maze.lattice
         cells, held_out = grid.rows * grid.cols, grid.held_out
         labels = {"size": f"{grid.rows}x{grid.cols}", "generator": generator}
-        labels |= {"path_length": str(len(solution(maze)) - 1), "split": "held_out" if held_out else "not_held_out"}
+        labels |= {"path_length": str(len(solution(maze)) - 1), "lookahead": str(lookahead(maze))}
+        labels |= {"split": "held_out" if held_out else "not_held_out"}
         columns = {"lattice": grid, "origin": maze.origin, "target": maze.target}
         longest = cells + 2 + SPARE_TOKENS
         return Question(self.text(tokens), tokens, 3 * cells + 2, longest, columns, labels, maze, held_out)
@@ -212,7 +216,8 @@ class MazeWorld(World):
         return path_score
 
     def measure(self, question: Question, thought: str | None, answer: str) -> Figures:
-        """Whether the path is exact (the reference), optimal, valid; maze-transformer's path metrics; search steps."""
+        """Whether the path is exact (the reference), optimal, valid; shares of right steps, at forks and elsewhere;
+        maze-transformer's path metrics; search steps."""
         maze, (starts, cells, ended) = question.reference, vocab.answer_cells(answer.split())
         grade, best = grade_path(maze, cells, ended), solution(maze)
         figures: Figures = {
@@ -225,6 +230,7 @@ class MazeWorld(World):
         }
         return (
             figures
+            | step_shares(maze, cells, ended)
             | path_metrics(maze, cells, best)
             | ({} if thought is None else {"search_steps": float(search_steps(thought))})
         )
