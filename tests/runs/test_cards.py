@@ -29,6 +29,15 @@ def test_a_baseline_stands_beside_the_model(tmp_path: Path) -> None:
     assert table[3] == "| score | 0.500 | 0.250 to 0.750 |  |"
 
 
+def test_a_rate_by_groups_and_another_name(tmp_path: Path) -> None:
+    sizes = {size: {"questions": 1200, "exact": FIGURE} for size in ("3x3", "4x4")}
+    report = {"exact": FIGURE, "by_size": sizes, "by_generator": {"dfs": sizes["3x3"]}}
+    write_card(tmp_path, "first", "A model.", report, provenance([]), headline="exact", opens="zoo:first")
+    text = (tmp_path / "README.md").read_text()
+    assert "| size | questions | exact | 95% interval |\n| --- | --- | --- | --- |\n| 3x3 | 1,200 | 0.500 | " in text
+    assert "generator" not in text and 'policy = Policy.load("zoo:first")' in text
+
+
 def test_names_and_commands_of_others_stay_in_their_line(tmp_path: Path) -> None:
     folder = tmp_path / 'a"b\\c'
     write_card(folder, "x\n# y\x1b[31m", "A model.", {}, provenance(["train", "--out", "a\nb"]))
