@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, save
+from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, rates, save
+from clew.runs.intervals import merged, ranges_of
 
 
 def scaling(costs: dict[str, dict[int, tuple[float, float]]], workers: dict[int, float], out: Path) -> None:
@@ -55,6 +57,27 @@ def scores(results: dict[str, list[dict[str, float]]], out: Path) -> None:
             ax.plot(seconds, smooth, color=color, lw=1.6, label=name)
         ax.set(xlabel="seconds of one thread", ylabel="score of a round", ylim=(0, 1.02))
         ax.legend(frameon=False, fontsize=8)
+        save(figure, out)
+
+
+def zoo(cards: dict[str, dict[str, Any]], out: Path, points: int = 24) -> None:
+    """Exact held-out paths of every model against lookahead, with 95% intervals, beside the random walks (dashed)."""
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7, 4))
+        colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, max(2, len(cards))))
+        for (name, card), color in zip(cards.items(), colors, strict=False):
+            for prefix, label, lw in (("", f"{name} ({card['mazes']})", 1.2), ("baseline_", "", 0.8)):
+                groups = card.get(f"{prefix}by_lookahead", {})
+                groups = merged(groups, ranges_of(groups, points))
+                at = [np.mean([int(end) for end in one.split("-")]) for one in groups]
+                exact = [one["exact"] for one in groups.values()]
+                if prefix:
+                    ax.plot(at, [one["value"] for one in exact], color=color, lw=lw, ls="--", alpha=0.6)
+                else:
+                    rates(ax, at, exact, color, label, lw)
+        ax.plot([], [], color=GREY, lw=0.8, ls="--", label="random walk on the same mazes")
+        ax.set(xlabel="lookahead: farthest that must be seen (steps)", ylabel="held-out paths, exact", ylim=(0, 1.02))
+        ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
         save(figure, out)
 
 

@@ -72,6 +72,15 @@ def test_a_saved_policy_comes_back_whole_and_reads_as_any_model_does(tmp_path: P
         assert torch.equal(nll(loaded), told)
 
 
+def test_weights_may_take_half_the_room_and_open_as_before(tmp_path: Path) -> None:
+    made = policy()
+    made.save(tmp_path / "half", torch.float16)
+    kept, loaded = load_file(tmp_path / "half" / "model.safetensors"), Policy.load(tmp_path / "half")
+    assert {value.dtype for value in kept.values()} == {torch.float16} and loaded.model.dtype == torch.float32
+    for name, value in weights(made).items():
+        assert torch.equal(weights(loaded)[name], value.half().float())
+
+
 def without_a_tensor(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     tensors.pop("model.norm.weight")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clew.text import one_line, printable, safe_libraries, show
+from clew.text import nearest, one_line, printable, safe_libraries, show
 
 NASTY = "\x1b[31mred\x9b2J\u202eevil\u2066\u200b\ud800\x00\x07\r\n\u2028"
 
@@ -44,3 +44,8 @@ def test_libraries_warn_and_log_in_one_printable_line(capsys: pytest.CaptureFixt
     assert len(lines) == 2 and all(line.isprintable() for line in lines), lines
     assert lines[0].startswith("warning: odd \\x1b[31m") and lines[1].startswith("path \\x1b[31m")
     assert warnings.showwarning.__module__ != "clew.text"
+
+
+def test_the_nearest_names() -> None:
+    assert nearest("6x7", ["10x10", "7x7", "6x6", "zz"]).split(", ")[:2] == ["7x7", "6x6"]
+    assert nearest("a", ["b"]) == "b" and nearest(3, []) == ""

@@ -76,7 +76,7 @@ class ModelConfig:
     """The model, or models, that a run begins with."""
 
     folder: str | None = None
-    """a Hugging Face causal LM folder, or a run's, to start from; otherwise a new Llama of the next three sizes"""
+    """a Hugging Face causal LM folder, a run's, or zoo:NAME, to start from; by default a new Llama of the next sizes"""
     layers: int = 4
     """layers of a new model"""
     width: int = 128

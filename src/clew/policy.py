@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from clew import zoo
 from clew.attention import Attention, inner
 from clew.errors import InputError
 from clew.files import folder_written_whole
@@ -137,10 +138,11 @@ class Policy:
 
     @classmethod
     def load(cls, folder: str | Path, dtype: torch.dtype | None = None) -> "Policy":
-        """A policy from a Hugging Face folder, or from a run folder's `model`. Weights must be safetensors.
+        """A policy from a Hugging Face folder, from a run folder's `model`, or by its name in the zoo, `zoo:NAME`.
+        Weights must be safetensors.
 
-        dtype: of the weights; None takes that of the folder. InputError if the folder is not there, holds no config,
-        weights or tokenizer, or cannot be read.
+        dtype: of the weights; None takes that of the folder's config, float32 for the zoo. InputError if the folder is
+        not there, holds no config, weights or tokenizer, or cannot be read.
         """
         path = model_folder(folder)
         config, tokenizer = described(path)
@@ -167,16 +169,23 @@ class Policy:
         """Another policy of the same weights, which learns by itself; the tokenizer is shared."""
         return replace(self, model=copy.deepcopy(self.model))
 
-    def save(self, folder: str | Path) -> None:
-        """Writes a Hugging Face folder: safetensors and tokenizer, whole or not at all."""
-        with folder_written_whole(Path(folder)) as part:
-            self.save_into(part)
+    def save(self, folder: str | Path, stored: torch.dtype | None = None) -> None:
+        """Writes a Hugging Face folder: safetensors and tokenizer, whole or not at all.
 
-    def save_into(self, folder: Path | None) -> None:
+        stored: what weights are rounded to in the file, torch.float16 for half the room; the folder opens in the
+        model's own dtype all the same.
+        """
+        with folder_written_whole(Path(folder)) as part:
+            self.save_into(part, stored)
+
+    def save_into(self, folder: Path | None, stored: torch.dtype | None = None) -> None:
         """Fills a folder; an adapter is merged into its base, so that any tool can open the result, and stands beside
         it as peft writes it, in `adapter`. Where a model is spread over processes, all of them have to call this, and
         of all `save` methods; None for those that write nothing."""
-        self._save_into(folder, self.plain_weights(merged=True))
+        weights = self.plain_weights(merged=True)
+        if stored:
+            weights = {name: value.to(stored) for name, value in (weights or inner(self.model).state_dict()).items()}
+        self._save_into(folder, weights)
         if self.adapter:
             self.save_adapter(folder / "adapter" if folder else None)
 
@@ -288,8 +297,8 @@ def described(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
 
 
 def model_folder(folder: str | Path) -> Path:
-    """The Hugging Face folder that a run folder or a model folder means; InputError if there is none."""
-    path = Path(folder)
+    """The Hugging Face folder that a run folder, a model folder or zoo:NAME means; InputError if there is none."""
+    path = zoo.resolved(folder)
     if not path.is_dir():
         raise InputError(f"model: {path} is not a folder")
     return path / "model" if (path / "model").is_dir() else path

@@ -19,6 +19,7 @@ from cli.conftest import Fails
         (["train", "--help"], "torch transformers numba numpy matplotlib rich"),
         (["split", "--help"], "torch transformers numba numpy matplotlib rich"),
         (["eval", "--help"], "torch transformers numba numpy matplotlib rich"),
+        (["zoo", "--help"], "torch transformers numba numpy matplotlib jsonargparse rich yaml"),
     ],
 )
 def test_help_imports_nothing_heavy(args: list[str], heavy: str) -> None:

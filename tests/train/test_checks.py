@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(__file__)))
-from clew.config import MazeConfig
+from clew.config import MazeConfig, ModelConfig
 from clew.errors import InputError
 from clew.mazes.world import MazeWorld
+from clew.policy import Policy
 from clew.train import checks, supervised
 from clew.train.config import SplitConfig, TrainConfig
 from clew.world import world_of
@@ -126,6 +128,16 @@ def test_a_model_folder_s_own_size_counts(tmp_path: Path) -> None:
         else:
             with pytest.raises(InputError, match="would take about"):
                 check(config)
+
+
+def test_a_model_counts_as_many_numbers_however_its_file_keeps_them(tmp_path: Path) -> None:
+    made = Policy.build(MazeWorld().tokenizer, 1, 16, 2)
+    made.save(tmp_path / "whole")
+    made.save(tmp_path / "half", torch.float16)
+    whole, half = (checks.shape_of(ModelConfig(folder=str(tmp_path / name)), 30) for name in ("whole", "half"))
+    assert whole == half and half.parameters == sum(p.numel() for p in made.model.parameters())
+    (tmp_path / "half" / "model.safetensors").write_bytes(b"torn")
+    assert checks.shape_of(ModelConfig(folder=str(tmp_path / "half")), 30).parameters == 0
 
 
 def test_an_evaluation_s_batch() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from clew import zoo
 from clew.cli.options import check_file, instance, parser_of
 from clew.config import Attention, Device, WorldConfig, check_positive
 from clew.errors import InputError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from clew.train.evaluate import Sample
     from clew.world import World
 
-MODEL = "a run folder of clew train or clew split, or a Hugging Face model folder"
+MODEL = "zoo:NAME (clew zoo lists them), a run folder of clew train or clew split, or a Hugging Face model folder"
 OF_RUN = (*get_type_hints(WorldConfig), "grader", "time_limit")  # options that a run's config.yaml gives
 
 
@@ -127,15 +128,18 @@ def asked(
 
 
 def _of_run(parser: "ArgumentParser", kind: type, model: str) -> Any:
-    """The options of the world that a run was trained in, and of its graders, parsed; those of no run are none."""
+    """The options of the world that a run was trained in, and of its graders, parsed; those of no run are none. Of a
+    model of the zoo a command with a size asks the largest."""
     from clew.train.opening import run_options
 
     if not run_options(Path(model)):
         return None
-    file = Path(model) / "config.yaml"
+    file = zoo.resolved(model) / "config.yaml"
     asked = get_type_hints(kind)
     values = {name: value for name, value in read_yaml(file).items() if name in OF_RUN and name in asked}
     check_file(file, values, WorldConfig)
+    if zoo.is_zoo(model) and "size" in asked:
+        values["mazes"]["sizes"] = zoo.card(model.removeprefix(zoo.PREFIX))["sizes"][-1:]
     try:
         return parser.parse_object(values | {"model": model}, defaults=False)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""The doors: `clew train | eval | solve | …`. Each command is a module of its own beside this one.
+"""The doors: `clew train | eval | solve | zoo | …`. Each command is a module of its own beside this one.
 
 Heavy imports wait inside the commands, so that `clew --help` answers at once.
 """
@@ -16,6 +16,7 @@ Clew {__version__}: trains transformers that search and then report.
   clew train    train a model to answer, on mazes or a world of your own
   clew eval     measure what was trained on held-out questions, or on a file of questions
   clew solve    watch it answer one question in the terminal
+  clew zoo      trained models that come with Clew, and what each can do
   clew split    train a shoggoth that writes thoughts and a face that writes answers
   clew plan     how many thoughts a question, how many answers a thought
   clew study    how much a credit rule matters: tabular, mazes, report
@@ -31,12 +32,13 @@ Exit codes:
   130  interrupted (Ctrl-C); 143 ended by SIGTERM; after either, --resume goes on
 
 First steps:
+  clew solve zoo:demo --seed 3                 a model that is there already, on one maze, before your eyes
   clew train --minutes 3 --out runs/first      a small model on 4x4 mazes
   clew eval runs/first                         its figures, with intervals
   clew solve runs/first --seed 3               one maze, before your eyes
 """
 
-COMMANDS = ("train", "eval", "solve", "split", "plan", "study", "bench")
+COMMANDS = ("train", "eval", "solve", "zoo", "split", "plan", "study", "bench")
 
 
 def main(argv: list[str] | None = None) -> int:

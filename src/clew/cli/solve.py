@@ -17,7 +17,7 @@ class SolveConfig(AskConfig):
     """Show a model answering one held-out question in the terminal."""
 
     size: Size | None = None
-    """of mazes: grid size, as --mazes.sizes with this size alone"""
+    """of mazes: grid size, as --mazes.sizes with this size alone; by default the largest that a zoo model knows"""
 
 
 def run(args: list[str]) -> None:

@@ -2,10 +2,14 @@
 
 import importlib.util
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
 
 from clew.config import ModelConfig, OptimizerConfig
 from clew.errors import InputError
@@ -53,13 +57,25 @@ def shape_of(model: ModelConfig, vocab: int) -> Shape:
     try:
         folder = model_folder(role_folder(model.folder, "shoggoth"))
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        stored = 2 if (values.get("dtype") or values.get("torch_dtype")) in ("bfloat16", "float16") else NUMBER
-        weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        parameters = sum(map(_parameters, folder.glob("*.safetensors")))
         layers, width = (_number(values, *names) for names in NAMES)
         mlp = _number({"intermediate_size": 4 * width} | values, "intermediate_size")
-        return Shape(layers, width, _number(values, "vocab_size"), weights // stored, min(width, mlp // 4))
-    except (InputError, OSError, ValueError, TypeError, AttributeError):  # whoever loads it says what is wrong
+        return Shape(layers, width, _number(values, "vocab_size"), parameters, min(width, mlp // 4))
+    except (
+        InputError,
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+    ):  # whoever loads it says what is wrong
         return Shape(1, 1, 1, 0, 1)
+
+
+def _parameters(file: Path) -> int:
+    """How many numbers a file holds, however many bytes each of them takes there."""
+    with safe_open(file, "pt") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
 
 
 def _number(values: dict[str, Any], *names: str) -> int:

@@ -1,10 +1,12 @@
-"""What has been trained is opened again: the run folder of `clew train` or `clew split`, or any model folder."""
+"""What has been trained is opened again: the run folder of `clew train` or `clew split`, any model folder, one of the
+zoo."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
+from clew import zoo
 from clew.config import Attention, Device, WorldConfig
 from clew.errors import InputError
 from clew.policy import Policy, pick_device
@@ -26,6 +28,7 @@ ROLES = ("shoggoth", "face")
 def run_options(folder: Path) -> dict[str, Any]:
     """The options that a run was made with, by dotted names: defaults where its file is silent, {} where a folder is no
     run. InputError for a file that cannot be read, or whose options have moved since."""
+    folder = zoo.resolved(folder)
     file = folder / "config.yaml"
     if not file.is_file():
         return {}
@@ -43,12 +46,13 @@ def opened(
     attention: Attention | None = None,
     device: Device = "auto",
 ) -> tuple[World, Reasoner]:
-    """The world that a config asks in, and what was trained in `folder` as it answers there.
+    """The world that a config asks in, and what was trained in `folder`, which may be zoo:NAME, as it answers there.
 
     What a split trained thinks before it answers, as it did in training; anything else answers directly. attention: by
     default as in training. InputError for a folder that holds no model, a device that is not there, and a model that
     does not know the world's words or does not read exactly.
     """
+    folder = zoo.resolved(folder)
     place, options = pick_device(device), run_options(folder)
     names = [name for name in ROLES if (folder / name).is_dir()] if (folder / ROLES[0]).is_dir() else [""]
     if names == [""] and options and not (folder / "model").is_dir():

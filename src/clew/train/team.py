@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from clew import zoo
 from clew.config import ModelConfig, OptimizerConfig
 from clew.errors import InputError
 from clew.learner import Learner, read_tensors
@@ -96,11 +97,12 @@ def memory_of(device: torch.device) -> int:
 
 
 def role_folder(folder: str, name: str) -> str:
-    """The folder of one policy within that of an earlier run, or the folder itself."""
+    """The folder of one policy within that of an earlier run, or the folder itself; one of the zoo's by its path."""
+    path = zoo.resolved(folder)
     for inner in (name, "shoggoth"):
-        if (Path(folder) / inner).is_dir():
-            return str(Path(folder) / inner)
-    return folder
+        if (path / inner).is_dir():
+            return str(path / inner)
+    return str(path)
 
 
 def first_policies(

@@ -1,0 +1,303 @@
+"""Trains the models of the zoo, measures them, and puts them into the package; tables and pictures of all of them.
+
+    clew bench zoo                        # every recipe of examples/zoo; each says how long it takes
+    clew bench zoo demo 6x6               # these
+    clew bench zoo 6x6 --from runs/mine   # the model of a run that is there already
+    clew bench zoo --table                # what the cards of all say: bench/results/zoo.md, zoo.json and zoo.png
+    clew bench zoo --failures 6x6         # what one gets wrong: bench/results/zoo_failures.png
+
+A recipe is trained into runs/zoo/NAME, goes on where it was begun and is left alone where it is finished. The run's
+model and its copy of two bytes a weight are asked the same held-out questions, as many of each size; a copy that is
+right 0.2 points more or less often is refused. What is in the package already from the same weights is left alone.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import plots
+from clew import zoo
+from clew.cli import terminal
+from clew.config import MazeConfig, WorldConfig
+from clew.files import folder_written_whole, write_json
+from clew.mazes import draw
+from clew.mazes.world import MazeWorld
+from clew.policy import Policy
+from clew.runs.cards import write_card
+from clew.runs.intervals import figures_in, merged, ranges_of
+from clew.runs.metrics import read_metrics
+from clew.runs.options import flat, read_yaml
+from clew.runs.provenance import provenance
+from clew.train.config import TrainConfig
+from clew.train.evaluate import Reasoner, evaluate, held_out, world_grader
+from clew.train.opening import opened
+from clew.world import Question
+from measure import figure, keep, options
+
+RECIPES = Path("examples/zoo")
+STORED = torch.float16  # weights are far from its limits, and it rounds them eight times finer than bfloat16
+MOST_BYTES, ALL_BYTES = 3_000_000, 25_000_000  # of one model's weights, and of all
+MOST_APART = 0.002  # of exact answers, between a model and its copy
+BY_GROUP = ("questions", "exact", "optimal", "valid", "fork_steps")
+RANGES = 8  # of lookaheads, in the table
+SHOWN, TRIED = 24, 4000  # failures on a sheet, and questions that are asked for them
+
+
+def recipes() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(RECIPES.glob("*.yaml"), key=lambda file: (len(file.stem), file.stem))}
+
+
+def refuse(condition: object, line: str) -> None:
+    if condition:
+        sys.exit(f"clew bench zoo: {line}")
+
+
+def trained(name: str, runs: Path) -> Path:
+    """The finished run of a recipe; begun, or gone on with, where it is not."""
+    recipe, out = recipes()[name], runs / name
+    if not (out / "eval.json").is_file():
+        where = "--resume" if (out / "config.yaml").is_file() else "--out"
+        command = [sys.executable, "-m", "clew", "train", "--config", str(recipe), where, str(out)]
+        if done := subprocess.run(command).returncode:
+            sys.exit(done)
+    return out
+
+
+def other_options(recipe: Path, run: Path) -> list[str]:
+    """What a run was trained with where its recipe says something else."""
+    there = flat(read_yaml(run / "config.yaml"), TrainConfig)
+    return [
+        f"{name} {there.get(name)}"
+        for name, value in flat(read_yaml(recipe), TrainConfig).items()
+        if not same(value, there.get(name))
+    ]
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two values of an option mean the same; YAML takes 1e-3 for text."""
+    try:
+        return float(first) == float(second)
+    except (TypeError, ValueError):
+        return first == second
+
+
+def maze_config(run: Path) -> WorldConfig:
+    """The mazes that a run was trained on."""
+    values = read_yaml(run / "config.yaml")
+    refuse(values.get("world") not in (None, "mazes"), f"{run} was not trained on mazes")
+    begun = values["model"]["folder"]
+    refuse(begun and Path(begun).is_absolute(), f"{run} began at {begun}, which is nowhere else")
+    return WorldConfig(mazes=MazeConfig(**values["mazes"]))
+
+
+def asked(world: MazeWorld, reasoner: Reasoner, questions: Sequence[Question]) -> dict[str, Any]:
+    """The report of an evaluation, as a card keeps it: the figures that people are shown."""
+    report, _ = evaluate(world, reasoner, iter(questions), world_grader(world), keep=0)
+    kept = {}
+    for name, value in report.items():
+        if name.startswith("by_"):
+            kept[name] = {key: {one: group[one] for one in BY_GROUP if one in group} for key, group in value.items()}
+        elif name.startswith("baseline_by_"):
+            kept[name] = {key: {one: group[one] for one in BY_GROUP[:2]} for key, group in value.items()}
+        elif name == "baseline":
+            kept[name] = {one: part for one, part in value.items() if one == "questions" or world.label(one)}
+        elif name not in figures_in(report) or world.label(name):
+            kept[name] = value
+    return kept
+
+
+def sizes_in_words(sizes: Sequence[Any]) -> str:
+    """3x3 to 6x6, or a list where some are left out."""
+    sides = [side for side in sizes if isinstance(side, int)]
+    if len(sides) == len(sizes) > 2 and sides == list(range(sides[0], sides[0] + len(sides))):
+        return f"{sides[0]}x{sides[0]} to {sides[-1]}x{sides[-1]}"
+    return ", ".join(f"{size}x{size}" if isinstance(size, int) else f"{size[0]}x{size[1]}" for size in sizes)
+
+
+def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
+    """A card without its figures: what a model is, and how it was made."""
+    values, last = read_yaml(run / "config.yaml"), read_metrics(run / "metrics.jsonl")[-1]
+    made = json.loads((run / "eval.json").read_text())
+    sizes = sorted(
+        values["mazes"]["sizes"], key=lambda size: size * size if isinstance(size, int) else size[0] * size[1]
+    )
+    generators, recipe = values["mazes"]["generators"], recipes().get(name)
+    mazes = sizes_in_words(sizes) + (f" by {', '.join(generators)}" if generators != ["dfs"] else "")
+    config: Any = policy.model.config
+    return {
+        "name": name,
+        "mazes": mazes,
+        "sizes": sizes,
+        "generators": generators,
+        "model": type(policy.model).__name__,
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "heads": config.num_attention_heads,
+        "parameters": sum(p.numel() for p in policy.model.parameters()),
+        "loss": values["loss"],
+        "trained": {
+            "command": f"clew train --config {recipe if recipe else 'config.yaml'}",
+            "seed": values["seed"],
+            "steps": last["step"],
+            "minutes": round(last["seconds"] / 60, 2),
+            "versions": made["versions"],
+            "machine": made["machine"],
+            "weights": hashed(run),
+        },
+    }
+
+
+def hashed(run: Path) -> str:
+    return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def in_words(card: dict[str, Any]) -> str:
+    """What a model card says of a model before its figures."""
+    made = card["trained"]
+    return (
+        f"A {card['model']} of {card['layers']} layers, width {card['width']} and {card['parameters']:,} parameters "
+        f"that writes shortest paths through mazes of {card['mazes']}, trained on the loss called {card['loss']} with "
+        f"`config.yaml`: {made['steps']:,} steps in {made['minutes']:.1f} minutes, seed {made['seed']}, on "
+        f"{made['machine']}. Weights are rounded to {card['stored']} in the file and open as float32. The figures are "
+        f"this file's, on {card['questions']:,} held-out questions, answered greedily."
+    )
+
+
+def put(name: str, run: Path, per_size: int) -> dict[str, Any]:
+    """Measures a run's model and its copy of two bytes a weight, and puts the copy into the package with its card."""
+    config = maze_config(run)
+    world, whole = opened(run, config)
+    assert isinstance(world, MazeWorld)
+    questions = list(held_out(world, per_size * len(world.sizes)))
+    before = asked(world, whole, questions)
+    with folder_written_whole(zoo.HERE / name) as part:
+        policy = Policy.load(run, torch.float32)
+        policy.save(part / "model", STORED)
+        shutil.copy(run / "config.yaml", part / "config.yaml")
+        size = (part / "model" / "model.safetensors").stat().st_size
+        refuse(size > MOST_BYTES, f"{name}: {size:,} bytes of weights are more than {MOST_BYTES:,}")
+        after = asked(world, opened(part, config)[1], questions)
+        apart = after["exact"]["value"] - before["exact"]["value"]
+        print(f"{name}: exact {figure(before['exact'], 100)}, its copy {100 * apart:+.3f} points", flush=True)
+        refuse(abs(apart) > MOST_APART, f"{name}: its copy is {100 * apart:+.3f} points apart; the limit is 0.2")
+        card = about(name, run, policy) | {"stored": str(STORED).removeprefix("torch."), "bytes": size}
+        card |= after | {"whole": {"exact": before["exact"]["value"]}, "per_size": per_size}
+        card |= {"not_evaluated": world.not_evaluated()} if world.not_evaluated() else {}
+        card |= {"held_out": world.held_out_rule, **provenance(["bench", "zoo", name])}
+        write_json(part / "eval.json", card)
+        names = {"headline": "exact", "opens": f"{zoo.PREFIX}{name}"}
+        write_card(
+            part / "model", f"{zoo.PREFIX}{name}", in_words(card), card, card["trained"], card["baseline"], **names
+        )
+    return card
+
+
+def build(args: Namespace) -> None:
+    """Trains and puts what is asked for."""
+    names = args.names or list(recipes())
+    refuse(args.run and len(names) != 1, "--from is one run, for one name")
+    for name in names:
+        refuse(not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name), f"{name!r} is no name of a model")
+        known = name in recipes()
+        refuse(not (known or args.run), f"{name!r} has no recipe; there are {', '.join(recipes())}")
+        run = args.run or trained(name, args.runs)
+        if known and (others := other_options(recipes()[name], run)):
+            refuse(True, f"{run} was made with {', '.join(others)}, and {recipes()[name]} says otherwise")
+        if not args.again and name in zoo.names():
+            card = zoo.card(name)
+            if (card["trained"]["weights"], card["per_size"]) == (hashed(run), args.questions):
+                print(f"{name}: is in the package already")
+                continue
+        put(name, run, args.questions)
+    total = sum(file.stat().st_size for file in zoo.HERE.rglob("*") if file.is_file())
+    refuse(total > ALL_BYTES, f"the zoo has {total:,} bytes, more than {ALL_BYTES:,}")
+
+
+def overview(out: Path) -> None:
+    """What all cards say, as tables and a picture of accuracy against lookahead."""
+    cards = {name: zoo.card(name) for name in zoo.names()}
+    table = [
+        "| name | mazes | layers x width | parameters | loss | trained | exact | random walk | MB |",
+        "|---" * 9 + "|",
+    ]
+    for name, card in cards.items():
+        model = f"{card['layers']} x {card['width']} | {card['parameters']:,} | {card['loss']}"
+        made = f"{card['trained']['minutes']:.0f} minutes, {card['trained']['machine']}"
+        rates = f"{figure(card['exact'], 100)} | {100 * card['baseline']['exact']['value']:.1f}"
+        table.append(
+            f"| `{zoo.PREFIX}{name}` | {card['mazes']} | {model} | {made} | {rates} | {card['bytes'] / 1e6:.1f} |"
+        )
+    for kind in ("size", "lookahead"):
+        table += ["", *by(kind, cards)]
+    plots.zoo(cards, out / "zoo.png")
+    each = sorted({card["per_size"] for card in cards.values()})
+    keep("zoo", out, cards, table, f"{' or '.join(f'{n:,}' for n in each)} held-out mazes a size; %, 95% intervals.")
+
+
+def by(kind: str, cards: dict[str, dict[str, Any]]) -> list[str]:
+    """Exact answers of every model by size or by ranges of lookahead."""
+    every = dict.fromkeys(group for card in cards.values() for group in card.get(f"by_{kind}", {}))
+    names = sorted(every, key=lambda group: [int(number) for number in group.split("x")])
+    ranges = ranges_of(names, RANGES)
+    rows = [f"| {kind} | {' | '.join(f'`{zoo.PREFIX}{name}`' for name in cards)} |", "|---" * (len(cards) + 1) + "|"]
+    found = [merged(card.get(f"by_{kind}", {}), ranges) for card in cards.values()]
+    for group in dict.fromkeys(ranges[name] for name in names):
+        rates = (figure(one[group]["exact"], 100) if group in one else "" for one in found)
+        rows.append(f"| {group} | {' | '.join(rates)} |")
+    return rows
+
+
+def failures(name: str, out: Path) -> None:
+    """A sheet of held-out mazes of the largest size that a model answers wrongly."""
+    config = maze_config(zoo.folder(name))
+    config.mazes.sizes = zoo.card(name)["sizes"][-1:]
+    world, reasoner = opened(Path(f"{zoo.PREFIX}{name}"), config)
+    wrong: list[draw.Attempt] = []
+    count = 0
+    for first in range(0, TRIED, 200):
+        asked = list(held_out(world, first + 200))[first:]
+        _, samples = evaluate(world, reasoner, iter(asked), [], keep=200)
+        missed = [not sample.figures["exact"] for sample in samples]
+        count += len(samples)
+        wrong += [
+            draw.Attempt(sample.question.reference, sample.answer)
+            for sample, miss in zip(samples, missed, strict=True)
+            if miss
+        ]
+        if len(wrong) >= SHOWN:
+            break
+    refuse(not wrong, f"{name} answers all of {count:,} questions")
+    draw.maze_sheet(wrong, out / "zoo_failures.png", most=SHOWN)
+    print(f"{len(wrong)} of {count:,} are wrong; the first {min(len(wrong), SHOWN)} are in {out / 'zoo_failures.png'}")
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("names", nargs="*", help="models; by default all recipes")
+    parser.add_argument("--from", dest="run", type=Path, help="a finished run to take the model of")
+    parser.add_argument("--questions", type=int, default=2000, help="held-out questions a size")
+    parser.add_argument("--again", action="store_true", help="measure and put what is in the package already, too")
+    parser.add_argument("--runs", type=Path, default=Path("runs/zoo"), help="where recipes are trained")
+    parser.add_argument("--table", action="store_true", help="only the overview of all cards")
+    parser.add_argument("--failures", metavar="NAME", help="only a sheet of what a model gets wrong")
+    args = parser.parse_args()
+    terminal.quiet()
+    if args.table:
+        overview(args.out)
+    elif args.failures:
+        failures(args.failures, args.out)
+    else:
+        build(args)
+
+
+if __name__ == "__main__":
+    main()
