@@ -5,8 +5,10 @@
 
 Each does in steps what the answer alone would need at once, and fits into 48 of SmolLM2's tokens: texts of up to five
 words for letter_counting, up to four terms of two digits for chain_sum, words of up to ten letters for spell_backward.
+`thoughts:mixed` writes thoughts of two kinds, one of which helps: what rounds are to find out.
 """
 
+import random
 import re
 from typing import Any
 
@@ -21,6 +23,17 @@ def write(prompt: str, task: str, metadata: dict[str, Any], answer: str, **_: An
     if task == "spell_backward":
         return spelt(metadata["word"]), answer
     return None
+
+
+def mixed(prompt: str, task: str, metadata: dict[str, Any], answer: str, **_: Any) -> tuple[str, str] | None:
+    """For chain_sum: the running totals behind half of the prompts, by their text, and behind the others the total at
+    once, "4+3-2+5-1=9", which a small model can only guess. None for every other task."""
+    if task != "chain_sum":
+        return None
+    expression = metadata["expression"]
+    at_once = f"{expression.replace(' ', '')}={answer}"
+    thought = summed(expression) if random.Random(prompt).random() < 0.5 else at_once
+    return None if thought is None else (thought, answer)
 
 
 def counted(words: list[str], letter: str) -> str:
