@@ -39,6 +39,19 @@ def test_each_does_its_work(thoughts: ModuleType) -> None:
     assert thoughts.write("?", "sudoku", {}, "1") is None
 
 
+def test_two_kinds_half_of_each(thoughts: ModuleType) -> None:
+    world = GymWorld([TASKS[1]], bpe_tokenizer(TEMPLATE))
+    kinds = []
+    for question in world.questions(range(400)):
+        thought, answer = thoughts.mixed(question.prompt, **question.columns)
+        stepwise, _ = thoughts.write(question.prompt, **question.columns)
+        at_once = f"{question.columns['metadata']['expression'].replace(' ', '')}={answer}"
+        assert thought in (stepwise, at_once) and thoughts.mixed(question.prompt, **question.columns)[0] == thought
+        kinds += [thought == stepwise] if stepwise != at_once else []
+    assert 0.4 < sum(kinds) / len(kinds) < 0.6
+    assert thoughts.mixed("?", "spell_backward", {}, "1") is None
+
+
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task["name"])
 def test_their_ends_are_the_answers(thoughts: ModuleType, task: dict[str, Any]) -> None:
     world = GymWorld([task], bpe_tokenizer(TEMPLATE))
