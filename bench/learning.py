@@ -18,7 +18,6 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from itertools import count
 from multiprocessing import get_context
 from statistics import fmean
@@ -28,9 +27,9 @@ import numpy as np
 import torch
 from maze_dataset import MazeDataset, MazeDatasetConfig
 from maze_dataset.tokenization import MazeTokenizerModular
-from torch.optim.swa_utils import AveragedModel
 
 import plots
+from clew.averaging import Average
 from clew.config import MazeConfig
 from clew.files import write_json
 from clew.learner import Learner, learning_rate
@@ -119,24 +118,16 @@ def plain(learner: Learner, rows: Iterator[Batch]) -> Iterator[None]:
         yield
 
 
-def polynomial(mean: torch.Tensor, now: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
-    """A running average of weights that forgets as it grows: nine tenths of it are the run's last quarter.
-
-    Source: Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization" (2013), section 4, with 7.
-    """
-    return torch.lerp(mean, now, 8 / (steps + 8))
-
-
 def run(name: str, seed: int) -> Looks:
     """One run of a loop: at each look the share of held-out 4x4 mazes that it solves, and its steps."""
     torch.set_num_threads(1)
     loop = LOOPS[name]
     policy = Policy.build(maze_tokenizer(4), LAYERS, WIDTH, HEADS, seed)
     learner = Learner(policy, loop.rate / WARMUP, muon=0.0 if name == THEIRS else MUON)
-    average = AveragedModel(policy.model, avg_fn=polynomial)
+    average = Average(policy)
     world = MazeWorld(MazeConfig(sizes=[4]))
     questions = list(held_out(world, ASKED))
-    reasoner = Reasoner(SharedPrefixSampler(replace(policy, model=average.module)))
+    reasoner = Reasoner(SharedPrefixSampler(average.policy))
     if name == CLEW:
         steps = trees(learner, seed)
     else:
@@ -147,7 +138,7 @@ def run(name: str, seed: int) -> Looks:
     for step in count(1):
         learner.set_rate(learning_rate(loop.rate, step, WARMUP, 0.0, "constant"))
         next(steps)
-        average.update_parameters(policy.model)
+        average.update()
         if (now := time.monotonic()) - start < 60 * at:
             continue
         exact = evaluate(world, reasoner, iter(questions), [], keep=0)[0]["exact"]["value"]

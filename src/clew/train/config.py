@@ -36,6 +36,8 @@ class TrainConfig(RunConfig, WorldConfig):
     """cost of probability on a step that no passage allows, with --loss graded"""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    average: bool = False
+    """the model is a running average of the weights: with optimizer.schedule constant a finished one at every moment"""
     per_step: int = 8
     """trees a step (of mazes: mazes, each with its branches), over all processes together"""
     steps: int | None = None

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from clew import losses
+from clew.averaging import Average
 from clew.config import OptimizerConfig
 from clew.errors import InputError
 from clew.files import folder_written_whole
@@ -26,7 +28,7 @@ from clew.runs.folder import run_folder
 from clew.runs.metrics import append_metrics, keep_metrics
 from clew.runs.options import check_options, flat, write_config
 from clew.runs.provenance import provenance
-from clew.sharding import whole
+from clew.sharding import spreads, whole
 from clew.train import checks
 from clew.train.config import COMMANDS, LIMIT, MAY_CHANGE, RENAMED, TrainConfig, check_train
 from clew.train.evaluate import Reasoner, as_metrics, evaluate, held_out, world_grader
@@ -57,6 +59,7 @@ def imitate(
     log_every: int = 10,
     checkpoint_every: int = 100,
     resume: bool = False,
+    average: Average | None = None,
     validate: Callable[[int], dict[str, float]] = lambda step: {},
     report: Report = lambda values: None,
 ) -> None:
@@ -64,11 +67,12 @@ def imitate(
 
     batch_of: the spans to imitate, by their numbers; item i is the same whatever the number of processes. Its weights
     are made to add to 1 over all processes. None ends the loop. validate: figures to log at a step, if it is time.
-    resume: from the last whole checkpoint. LossNotFinite names the last good checkpoint.
+    resume: from the last whole checkpoint. average: what averages the learner's weights after each step. LossNotFinite
+    names the last good checkpoint.
     """
     accelerator = learner.accelerator
     rank, processes = accelerator.process_index, accelerator.num_processes
-    state = _begun(learner, out, resume)
+    state = _begun(learner, average, out, resume)
     step, before, start = state["step"], state["seconds"], time.monotonic()
     items, busy = 0, 0.0
     warmup = DEFAULT_WARMUP if optimizer.warmup is None else optimizer.warmup
@@ -88,6 +92,8 @@ def imitate(
         rate = learning_rate(optimizer.lr, step, warmup, progress, optimizer.schedule)
         with _telling_where(step, out):
             figures = learner.update(batch, objective, rate)
+        if average:
+            average.update()
         step, items, busy = step + 1, items + per_step, busy + time.monotonic() - begun
         seconds = before + time.monotonic() - start
         done = steps is not None and step >= steps
@@ -100,16 +106,16 @@ def imitate(
                 report(values | {"progress": max(progress, step / steps if steps else 0.0)})
             accelerator.log(values, step=step)
         if checkpoint_every and step % checkpoint_every == 0:
-            _checkpoint(out, learner, {"step": step, "seconds": seconds})
+            _checkpoint(out, learner, average, {"step": step, "seconds": seconds})
     if not (last := latest_checkpoint(out)) or number_of(last) != step:
-        _checkpoint(out, learner, {"step": step, "seconds": before + time.monotonic() - start})
+        _checkpoint(out, learner, average, {"step": step, "seconds": before + time.monotonic() - start})
 
 
-def _begun(learner: Learner, out: Path, resume: bool) -> State:
+def _begun(learner: Learner, average: Average | None, out: Path, resume: bool) -> State:
     """Where the loop begins: at a checkpoint, or at the first step; what was logged after that goes."""
     accelerator = learner.accelerator
     main = accelerator.is_main_process
-    state = resumed(out, partial(_load, learner), accelerator.wait_for_everyone, main) if resume else None
+    state = resumed(out, partial(_load, learner, average), accelerator.wait_for_everyone, main) if resume else None
     if main:
         keep_metrics(out / "metrics.jsonl", state["step"] if state else -1)
     return state or {"step": 0, "seconds": 0.0}
@@ -126,16 +132,20 @@ def _telling_where(step: int, out: Path) -> Iterator[None]:
         raise LossNotFinite(f"step {step}: {error}; {kept}. A lower learning rate is the usual cure") from None
 
 
-def _load(learner: Learner, checkpoint: Path) -> State:
+def _load(learner: Learner, average: Average | None, checkpoint: Path) -> State:
     state = read_state(checkpoint)
+    if average:
+        average.load(checkpoint, state["step"])
     learner.load(checkpoint)
     return state
 
 
-def _checkpoint(out: Path, learner: Learner, state: State) -> None:
+def _checkpoint(out: Path, learner: Learner, average: Average | None, state: State) -> None:
     main = learner.accelerator.is_main_process
     with new_checkpoint(out, state["step"]) if main else nullcontext() as part:
         learner.save(part, state)
+        if average and part:
+            average.save(part)
     learner.accelerator.wait_for_everyone()
 
 
@@ -158,13 +168,17 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
     accelerator = accelerator_for(config, out)
     main = accelerator.is_main_process
     checks.check_processes({"per_step": config.per_step}, accelerator.num_processes)
+    if config.average and spreads(accelerator):
+        raise InputError("average: is not there for models that are spread over processes (FSDP2); leave it out")
     torch.manual_seed(config.seed)  # of rows for new tokens, and of a model's dropout
     policies, world = first_policies(config, ("model",), partial(checks.check_training, config))
     policy = policies["model"]
     policy.model.to(accelerator.device)  # type: ignore[arg-type]
     _tell(config, world, report if main else lambda values: None)
     with run_folder(out, resume, main):
+        average = Average(policy) if config.average else None
         learner = learner_for(policy, config.optimizer, accelerator)
+        shown = average.policy if average else policy
         if main:
             write_config(out / "config.yaml", config)
         if config.track:
@@ -186,10 +200,11 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
                 log_every=config.log_every,
                 checkpoint_every=config.checkpoint_every,
                 resume=resume,
-                validate=partial(_validate, config, world, learner),
+                average=average,
+                validate=partial(_validate, config, world, shown, accelerator),
                 report=report,
             )
-            result = _finish(config, out, world, learner, report)
+            result = _finish(config, out, world, shown, accelerator, report)
             accelerator.wait_for_everyone()
         finally:
             end_training(accelerator, learner)
@@ -214,23 +229,27 @@ def _for_trackers(config: TrainConfig) -> dict[str, Any]:
     return {name: one if isinstance(one, (int, float, str, bool)) else str(one) for name, one in values.items()}
 
 
-def _validate(config: TrainConfig, world: World, learner: Learner, step: int) -> dict[str, float]:
+def _validate(
+    config: TrainConfig, world: World, policy: Policy, accelerator: Accelerator, step: int
+) -> dict[str, float]:
     """A look at held-out questions, where it is time for one."""
     if not config.validate_every or step % config.validate_every >= config.log_every or world.held_out_count() == 0:
         return {}
     asked = held_out(world, config.validation_questions, "validation")
-    return as_metrics(_asked(world, learner.policy, asked, learner, keep=0)[0])
+    return as_metrics(_asked(world, policy, asked, accelerator, keep=0)[0])
 
 
-def _asked(world: World, policy: Policy, asked: Iterator[Question], learner: Learner, keep: int) -> Any:
+def _asked(world: World, policy: Policy, asked: Iterator[Question], accelerator: Accelerator, keep: int) -> Any:
     reasoner = Reasoner(SharedPrefixSampler(policy), window=window_of(policy))
     with whole(policy.model):
-        return evaluate(world, reasoner, asked, world_grader(world), accelerator=learner.accelerator, keep=keep)
+        return evaluate(world, reasoner, asked, world_grader(world), accelerator=accelerator, keep=keep)
 
 
-def _finish(config: TrainConfig, out: Path, world: World, learner: Learner, report: Report) -> dict[str, Any]:
+def _finish(
+    config: TrainConfig, out: Path, world: World, policy: Policy, accelerator: Accelerator, report: Report
+) -> dict[str, Any]:
     """The end of a run: model, final evaluation, samples and pictures into its folder. Returns the evaluation."""
-    main, policy = learner.accelerator.is_main_process, learner.policy
+    main = accelerator.is_main_process
     with folder_written_whole(out / "model") if main else nullcontext() as part:
         policy.save_into(part)
     result: dict[str, Any] = {"questions": 0}
@@ -238,7 +257,7 @@ def _finish(config: TrainConfig, out: Path, world: World, learner: Learner, repo
     if world.held_out_count() != 0:
         asked = held_out(world, config.final_questions)
         told = _told(asked, config.final_questions, report if main else lambda values: None)
-        result, samples = _asked(world, policy, told, learner, keep=100)
+        result, samples = _asked(world, policy, told, accelerator, keep=100)
     result |= {"not_evaluated": world.not_evaluated()} if world.not_evaluated() else {}
     result |= {"held_out": world.held_out_rule, **provenance()}
     if main:
