@@ -1,6 +1,7 @@
 """A round of reinforcement learning on a language model, against TRL's GRPOTrainer: seconds by part, score by seconds.
 
     make language                                        # once: SmolLM2-135M-Instruct
+    .venv/bin/pip install -c constraints.txt -e ".[trl]"
     clew bench trl                                       # seven minutes of one thread: seconds of each part
     clew bench trl --rounds 20                           # and 25 more: score against seconds, from a warm start
     clew bench trl --rounds 2 --runs runs/quick --out runs/quick     # a look at both
@@ -26,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -278,6 +280,8 @@ def main() -> None:
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
     parser.add_argument("--equal", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if find_spec("trl") is None:
+        parser.error("trl is not there: pip install 'clew[trl]'")
     torch.set_num_threads(1)
     if args.side:
         play, shapes = trl_rounds if args.side == "TRL" else clew_rounds, SHAPES if args.equal else LEARNING
