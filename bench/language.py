@@ -29,7 +29,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
 """by the name of a run's folder: what the table calls it, and what it adds to split.yaml"""
 ROOT = Path(__file__).parents[1]
 EXAMPLES = Path(os.path.relpath(ROOT / "examples" / "language"))
-SHOWN = 3  # samples that the report shows
+SHOWN = 5  # samples that the report shows
 
 
 def run(out: Path, command: str, *args: str) -> dict:
