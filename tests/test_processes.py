@@ -17,7 +17,7 @@ from small import metrics, weights
 
 TINY = "--model.layers 1 --model.width 16 --model.heads 2 --mazes.sizes [3] --mazes.branches 2 --final-questions 8"
 TRAIN = f"train {TINY} --per-step 4 --optimizer.warmup 3 --validate-every 3 --validation-questions 5 --log-every 1"
-TRAIN += " --checkpoint-every 3 --steps 8"
+TRAIN += " --checkpoint-every 3 --steps 8 --snapshots 2"
 SPLIT = f"split {TINY} --warm-start.per-step 4 --warm-start.steps 4 --rounds 3 --questions 4 --thoughts 3 --answers 2"
 SPLIT += " --validation-questions 8 --checkpoint-every 2 --optimizer.lr 1e-3"
 RULES = [["basic", "{keep: 0.25, scope: batch}"], ["advantage", "{}"]]
@@ -67,7 +67,8 @@ def test_training_in_two_processes_equals_one_and_resumes_in_one(tmp_path: Path)
     for again in (False, True):
         assert curve(two, "loss") == pytest.approx(curve(one, "loss"), abs=1e-5)
         assert curve(two, "held_out_score") == curve(one, "held_out_score") and len(curve(one, "held_out_score")) == 2
-        close_weights(two / "model", one / "model")
+        for model in ("model", "snapshots/step-000002/model", "snapshots/step-000008/model"):
+            close_weights(two / model, one / model)
         reports = [json.loads((run / "eval.json").read_text()) for run in (two, one)]
         assert figures(reports[0]) == pytest.approx(figures(reports[1]))
         assert reports[0]["questions"] == 8 and len(figures(reports[0])) > 50

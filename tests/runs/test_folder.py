@@ -45,7 +45,7 @@ def test_a_link_to_nowhere_where_a_folder_belongs(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "warm", "rollouts", "plots"])
+@pytest.mark.parametrize("name", ["checkpoints", "snapshots", "warm", "rollouts", "plots"])
 def test_a_file_where_a_folder_belongs(tmp_path: Path, name: str) -> None:
     (tmp_path / "config.yaml").write_text("steps: 3\n")
     (tmp_path / name).write_text("5")

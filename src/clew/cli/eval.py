@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clew.train.evaluate import Sample
     from clew.world import World
 
-MODEL = "zoo:NAME (clew zoo lists them), a run folder of clew train or clew split, or a Hugging Face model folder"
+MODEL = "zoo:NAME (clew zoo lists them), a run folder of clew train or clew split, a snapshot, or a Hugging Face folder"
 OF_RUN = (*get_type_hints(WorldConfig), "grader", "time_limit")  # options that a run's config.yaml gives
 
 
@@ -130,11 +130,12 @@ def asked(
 def _of_run(parser: "ArgumentParser", kind: type, model: str) -> Any:
     """The options of the world that a run was trained in, and of its graders, parsed; those of no run are none. Of a
     model of the zoo a command with a size asks the largest."""
+    from clew.runs.snapshots import run_of
     from clew.train.opening import run_options
 
     if not run_options(Path(model)):
         return None
-    file = zoo.resolved(model) / "config.yaml"
+    file = run_of(zoo.resolved(model)) / "config.yaml"
     asked = get_type_hints(kind)
     values = {name: value for name, value in read_yaml(file).items() if name in OF_RUN and name in asked}
     check_file(file, values, WorldConfig)

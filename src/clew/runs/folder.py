@@ -36,7 +36,7 @@ def run_folder(out: Path, resume: bool, main: bool = True) -> Iterator[None]:
 
 
 def _check_folder(out: Path, resume: bool) -> None:
-    for name in ("checkpoints", "warm", "rollouts", "plots"):
+    for name in ("checkpoints", "snapshots", "warm", "rollouts", "plots"):
         if os.path.lexists(out / name) and not (out / name).is_dir():
             raise InputError(f"out: {out / name} is not a folder")
     files = [out / name for name in ("metrics.jsonl", "eval.json", "samples.jsonl")]
@@ -53,7 +53,7 @@ def _check_folder(out: Path, resume: bool) -> None:
 
 def _tidy(out: Path) -> None:
     """Clears away what a killed run was in the middle of writing; what it had set aside for that goes back."""
-    for folder in (out, *(out / name for name in ("checkpoints", "rollouts", "plots"))):
+    for folder in (out, *(out / name for name in ("checkpoints", "snapshots", "rollouts", "plots"))):
         for old in folder.glob(".*.old"):
             put_back(old.with_name(old.name[1:-4]))
         for part in folder.glob(".*.part"):

@@ -50,6 +50,8 @@ class TrainConfig(RunConfig, WorldConfig):
     """steps between validations on held-out questions; 0 for none before the end"""
     checkpoint_every: int = 500
     """steps between checkpoints; 0 for one at the end alone"""
+    snapshots: float | None = None
+    """keep the model of step 1 and whenever steps have grown by this factor (2, say), in snapshots/step-NNNNNN/model"""
 
 
 @dataclass
@@ -157,7 +159,7 @@ _BOTH = """optimizer.lr optimizer.warmup optimizer.schedule optimizer.weight_dec
     validation_questions final_questions checkpoint_every out"""
 _SAMPLER = "sampler.name sampler.url sampler.timeout sampler.cache sampler.window"
 MAY_CHANGE: dict[str, Sequence[str]] = {
-    "train": f"steps minutes log_every {_BOTH}".split(),
+    "train": f"steps minutes log_every snapshots {_BOTH}".split(),
     "split": f"rounds time_limit monitor {_BOTH} {_SAMPLER}".split(),
 }
 LIMIT = {"train": "steps", "split": "rounds"}
@@ -221,6 +223,8 @@ def check_train(config: TrainConfig) -> None:
     counts = "mazes.branches per_step steps minutes log_every validation_questions final_questions"
     check_positive(config, *counts.split(), "model.layers", "model.width", "model.heads")
     check_positive(config, "prompt_weight", "detour_cost", "wall_cost", "validate_every", "checkpoint_every", zero=True)
+    if config.snapshots is not None and not config.snapshots > 1:
+        raise InputError(f"snapshots: {config.snapshots} is not more than 1; 2 keeps steps 1, 2, 4, 8, ...")
     check_optimizer(config)
 
 

@@ -1,5 +1,5 @@
-"""What has been trained is opened again: the run folder of `clew train` or `clew split`, any model folder, one of the
-zoo."""
+"""What has been trained is opened again: the run folder of `clew train` or `clew split`, one of its snapshots, any
+model folder, one of the zoo."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +16,7 @@ from clew.rollout.stages import FaceSees
 from clew.rollout.window import window_of
 from clew.runs.checkpoints import is_count
 from clew.runs.options import check_moved, flat, read_yaml
+from clew.runs.snapshots import run_of
 from clew.text import show
 from clew.train.config import RENAMED, SplitConfig, TrainConfig
 from clew.train.evaluate import Reasoner
@@ -26,9 +27,10 @@ ROLES = ("shoggoth", "face")
 
 
 def run_options(folder: Path) -> dict[str, Any]:
-    """The options that a run was made with, by dotted names: defaults where its file is silent, {} where a folder is no
-    run. InputError for a file that cannot be read, or whose options have moved since."""
-    folder = zoo.resolved(folder)
+    """The options that a run, or the run of a snapshot, was made with, by dotted names: defaults where its file is
+    silent, {} where a folder is no run. InputError for a file that cannot be read, or whose options have moved since.
+    """
+    folder = run_of(zoo.resolved(folder))
     file = folder / "config.yaml"
     if not file.is_file():
         return {}

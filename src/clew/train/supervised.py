@@ -28,6 +28,7 @@ from clew.runs.folder import run_folder
 from clew.runs.metrics import append_metrics, keep_metrics
 from clew.runs.options import check_options, flat, write_config
 from clew.runs.provenance import provenance
+from clew.runs.snapshots import is_due, new_snapshot
 from clew.sharding import spreads, whole
 from clew.train import checks
 from clew.train.config import COMMANDS, LIMIT, MAY_CHANGE, RENAMED, TrainConfig, check_train
@@ -61,17 +62,17 @@ def imitate(
     resume: bool = False,
     average: Average | None = None,
     validate: Callable[[int], dict[str, float]] = lambda step: {},
+    snapshot: Callable[[int], None] = lambda step: None,
     report: Report = lambda values: None,
 ) -> None:
     """Learns `per_step` items a step until `steps` or `minutes` are over; metrics and checkpoints go into `out`.
 
     batch_of: the spans to imitate, by their numbers; item i is the same whatever the number of processes. Its weights
     are made to add to 1 over all processes. None ends the loop. validate: figures to log at a step, if it is time.
-    resume: from the last whole checkpoint. average: what averages the learner's weights after each step. LossNotFinite
-    names the last good checkpoint.
+    snapshot: keeps the model of a step, if it is time. resume: from the last whole checkpoint. average: what averages
+    the learner's weights after each step. LossNotFinite names the last good checkpoint.
     """
-    accelerator = learner.accelerator
-    rank, processes = accelerator.process_index, accelerator.num_processes
+    rank, processes = learner.accelerator.process_index, learner.accelerator.num_processes
     state = _begun(learner, average, out, resume)
     step, before, start = state["step"], state["seconds"], time.monotonic()
     items, busy = 0, 0.0
@@ -88,12 +89,9 @@ def imitate(
         batch = batch_of(range(step * per_step + rank, (step + 1) * per_step, processes))
         if batch is None:
             break
-        batch.weights_S.div_(learner.total(batch.weights_S.sum().item()))
         rate = learning_rate(optimizer.lr, step, warmup, progress, optimizer.schedule)
         with _telling_where(step, out):
-            figures = learner.update(batch, objective, rate)
-        if average:
-            average.update()
+            figures = _update(learner, average, batch, objective, rate)
         step, items, busy = step + 1, items + per_step, busy + time.monotonic() - begun
         seconds = before + time.monotonic() - start
         done = steps is not None and step >= steps
@@ -101,10 +99,8 @@ def imitate(
             values = {"step": step, "seconds": round(seconds, 3), **figures, "lr": rate}
             values |= {"items_per_second": round(items / busy, 1)} | ({} if done else validate(step))
             items, busy = 0, 0.0
-            if accelerator.is_main_process:
-                append_metrics(out / "metrics.jsonl", values)
-                report(values | {"progress": max(progress, step / steps if steps else 0.0)})
-            accelerator.log(values, step=step)
+            _log(learner.accelerator, out, values, report, max(progress, step / steps if steps else 0.0))
+        snapshot(step)  # before the checkpoint: a run that resumes from that one does not come by here again
         if checkpoint_every and step % checkpoint_every == 0:
             _checkpoint(out, learner, average, {"step": step, "seconds": seconds})
     if not (last := latest_checkpoint(out)) or number_of(last) != step:
@@ -119,6 +115,23 @@ def _begun(learner: Learner, average: Average | None, out: Path, resume: bool) -
     if main:
         keep_metrics(out / "metrics.jsonl", state["step"] if state else -1)
     return state or {"step": 0, "seconds": 0.0}
+
+
+def _update(
+    learner: Learner, average: Average | None, batch: TreeBatch, objective: Any, rate: float
+) -> dict[str, float]:
+    batch.weights_S.div_(learner.total(batch.weights_S.sum().item()))
+    figures = learner.update(batch, objective, rate)
+    if average:
+        average.update()
+    return figures
+
+
+def _log(accelerator: Accelerator, out: Path, values: dict[str, Any], report: Report, progress: float) -> None:
+    if accelerator.is_main_process:
+        append_metrics(out / "metrics.jsonl", values)
+        report(values | {"progress": progress})
+    accelerator.log(values, step=values["step"])
 
 
 @contextmanager
@@ -185,7 +198,6 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
             accelerator.init_trackers(out.name, config=_for_trackers(config))
         objective = losses.OBJECTIVES["graded" if config.loss == "graded" else "nll"]
         costs = losses.ObjectiveOptions(detour_cost=config.detour_cost, wall_cost=config.wall_cost)
-        limit = config.steps or (None if config.minutes else DEFAULT_STEPS)
         try:
             imitate(
                 learner,
@@ -195,13 +207,14 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
                 config.optimizer,
                 out,
                 per_step=config.per_step,
-                steps=limit,
+                steps=config.steps or (None if config.minutes else DEFAULT_STEPS),
                 minutes=config.minutes,
                 log_every=config.log_every,
                 checkpoint_every=config.checkpoint_every,
                 resume=resume,
                 average=average,
                 validate=partial(_validate, config, world, shown, accelerator),
+                snapshot=partial(_snapshot, config.snapshots, shown, out, main),
                 report=report,
             )
             result = _finish(config, out, world, shown, accelerator, report)
@@ -209,6 +222,13 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
         finally:
             end_training(accelerator, learner)
         return result if main else {}
+
+
+def _snapshot(factor: float | None, policy: Policy, out: Path, main: bool, step: int) -> None:
+    """Keeps the model as it is, where it is time for that."""
+    if factor and is_due(step, factor):
+        with new_snapshot(out, step) if main else nullcontext() as part:
+            policy.save_into(part / "model" if part else None)
 
 
 def _answers(config: TrainConfig, world: World) -> Callable[[Sequence[int]], TreeBatch | None]:
