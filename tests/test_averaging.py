@@ -31,7 +31,9 @@ def test_it_is_the_polynomial_average_of_what_was_learnt() -> None:
         shares[:t] *= 1 - 8 / (t + 8)
         shares[t] = 8 / (t + 8)
     assert shares.sum() == pytest.approx(1)
-    torch.testing.assert_close(mean.double(), sum(share * one.double() for share, one in zip(shares, seen, strict=True)))
+    torch.testing.assert_close(
+        mean.double(), sum(share * one.double() for share, one in zip(shares, seen, strict=True))
+    )
 
 
 def test_a_run_keeps_the_average_and_resumes_exactly(tmp_path: Path) -> None:
