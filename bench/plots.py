@@ -45,6 +45,36 @@ def learning(results: dict[str, dict[int, dict[float, dict[str, float]]]], level
         save(figure, out)
 
 
+def depth(results: dict[str, dict[int, dict[int, dict[str, Any]]]], out: Path, points: int = 10) -> None:
+    """Exact held-out paths by size, layers and seed: against minutes, a line a seed; and against lookahead at the end,
+    the mean over seeds, in a band from the lowest to the highest. Dashed, random walks on the same mazes."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(len(results), 2, figsize=(9, 3.4 * len(results)), sharey=True, squeeze=False)
+        for (size, runs), (over_time, over_lookahead) in zip(results.items(), axes, strict=True):
+            colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, max(2, len(runs))))
+            for (layers, by_seed), color in zip(runs.items(), colors, strict=False):
+                for run in by_seed.values():
+                    minutes, exact = ([look[axis] for look in run["looks"]] for axis in ("minutes", "exact"))
+                    over_time.plot(minutes, exact, color=color, lw=1.2)
+                found = [_by_lookahead(run["by_lookahead"], points) for run in by_seed.values()]
+                at, exact_RL = found[0][0], np.array([exact for _, exact in found])
+                over_lookahead.plot(at, exact_RL.mean(0), color=color, marker="o", ms=3, label=f"{layers} layers")
+                over_lookahead.fill_between(at, exact_RL.min(0), exact_RL.max(0), color=color, alpha=0.15, lw=0)
+            walk = next(iter(next(iter(runs.values())).values()))["baseline_by_lookahead"]
+            over_lookahead.plot(*_by_lookahead(walk, points), color=GREY, ls="--", label="random walk")
+            over_time.set(xlabel="minutes of training", ylabel=f"held-out {size} paths, exact", ylim=(0, 1.02))
+            over_lookahead.set(xlabel="lookahead: farthest that must be seen (steps)")
+        axes[0, 1].legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
+        save(figure, out)
+
+
+def _by_lookahead(groups: dict[str, Any], points: int) -> tuple[list[float], list[float]]:
+    """The middles of ranges of lookahead, and the share of exact paths in each."""
+    groups = merged(groups, ranges_of(groups, points))
+    middles = [float(np.mean([int(end) for end in name.split("-")])) for name in groups]
+    return middles, [one["exact"]["value"] for one in groups.values()]
+
+
 def scores(results: dict[str, list[dict[str, float]]], out: Path) -> None:
     """Scores of rounds, a mean over five, against seconds since the first began."""
     with plt.rc_context(STYLE):
