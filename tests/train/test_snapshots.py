@@ -64,7 +64,7 @@ def test_a_snapshot_opens_in_the_world_of_its_run(
     run = tmp_path / "run"
     train(train_config(run, **OPTIONS))
     snapshot = run / "snapshots" / "step-000002"
-    assert same_weights(Path(Policy.load(snapshot).model.name_or_path), snapshot / "model")
+    assert Path(str(Policy.load(snapshot).model.name_or_path)) == snapshot / "model"
     assert run_options(snapshot) == run_options(run) != {}
     monkeypatch.chdir(snapshot)
     for folder in (str(snapshot), "."):
