@@ -22,7 +22,7 @@ PAIRS = 120
 
 @cache
 def words() -> list[str]:
-    return maze_tokenizer(7).convert_ids_to_tokens(list(range(len(SPECIAL_TOKENS) + 49)))
+    return list(maze_tokenizer(7).convert_ids_to_tokens(list(range(len(SPECIAL_TOKENS) + 49))))
 
 
 def read(text: str, size: tuple[int, int]) -> tuple[Question, list[Any], list[tuple[str, str]]]:
