@@ -1,0 +1,1 @@
+"""What is inside: readings of stock Hugging Face models on mazes, as arrays and tidy tables."""

@@ -1,0 +1,268 @@
+"""Activations of a stock Hugging Face model on maze sequences, by site, layer and place, batch by batch.
+
+    sequences = maze_sequences(MazeStream(((6, 6),), held_out=True), range(100_000), policy.tokenizer)
+    for batch in gather(policy, sequences, ["resid_post"], places=["target", "path"]):
+        batch["resid_post", 2, "path"]      # (R', D), with labels batch.places of all R rows
+
+    export(gather(policy, sequences), Path("activations"))      # .safetensors and Parquet, row by row the same
+
+One batch is in memory at a time, and of it only the places that are asked for.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from clew.attention import inner
+from clew.errors import InputError
+from clew.files import folder_written_whole, write_json
+from clew.mazes import vocab
+from clew.mazes.forks import lookahead
+from clew.mazes.lattice import Lattice, Question
+from clew.mazes.questions import MazeStream
+from clew.policy import Policy
+from clew.read.hooks import Key, heads_of, hook_name, key_of, keys_of, recording
+from clew.read.places import PLACES, Places, Words, find_places, numbers_of
+from clew.text import one_line, show
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AT_ONCE = 4096  # stream indices whose token arrays are held at a time
+SHARD = 1 << 28  # bytes of activations in one file, about
+INDEX = "activations.json"
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Activations at R places of some sequences: row i of every tensor is at place i."""
+
+    values: dict[Key, Tensor]
+    """by (site, layer): (R, D), and for z (R, H, D), on the CPU"""
+    places: Places
+    """where each row is; `sequence_R` counts over all sequences that were read, from 0"""
+    questions: list[Question]
+    """of the sequences from `first` on, which these places are in; each with its path as far as it was written"""
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, where: tuple[str, int, str]) -> Tensor:
+        """The rows of one site, layer and place, in their order. InputError for what is not there."""
+        site, layer, place = where
+        value = self.values.get((site, layer))  # type: ignore[arg-type]
+        if value is None:
+            there = ", ".join(f"{name} {number}" for name, number in self.values)
+            raise InputError(f"activations: {show((site, layer))} was not read; there are {there}")
+        return value[torch.from_numpy(self.places.named(place))]
+
+
+def maze_sequences(
+    stream: MazeStream, indices: Iterable[int], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[np.ndarray]:
+    """The token ids of a stream's mazes, each with its first question and whole path, one at a time.
+
+    InputError for a tokenizer that lacks one of the stream's tokens.
+    """
+    ids, one = vocab.token_map(tokenizer, stream.max_size), replace(stream, branches=1)
+    rest = iter(indices)
+    while some := list(islice(rest, AT_ONCE)):
+        forest = one.forest(some)
+        yield from np.split(ids[forest.tokens_T], forest.starts_M[1:])
+
+
+def gather(
+    policy: Policy,
+    sequences: Iterable[Sequence[int] | np.ndarray],
+    sites: Collection[str] = ("resid_post",),
+    layers: Collection[int] | None = None,
+    places: Collection[str] = PLACES,
+    batch_size: int = 64,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[Activations]:
+    """Runs the model over maze sequences and gives what it has at each place, a batch of sequences at a time.
+
+    sequences: rows of token ids, each a prompt whole up to `<TARGET_END>`, with a path, whole or begun, or without:
+    those of `maze_sequences`, of a PairBatch's groups, or tokenized text. layers: None for all. dtype: of what is kept.
+    Sequences of unequal length are padded on the right, which a causal model never looks at.
+    InputError, before anything is read, for a model that cannot be read or is not for mazes, and for a site, layer or
+    place that does not exist; and for a sequence that is no maze question or holds an id that the model does not know.
+    """
+    keys, words, wanted = keys_of(policy.model, sites, layers), Words.of(policy.tokenizer), numbers_of(places)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size: {show(batch_size)} is not a whole number from 1")
+    if not dtype.is_floating_point:
+        raise InputError(f"dtype: {dtype} is not a floating-point type, such as torch.float16")
+
+    def batches() -> Iterator[Activations]:
+        first, rest = 0, iter(sequences)
+        while rows := list(islice(rest, batch_size)):
+            found = find_places(rows, words)
+            _check(found, first)
+            chosen = found.take(np.isin(found.place_R, wanted))
+            values = _read(policy, rows, keys, chosen, dtype)
+            counted = replace(chosen, sequence_R=chosen.sequence_R + first)
+            yield Activations(values, counted, _questions(found, len(rows)), first)
+            first += len(rows)
+
+    return batches()
+
+
+def _check(places: Places, first: int) -> None:
+    start_B = places.position_R[places.named("list_start")]
+    for row in np.flatnonzero(start_B):
+        found = (
+            f"sequence {first + int(row)} begins with {int(start_B[row])} tokens of padding, which a model would read"
+        )
+        raise InputError(f"tokens: {found}; expected <ADJLIST_START> first (a PairBatch's groups have no padding)")
+
+
+@torch.no_grad()
+def _read(policy: Policy, rows: list[Any], keys: list[Key], places: Places, dtype: torch.dtype) -> dict[Key, Tensor]:
+    tokens_BT = torch.nn.utils.rnn.pad_sequence(
+        [torch.as_tensor(np.asarray(row, np.int64)) for row in rows], True, policy.pad_token_id
+    )
+    known = policy.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    for wrong in tokens_BT[(tokens_BT < 0) | (tokens_BT >= known)].tolist():
+        raise InputError(f"tokens: {wrong} is not one of the {known} tokens of this model, 0 to {known - 1}")
+    sequence_R, position_R = (torch.from_numpy(part) for part in (places.sequence_R, places.position_R))
+    model, learning = policy.model, policy.model.training
+    model.eval()
+    policy.activate()
+    try:
+        with recording(model, keys, lambda x_BTD: x_BTD[sequence_R, position_R].to("cpu", dtype)) as taken:
+            inner(model).base_model(input_ids=tokens_BT.to(model.device), use_cache=False)
+    finally:
+        model.train(learning)
+    heads = heads_of(model)
+    return {key: x_RD.unflatten(1, (heads, -1)) if key[0] == "z" else x_RD for key, x_RD in taken.items()}
+
+
+def _questions(places: Places, count: int) -> list[Question]:
+    """What each of the sequences asks, read off its places; the grid is the smallest that holds all its cells."""
+    edges_R, path_R = places.named("edge_first"), places.named("path")
+    single = {name: places.cell_RC[places.named(name)].tolist() for name in ("origin", "target")}
+    bounds = np.arange(1, count)
+    edges = np.concatenate([places.cell_RC, places.other_RC], 1)[edges_R]
+    by_edges = np.split(edges, np.searchsorted(places.sequence_R[edges_R], bounds))
+    by_path = np.split(places.cell_RC[path_R], np.searchsorted(places.sequence_R[path_R], bounds))
+    questions = []
+    for listed, walk, origin, target in zip(by_edges, by_path, single["origin"], single["target"], strict=True):
+        named = np.concatenate([listed.reshape(-1, 2), [origin, target]])
+        rows, cols = (int(side) for side in np.maximum(2, 1 + named.max(0)))
+        lattice = Lattice.from_edges(rows, cols, [((a, b), (c, d)) for a, b, c, d in listed.tolist()])
+        path = tuple((row, col) for row, col in walk.tolist()) or None
+        questions.append(Question(lattice, tuple(origin), tuple(target), path))
+    return questions
+
+
+def labels(batch: Activations) -> "pa.Table":
+    """One row a place: sequence, place, position, order; cell_row, cell_col and other_row, other_col, null where there
+    is none; and of its question rows, cols, held_out, path_length (steps of a shortest path) and lookahead, these two
+    null where no passages lead to the target."""
+    import pyarrow as pa
+
+    places, of_R = batch.places, batch.places.sequence_R - batch.first
+    columns: dict[str, Any] = {
+        "sequence": places.sequence_R,
+        "place": pa.DictionaryArray.from_arrays(pa.array(places.place_R.astype(np.int8)), list(PLACES)),
+        "position": places.position_R,
+        "order": places.order_R,
+    }
+    for name, cells in (("cell", places.cell_RC), ("other", places.other_RC)):
+        for side, part in enumerate(("row", "col")):
+            columns[f"{name}_{part}"] = pa.array(cells[:, side], pa.int64(), mask=cells[:, side] < 0)
+    facts = [_facts(question) for question in batch.questions]
+    for name in ("rows", "cols", "path_length", "lookahead", "held_out"):
+        kind = pa.bool_() if name == "held_out" else pa.int64()
+        columns[name] = pa.array([fact[name] for fact in facts], kind).take(pa.array(of_R))
+    return pa.table(columns)
+
+
+def _facts(question: Question) -> dict[str, Any]:
+    lattice = question.lattice
+    steps = int(lattice.distances(question.target)[question.origin])
+    facts = {"rows": lattice.rows, "cols": lattice.cols, "held_out": lattice.held_out}
+    if steps < 0:
+        return facts | {"path_length": None, "lookahead": None}
+    return facts | {"path_length": steps, "lookahead": lookahead(question)}
+
+
+def export(batches: Iterable[Activations], folder: Path, shard_bytes: int = SHARD) -> int:
+    """Writes activations as they come; returns how many rows. The folder, written whole or not at all, holds
+
+        part-00000.safetensors      {blocks.0.hook_resid_post: (R, D), blocks.0.attn.hook_z: (R, H, D), ...}
+        part-00000.parquet          `labels`: row i is row i of each of the tensors
+        activations.json            what there is: hook names with their shapes, rows of each part
+
+    with a new part once one holds about so many bytes. `pyarrow.parquet.read_table(folder)`, pandas and polars read the
+    Parquet files of all parts as one table. InputError if there is nothing to write.
+    """
+    if isinstance(shard_bytes, bool) or not isinstance(shard_bytes, int) or shard_bytes < 1:
+        raise InputError(f"shard_bytes: {show(shard_bytes)} is not a whole number from 1")
+    rest = iter(batches)
+    held = next(rest, None)
+    if held is None:
+        raise InputError("activations: there are none to write; no sequence was read")
+    shapes = {hook_name(key): list(value.shape[1:]) for key, value in held.values.items()}
+    parts: list[int] = []
+    with folder_written_whole(folder) as unfinished:
+        waiting: list[Activations] = []
+        while held is not None:
+            waiting.append(held)
+            held = next(rest, None)
+            if held is None or sum(map(_bytes, waiting)) >= shard_bytes:
+                parts.append(_write_part(waiting, unfinished / f"part-{len(parts):05d}"))
+                waiting = []
+        write_json(unfinished / INDEX, {"tensors": shapes, "parts": parts})
+    return sum(parts)
+
+
+def _bytes(batch: Activations) -> int:
+    return sum(value.nbytes for value in (*batch.values.values(), *vars(batch.places).values()))
+
+
+def _write_part(batches: list[Activations], path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.concat_tables(map(labels, batches)).unify_dictionaries()
+    pq.write_table(table, path.with_suffix(".parquet"), compression="zstd")
+    keys = batches[0].values
+    tensors = {hook_name(key): torch.cat([batch.values[key] for batch in batches]) for key in keys}
+    save_file(tensors, path.with_suffix(".safetensors"), {"format": "pt"})
+    return len(table)
+
+
+def load_part(folder: Path, part: int = 0) -> tuple[dict[Key, Tensor], "pa.Table"]:
+    """One part of an exported folder: tensors by (site, layer), and the table of their rows.
+
+    InputError for a folder that is none, a part that it does not have, or a file that cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        parts = json.loads((folder / INDEX).read_text(encoding="utf-8"))["parts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{folder}: holds no activations ({INDEX} was expected)") from None
+    if part not in range(len(parts)):
+        raise InputError(f"part: {show(part)} is not one of the {len(parts)} of {folder}, 0 to {len(parts) - 1}")
+    path = folder / f"part-{part:05d}"
+    try:
+        with safe_open(path.with_suffix(".safetensors"), "pt") as file:
+            values = {key_of(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+        return values, pq.read_table(path.with_suffix(".parquet"))
+    except (OSError, SafetensorError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read: {one_line(error)[:120]}") from None
