@@ -37,9 +37,10 @@ from clew.text import one_line, show
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 AT_ONCE = 4096  # stream indices whose token arrays are held at a time
-SHARD = 1 << 28  # bytes of activations in one file, about
+SHARD = 1 << 28  # bytes of activations in one file, at most
 INDEX = "activations.json"
 
 
@@ -167,6 +168,17 @@ def _questions(places: Places, count: int) -> list[Question]:
     return questions
 
 
+def joined(batches: Iterable[Activations]) -> Activations:
+    """All batches as one, in memory; of 100,000 mazes choose few places. InputError if there is none."""
+    held = list(batches)
+    if not held:
+        raise InputError("activations: there are none to join: no sequence was read")
+    values = {key: torch.cat([batch.values[key] for batch in held]) for key in held[0].values}
+    arrays = {name: np.concatenate([getattr(batch.places, name) for batch in held]) for name in vars(held[0].places)}
+    questions = [question for batch in held for question in batch.questions]
+    return Activations(values, Places(**arrays), questions, held[0].first)
+
+
 def labels(batch: Activations) -> "pa.Table":
     """One row a place: sequence, place, position, order; cell_row, cell_col and other_row, other_col, null where there
     is none; and of its question rows, cols, held_out, path_length (steps of a shortest path) and lookahead, these two
@@ -204,45 +216,69 @@ def export(batches: Iterable[Activations], folder: Path, shard_bytes: int = SHAR
 
         part-00000.safetensors      {blocks.0.hook_resid_post: (R, D), blocks.0.attn.hook_z: (R, H, D), ...}
         part-00000.parquet          `labels`: row i is row i of each of the tensors
-        activations.json            what there is: hook names with their shapes, rows of each part
+        activations.json            how many rows each part has
 
-    with a new part once one holds about so many bytes. `pyarrow.parquet.read_table(folder)`, pandas and polars read the
-    Parquet files of all parts as one table. InputError if there is nothing to write.
+    with a new part once the tensors of one would have more than so many bytes; that many are held in memory, and no
+    more. `pyarrow.parquet.read_table(sorted(folder.glob("*.parquet")))` is one table of all parts; `load_part` reads
+    one. InputError if there is nothing to write.
     """
     if isinstance(shard_bytes, bool) or not isinstance(shard_bytes, int) or shard_bytes < 1:
         raise InputError(f"shard_bytes: {show(shard_bytes)} is not a whole number from 1")
-    rest = iter(batches)
-    held = next(rest, None)
-    if held is None:
-        raise InputError("activations: there are none to write; no sequence was read")
-    shapes = {hook_name(key): list(value.shape[1:]) for key, value in held.values.items()}
     parts: list[int] = []
     with folder_written_whole(folder) as unfinished:
-        waiting: list[Activations] = []
-        while held is not None:
-            waiting.append(held)
-            held = next(rest, None)
-            if held is None or sum(map(_bytes, waiting)) >= shard_bytes:
-                parts.append(_write_part(waiting, unfinished / f"part-{len(parts):05d}"))
-                waiting = []
-        write_json(unfinished / INDEX, {"tensors": shapes, "parts": parts})
+        part = None
+        for batch in batches:
+            table, at = labels(batch), 0
+            while at < len(batch):
+                part = part or _Part.begin(batch, table.schema, unfinished / f"part-{len(parts):05d}", shard_bytes)
+                at += part.add(batch, table, at)
+                if not part.room():
+                    parts.append(part.finish())
+                    part = None
+        if part:
+            parts.append(part.finish())
+        if not parts:
+            raise InputError("activations: there are none to write: no sequence was read, or none has such a place")
+        write_json(unfinished / INDEX, {"parts": parts})
     return sum(parts)
 
 
-def _bytes(batch: Activations) -> int:
-    return sum(value.nbytes for value in (*batch.values.values(), *vars(batch.places).values()))
+@dataclass
+class _Part:
+    """A part that is being filled. Its room is taken at once: as many small tensors, kept between passes of the model,
+    the same rows would leave holes in memory that take several times their own."""
 
+    path: Path
+    values: dict[Key, Tensor]
+    table: "pq.ParquetWriter"
+    filled: int = 0
 
-def _write_part(batches: list[Activations], path: Path) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    @classmethod
+    def begin(cls, batch: Activations, schema: "pa.Schema", path: Path, most_bytes: int) -> "_Part":
+        import pyarrow.parquet as pq
 
-    table = pa.concat_tables(map(labels, batches)).unify_dictionaries()
-    pq.write_table(table, path.with_suffix(".parquet"), compression="zstd")
-    keys = batches[0].values
-    tensors = {hook_name(key): torch.cat([batch.values[key] for batch in batches]) for key in keys}
-    save_file(tensors, path.with_suffix(".safetensors"), {"format": "pt"})
-    return len(table)
+        rows = max(1, most_bytes // sum(value[0].nbytes for value in batch.values.values()))
+        values = {key: value.new_empty(rows, *value.shape[1:]) for key, value in batch.values.items()}
+        return cls(path, values, pq.ParquetWriter(path.with_suffix(".parquet"), schema, compression="zstd"))
+
+    def room(self) -> int:
+        """How many rows it still takes."""
+        return len(next(iter(self.values.values()))) - self.filled
+
+    def add(self, batch: Activations, table: "pa.Table", at: int) -> int:
+        """As many rows of the batch from `at` on as there is room for; returns how many."""
+        count = min(self.room(), len(batch) - at)
+        for key, value in batch.values.items():
+            self.values[key][self.filled : self.filled + count] = value[at : at + count]
+        self.table.write_table(table.slice(at, count))
+        self.filled += count
+        return count
+
+    def finish(self) -> int:
+        self.table.close()
+        tensors = {hook_name(key): value[: self.filled] for key, value in self.values.items()}
+        save_file(tensors, self.path.with_suffix(".safetensors"), {"format": "pt"})
+        return self.filled
 
 
 def load_part(folder: Path, part: int = 0) -> tuple[dict[Key, Tensor], "pa.Table"]:
