@@ -101,8 +101,8 @@ class OptimizerConfig:
     """peak learning rate (of AdamW)"""
     warmup: int | None = None
     """steps of linear warm-up; by default 100, and a twentieth of the rounds of a split"""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """what the learning rate does after warm-up"""
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    """the learning rate after warm-up: a cosine down to 0, constant, or wsd, constant and from halfway straight to 0"""
     weight_decay: float = 0.01
     """on matrices alone"""
     clip: float = 1.0

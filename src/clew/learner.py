@@ -308,6 +308,13 @@ def end_training(accelerator: Accelerator, *learners: Learner) -> None:
 
 
 def learning_rate(peak: float, step: int, warmup: int, progress: float, schedule: str = "cosine") -> float:
-    """The rate at `step`, the next to run: linear warm-up, then constant, or a cosine down to 0 at progress 1."""
-    rate = peak * min(1.0, (step + 1) / max(1, warmup))
-    return rate * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress))) if schedule == "cosine" else rate
+    """The rate at `step`, the next to run, and `progress`, the share of the run that is over.
+
+    After a linear warm-up: constant; a cosine down to 0 at progress 1; or wsd, constant for the first half and then
+    straight down to 0 (warmup-stable-decay, Hu et al. 2024, "MiniCPM", arXiv 2404.06395), so that what a run has
+    learned at its constant rate serves runs of any length.
+    """
+    rate, progress = peak * min(1.0, (step + 1) / max(1, warmup)), min(1.0, progress)
+    if schedule == "cosine":
+        return rate * (0.5 + 0.5 * math.cos(math.pi * progress))
+    return rate * min(1.0, 2 - 2 * progress) if schedule == "wsd" else rate

@@ -300,3 +300,5 @@ def test_learning_rate() -> None:
     assert learning_rate(1.0, 20, 10, 0.5) == pytest.approx(0.5)
     assert learning_rate(1.0, 20, 10, 1.0) == pytest.approx(0.0)
     assert learning_rate(1.0, 20, 10, 0.5, "constant") == 1.0
+    assert [learning_rate(1.0, 20, 10, at, "wsd") for at in (0.25, 0.5, 0.75, 1.0, 1.1)] == [1.0, 1.0, 0.5, 0.0, 0.0]
+    assert learning_rate(1.0, 0, 10, 0.75, "wsd") == pytest.approx(0.05)
