@@ -47,13 +47,13 @@ def _lookahead(passages, path):
         walked[here] = True
         for k in range(neighbours_into(passages, here, near)):
             if not walked[near[k]] and dist[near[k]] != dist[here] - 1:
-                ahead = _depth(passages, near[k], walked, dist[here], depth, queue)
+                ahead = depth_of_branch(passages, near[k], walked, dist[here], depth, queue)
                 farthest = max(farthest, ahead)
     return farthest
 
 
 @njit(cache=True)
-def _depth(passages, branch, walked, most, depth, queue):
+def depth_of_branch(passages, branch, walked, most, depth, queue):
     """Steps from a fork to the farthest cell that is reached through its neighbour `branch`, `most` at most."""
     near = np.empty(4, np.int64)
     depth[:] = -1

@@ -15,10 +15,10 @@ from numba import njit
 
 from clew.errors import InputError
 from clew.mazes import kernels, vocab
-from clew.mazes.forks import _depth
+from clew.mazes.forks import depth_of_branch
 from clew.mazes.kernels import DOWN, RIGHT, below, distances_into, neighbours_into, path_into, seeded
 from clew.mazes.lattice import Cell, Question
-from clew.mazes.questions import MazeStream, _write_adjacency
+from clew.mazes.questions import MazeStream, write_adjacency
 from clew.text import show
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _fits(sides, dists, walk, n, steps, balance, wanted, scratch, near, facts):
         passages, left, farthest = sides[side], dists[side, fork], 0
         for k in range(neighbours_into(passages, fork, near)):
             if not walked[near[k]] and near[k] != steps[side]:
-                farthest = max(farthest, _depth(passages, near[k], walked, left, scratch[0], scratch[1]))
+                farthest = max(farthest, depth_of_branch(passages, near[k], walked, left, scratch[0], scratch[1]))
         facts[7 + 2 * side], facts[8 + 2 * side] = farthest, left
     value = facts[7] if balance == 0 else facts[8] if balance == 1 else facts[4]
     return balance < 0 or value == wanted
@@ -189,7 +189,7 @@ def _fill(shapes, p, passage, held_out, balance, strata, seed, stream, indices, 
         if n == 0:
             return -1 - i
         cols = sides.shape[3]
-        at = _write_adjacency(sides[0], seeded(seed, stream, index, _SHUFFLE), ids, edges, row, 0)
+        at = write_adjacency(sides[0], seeded(seed, stream, index, _SHUFFLE), ids, edges, row, 0)
         end = at + 7 + n
         row[at], row[at + 2] = vocab.ORIGIN_START, vocab.ORIGIN_END
         row[at + 3], row[at + 5], row[at + 6] = vocab.TARGET_START, vocab.TARGET_END, vocab.PATH_START
@@ -349,7 +349,7 @@ class PairStream:
         tokens = np.full((2, len(which), 9 + 4 * passages + cells), vocab.PADDING, np.int64)
         facts = np.zeros((len(which), len(_FACTS)), np.int64)
         strata = self.strata if self.balance else np.zeros(1, np.int64)
-        shapes, p, wanted, seed, stream = mazes._drawn()
+        shapes, p, wanted, seed, stream = mazes.drawn_by()
         asked = self.kind == "passage", wanted, BALANCES.index(self.balance) if self.balance else -1, strata
         n = _fill(shapes, p, *asked, seed, stream, which, vocab.cell_ids(mazes.max_size), tokens, facts)
         if n < 0:

@@ -63,7 +63,7 @@ def _draw_path(passages, state, dist, queue, path):
 
 
 @njit(cache=True)
-def _write_adjacency(passages, state, ids, edges, tokens, at):
+def write_adjacency(passages, state, ids, edges, tokens, at):
     cols = passages.shape[2]
     n = 0
     for way in range(2):
@@ -121,7 +121,7 @@ def _fill(
         cells, cols = passages.shape[1] * passages.shape[2], passages.shape[2]
         starts[i] = at
         root = at
-        at = _write_adjacency(passages, seeded(seed, stream, indices[i], _SHUFFLE), ids, edges, tokens, at)
+        at = write_adjacency(passages, seeded(seed, stream, indices[i], _SHUFFLE), ids, edges, tokens, at)
         fork = at - 1
         for _ in range(branches):
             start = at
@@ -208,7 +208,7 @@ class MazeStream:
     def max_size(self) -> int:
         return max(max(size) for size in self.sizes)
 
-    def _drawn(self) -> tuple[np.ndarray, float, int, int, int]:
+    def drawn_by(self) -> tuple[np.ndarray, float, int, int, int]:
         """What the kernels draw a maze by, but for its index."""
         return self._shapes(), self.p, self._wanted, self.seed, self.stream
 
@@ -258,7 +258,7 @@ class MazeStream:
             starts_M=np.empty(len(indices), np.int64),
         )
         which, ids = np.asarray(indices, np.int64), vocab.cell_ids(self.max_size)
-        n = _fill(*self._drawn(), self.branches, which, ids, *whole)
+        n = _fill(*self.drawn_by(), self.branches, which, ids, *whole)
         if n < 0:
             raise self._no_maze()
         return Forest._make(array[:n] for array in whole)  # a maze has many tokens: no start is cut off
@@ -266,7 +266,7 @@ class MazeStream:
     def questions(self, index: int) -> list[Question]:
         """The questions of maze `index`, one a branch; the same that `forest` writes."""
         cells = self.max_size**2
-        passages, found, state = _draw_maze(*self._drawn(), index, np.empty(2 * cells, np.bool_))
+        passages, found, state = _draw_maze(*self.drawn_by(), index, np.empty(2 * cells, np.bool_))
         if not found:
             raise self._no_maze()
         lattice = Lattice(passages)
