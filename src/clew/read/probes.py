@@ -1,0 +1,239 @@
+"""Linear probes for what a model has derived of a maze, by site, layer and place, always beside their controls.
+
+    read = probe_cells(policy, rows, places=("edge_end", "path"))      # at the token that names a cell: that cell
+    read = probe_map(policy, rows, place="fork")                       # at one token a question: the whole grid
+    read.rows                                                          # one a site x layer x place x label x control
+
+`rows` are token rows of held-out mazes, as `maze_sequences` or a PairBatch's groups give them. Mazes are split by
+identity: one that is tested on was never fitted, whatever was asked of it. Intervals are of resampled test mazes.
+
+Controls, of which the best is the one to beat:
+
+    embeddings   the token's own input embedding, with those of the cells that it could know by then: the edge's, and
+                 after the question the origin's and the target's, side by side. What needs no model.
+    random       a model of the same shape that has learned nothing
+    shuffled     the labels of another question, on another maze of the same size, cell by cell: these keep what each
+                 cell has on average, and each map its own counts (Hewitt and Liang 2019, arXiv 1909.03368)
+    retargeted   the labels of another target, with the same maze and origin: what can be said without knowing the
+                 target (`Targets.retargeted`). Only of labels that the target decides
+    majority     the most frequent class, of each cell where the whole grid is read
+
+**Tokens before the target cannot know it**, since a causal model reads on from the left. What they say of labels that
+the target decides is therefore what the maze says: dead ends are seldom on a path, and lead back whatever was asked.
+There the model is at the level of retargeted labels, whatever it is: a control that is built in (`after_target` False).
+With mazes of a stream by dfs or wilson that is exact; in minimal pairs the target is not drawn evenly, and not quite.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clew.errors import InputError
+from clew.policy import Policy
+from clew.read.cases import ONE_A_QUESTION, CaseReader, Cases, ProbeOptions
+from clew.read.hooks import Key
+from clew.read.linear import READERS, Moments, Reader, Task, hits, rates
+from clew.read.places import PLACES, numbers_of
+from clew.read.targets import LABELS, SANITY, Targets, classes_of
+from clew.text import show
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CONTROLS = ("embeddings", "random", "shuffled", "retargeted", "majority")
+Stream = tuple[str, Key | None, str]
+"""whose x it is (model, random, embeddings), where in it, and at which place"""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Results: of each probe and each control beside it, accuracy and macro-F1 with 95% intervals over mazes."""
+
+    rows: list[dict[str, Any]]
+    """form (cell or map), site, layer, place, label, control (model: the probe itself), accuracy, accuracy_low,
+    accuracy_high, macro_f1, macro_f1_low, macro_f1_high, classes, train and test (labels), test_mazes, after_target,
+    sanity, and above: of the model, whether its macro-F1 is above its best control's, the intervals apart; else None"""
+
+    def table(self) -> "pa.Table":
+        import pyarrow as pa
+
+        return pa.Table.from_pylist(self.rows)
+
+
+@dataclass(frozen=True)
+class MapReading(Probed):
+    """A reading of whole grids from one token a question, with the Q test questions one by one."""
+
+    right: dict[tuple[str, Key, str], np.ndarray] = field(repr=False)
+    """by control ("model" too), site and layer, and label: int8 (Q, U), 1 where the unit was told rightly, 0 where not
+    and -1 where there was nothing to tell"""
+    versions: dict[str, Targets] = field(repr=False)
+    """the test questions as they are (true), and those whose labels shuffled and retargeted readers were to tell"""
+    current_Q: np.ndarray = field(repr=False)
+    """the cell at which the path stands, the origin where it has not begun: row * C + column"""
+    maze_Q: np.ndarray = field(repr=False)
+    """which of the test mazes, from 0"""
+    options: ProbeOptions
+
+
+def probe_cells(
+    policy: Policy,
+    rows: Sequence[np.ndarray],
+    labels: Collection[str] = LABELS,
+    sites: Collection[str] = ("resid_post",),
+    layers: Collection[int] | None = None,
+    places: Collection[str] = ("edge_first", "edge_second", "edge_end", "path"),
+    options: ProbeOptions | None = None,
+) -> Probed:
+    """Reads each cell at the tokens that name it, one probe for all cells.
+
+    At an edge's tokens the cell is that of `Places.cell_RC`, and `nearer` is whether it, and not the other end, is
+    nearer to the target; `wall` is whether a passage leads to the right. A label of one class alone at a place, as
+    on_path on a path, has no rows. InputError for what does not exist, as `gather`, and as `split_mazes`.
+    """
+    numbers_of(places)
+    places = tuple(dict.fromkeys(places))
+    cases = CaseReader.begin(policy, rows, labels, sites, layers, places, options or ProbeOptions())
+    return Probed(_Run(cases).results("cell"))
+
+
+def probe_map(
+    policy: Policy,
+    rows: Sequence[np.ndarray],
+    place: str = "fork",
+    labels: Collection[str] = LABELS,
+    sites: Collection[str] = ("resid_post",),
+    layers: Collection[int] | None = None,
+    options: ProbeOptions | None = None,
+) -> MapReading:
+    """Reads every cell, or edge, of the grid at one token a question, by a probe of its own: what a search that looks
+    at the whole maze would have written there.
+
+    place: fork, a token of the path at which a passage leads the wrong way, one drawn evenly of each path's; path, the
+    last cell of the path as far as it is written; or another place that a sequence has once. Sequences without one,
+    without a fork say, are left out. Labels of edges are by their upper or left end. InputError as `probe_cells`.
+    """
+    if place not in ONE_A_QUESTION:
+        raise InputError(f"place: {show(place)} is not one that a sequence has once: {', '.join(ONE_A_QUESTION)}")
+    cases = CaseReader.begin(policy, rows, labels, sites, layers, (place,), options or ProbeOptions(), whole=True)
+    run = _Run(cases)
+    results = run.results("map")
+    which = np.flatnonzero(cases.test_Q & (cases.current_Q >= 0))
+    versions = {name: version.take(which) for name, version in cases.versions.items()}
+    right = {key: right_QU[which] for key, right_QU in run.right.items()}
+    return MapReading(results, right, versions, cases.current_Q[which], cases.maze_Q[which], cases.options)
+
+
+@dataclass
+class _Run:
+    """Fits all probes in one pass and tests them in another."""
+
+    cases: CaseReader
+    moments: dict[Stream, Moments] = field(default_factory=dict)
+    counts: dict[tuple[str, Key, str, str], np.ndarray] = field(default_factory=dict)
+    """by control, site and layer, place, label: float32 (M, 3, C), sums of `hits` over each test maze"""
+    right: dict[tuple[str, Key, str], np.ndarray] = field(default_factory=dict)
+
+    def results(self, form: str) -> list[dict[str, Any]]:
+        made = READERS[self.cases.options.reader]
+        for cases, parts in self.cases.read(~self.cases.test_Q):
+            for (source, key), x_RD in cases.x.items():
+                mine = {task: part for task, part in parts.items() if source == "model" or task[1] == "true"}
+                self.moments.setdefault((source, key, cases.place), made()).add(x_RD, mine)
+        readers = self._readers()
+        for cases, parts in self.cases.read(self.cases.test_Q):
+            for (control, key, place, label), (stream, task, reader) in readers.items():
+                if place == cases.place and stream[:2] in cases.x:
+                    self._score(cases, (control, key, place, label), parts[task], reader.predict(cases.x[stream[:2]]))
+        return _rows(self, form)
+
+    def _readers(self) -> dict[tuple[str, Key, str, str], tuple[Stream, Task, Reader]]:
+        """By control, site and layer, place, and label: which x is read, what is decoded, and by which reader."""
+        made: dict[tuple[str, Key, str, str], tuple[Stream, Task, Reader]] = {}
+        for stream, moments in self.moments.items():
+            source, own, place = stream
+            if not moments.count:
+                continue
+            white_DD = moments.whitening(self.cases.options.ridge)
+            for task in moments.sums:
+                label, version = task
+                if not _differs(self.moments[("embeddings", None, place)].counts[label, "true"]):
+                    continue
+                control = source if version == "true" else version
+                reader = moments.reader(task, white_DD)
+                for key in self.cases.keys if own is None else [own]:
+                    made[control, key, place, label] = (stream, task, reader)
+                    if own is None:
+                        made["majority", key, place, label] = (stream, task, moments.majority(task))
+        return made
+
+    def _score(
+        self, cases: Cases, name: tuple[str, Key, str, str], parts_RUC: np.ndarray, predicted_RU: np.ndarray
+    ) -> None:
+        if name not in self.counts:
+            self.counts[name] = np.zeros((self.cases.maze_Q.max() + 1, 3, parts_RUC.shape[2] - 1), np.float32)
+        np.add.at(self.counts[name], self.cases.maze_Q[cases.question_R], hits(predicted_RU, parts_RUC))
+        if self.cases.whole:
+            control, key, _, label = name
+            if (control, key, label) not in self.right:
+                self.right[control, key, label] = np.full((len(self.cases.maze_Q), predicted_RU.shape[1]), -1, np.int8)
+            right_RU = np.take_along_axis(parts_RUC, predicted_RU[..., None], 2)[..., 0] > 0
+            self.right[control, key, label][cases.question_R] = np.where(parts_RUC[..., -1] > 0, -1, right_RU)
+
+
+def _differs(count_UC: np.ndarray) -> bool:
+    """Whether any unit has more than one class."""
+    return bool(((count_UC[:, :-1] > 0).sum(1) > 1).any())
+
+
+def drawn_mazes(mazes: int, options: ProbeOptions) -> np.ndarray:
+    """float32 (draws, mazes): how often each maze comes in each draw of as many, with replacement (Efron 1979)."""
+    rng, even = np.random.default_rng([options.seed, 4]), np.full(mazes, 1 / mazes)
+    drawn_BM = np.empty((options.draws, mazes), np.float32)
+    for row in drawn_BM:
+        row[:] = rng.multinomial(mazes, even)
+    return drawn_BM
+
+
+def _rows(run: _Run, form: str) -> list[dict[str, Any]]:
+    drawn_BM = drawn_mazes(int(run.cases.maze_Q.max()) + 1, run.cases.options)
+    figures: dict[int, dict[str, Any]] = {}
+    rows = []
+    for key in run.cases.keys:
+        for place in run.cases.places:
+            for label in run.cases.labels:
+                mine = {control: run.counts.get((control, key, place, label)) for control in ("model", *CONTROLS)}
+                found = {
+                    control: _figures(counts_M3C, drawn_BM, figures)
+                    for control, counts_M3C in mine.items()
+                    if counts_M3C is not None
+                }
+                if "model" not in found:
+                    continue
+                best = max(figure["macro_f1_high"] for control, figure in found.items() if control != "model")
+                trained = run.moments["model", key, place].counts[label, "true"][:, :-1].sum()
+                about = {"form": form, "site": key[0], "layer": key[1], "place": place, "label": label}
+                facts = {"classes": len(classes_of(label, run.cases.options.cap)), "train": round(float(trained))}
+                facts |= {"after_target": place == "fork" or PLACES.index(place) >= PLACES.index("target")}
+                facts |= {"sanity": label in SANITY}
+                for control, figure in found.items():
+                    above = figure["macro_f1_low"] > best if control == "model" else None
+                    rows.append(about | {"control": control} | figure | facts | {"above": above})
+    return rows
+
+
+def _figures(counts_M3C: np.ndarray, drawn_BM: np.ndarray, known: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Both rates with their intervals; those of a control that several layers share are worked out once."""
+    if id(counts_M3C) in known:
+        return known[id(counts_M3C)]
+    mazes, *shape = counts_M3C.shape
+    drawn_B3C = (drawn_BM @ counts_M3C.reshape(mazes, -1)).reshape(-1, *shape)
+    whole, draws = rates(counts_M3C.sum(0, dtype=np.float64)[None]), rates(drawn_B3C.astype(np.float64))
+    out: dict[str, Any] = {}
+    for name, value, values_B in zip(("accuracy", "macro_f1"), whole, draws, strict=True):
+        low, high = np.nanquantile(values_B, (0.025, 0.975))
+        out |= {name: float(value[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+    out |= {"test": round(float(counts_M3C[:, 2].sum())), "test_mazes": int((counts_M3C[:, 2].sum(1) > 0).sum())}
+    return known.setdefault(id(counts_M3C), out)
