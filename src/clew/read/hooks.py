@@ -1,4 +1,5 @@
-"""The sites of a stock Hugging Face model: where in a layer an activation is, and how it is taken, by plain hooks.
+"""The sites of a stock Hugging Face model: where in a layer an activation is, how it is taken and how it is changed, by
+plain hooks.
 
 Names are TransformerLens's for hook points, and so are the values (Nanda et al., TransformerLens):
 
@@ -11,7 +12,7 @@ Names are TransformerLens's for hook points, and so are the values (Nanda et al.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -27,6 +28,8 @@ Site = Literal["resid_pre", "z", "attn_out", "resid_mid", "mlp_out", "resid_post
 SITES: tuple[Site, ...] = get_args(Site)
 Key = tuple[Site, int]
 """a site and a layer, counted from 0"""
+Edit = Callable[[Tensor], Tensor]
+"""what is to stand at a site in place of what is there: (B, T, D) -> (B, T, D), and for z (B, T, H * D)"""
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,16 @@ class Names:
     middle: str
     """the norm that reads the stream between attention and MLP"""
     mlp: str = "mlp"
+    final: str = "norm"
+    """the norm between the last layer and the output head"""
 
 
 _LLAMA = Names("layers", "self_attn", "self_attn.o_proj", "post_attention_layernorm")
 ARCHITECTURES = {
     "llama": _LLAMA,
     "qwen3": _LLAMA,
-    "gpt_neox": Names("layers", "attention", "attention.dense", "post_attention_layernorm"),
-    "gpt2": Names("h", "attn", "attn.c_proj", "ln_2"),
+    "gpt_neox": Names("layers", "attention", "attention.dense", "post_attention_layernorm", final="final_layer_norm"),
+    "gpt2": Names("h", "attn", "attn.c_proj", "ln_2", final="ln_f"),
 }
 
 
@@ -62,6 +67,12 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
     """The model's layers, first to last. InputError as `names_of`."""
     base: PreTrainedModel = inner(model)
     return getattr(base.base_model, names_of(base).layers)
+
+
+def final_norm_of(model: nn.Module) -> nn.Module:
+    """The norm between the last layer and the output head. InputError as `names_of`."""
+    base: PreTrainedModel = inner(model)
+    return getattr(base.base_model, names_of(base).final)
 
 
 def heads_of(model: nn.Module) -> int:
@@ -151,3 +162,59 @@ def _taker(taken: dict[Key, Tensor], key: Key, keep: Callable[[Tensor], Tensor])
         taken[key] = keep(value[0] if isinstance(value, tuple) else value)
 
     return take
+
+
+@contextmanager
+def editing(model: nn.Module, edits: Mapping[Key, Edit]) -> Iterator[None]:
+    """While entered, each pass of the model goes on from what the edits make of its sites: the writing counterpart of
+    `recording`. An edit must leave the tensor that it is given as it is.
+
+    What is recorded inside of `editing` is what was written; a recording around it has what came. resid_mid is written
+    by way of what attention adds, since what stands there is read by the MLP's norm and by the stream both: it becomes
+    what it was told up to rounding, and stays as it was, bit for bit, where it is told so.
+    """
+    handles = []
+    names, layers = names_of(model), layers_of(model)
+    try:
+        for site, layer in sorted(edits, key=lambda key: (key[1], SITES.index(key[0]))):
+            edit = edits[site, layer]
+            if site == "resid_mid":
+                came: dict[Key, Tensor] = {}
+                take = _taker(came, (site, layer), lambda x_BTD: x_BTD)
+                handles.append(layers[layer].register_forward_pre_hook(take, with_kwargs=True))
+                module, before = _module(layers[layer], names, "attn_out")
+                edit = _by_what_is_added(came, (site, layer), edit)
+            else:
+                module, before = _module(layers[layer], names, site)
+            if before:
+                handles.append(module.register_forward_pre_hook(_before(edit), with_kwargs=True))
+            else:
+                handles.append(module.register_forward_hook(_after(edit)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _by_what_is_added(came: dict[Key, Tensor], key: Key, edit: Edit) -> Edit:
+    def edit_added(added_BTD: Tensor) -> Tensor:
+        middle_BTD = came[key] + added_BTD
+        return added_BTD + (edit(middle_BTD) - middle_BTD)
+
+    return edit_added
+
+
+def _before(edit: Edit) -> Callable[..., Any]:
+    def change(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (edit(args[0]).contiguous(), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": edit(kwargs["hidden_states"]).contiguous()}
+
+    return change
+
+
+def _after(edit: Edit) -> Callable[..., Any]:
+    def change(_: nn.Module, args: tuple[Any, ...], out: Any) -> Any:
+        return (edit(out[0]), *out[1:]) if isinstance(out, tuple) else edit(out)
+
+    return change

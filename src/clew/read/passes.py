@@ -1,0 +1,165 @@
+"""Passes of a stock model over rows of equal length, which can be gone on with from any layer and column, with edits.
+
+    run = read_rows(policy.model, tokens_BT, [("z", 1)])
+    go_on(run, {("z", 1): edit}).last_BV                    # the layers before 1 are not computed again
+    go_on(run, {("z", 1): edit}, column=90).last_BV         # nor the columns before 90, which the edit must not touch
+
+Each layer is called with the very arguments that it had in the first pass. Gone on with from column 0 and changed by
+nothing, it is the first pass bit for bit; from a later column it is the same up to rounding, since keys and values of
+earlier columns are those of the first pass, which causality lets nothing change.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from inspect import Parameter, signature
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import Cache
+
+from clew.attention import NAME, check_tokens, inner, read_by
+from clew.policy import Policy
+from clew.read.hooks import Edit, Key, editing, final_norm_of, layers_of, recording
+
+Call = dict[str, Any]
+"""what a layer was called with, by name; `hidden_states` is the residual stream"""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a model made of B rows of T tokens."""
+
+    model: nn.Module
+    last_BV: Tensor
+    """logits behind the last token of each row"""
+    values: dict[Key, Tensor]
+    """what was recorded: (B, T, D), and for z (B, T, H * D)"""
+    calls: list[Call]
+    """what each layer was called with"""
+    end_BTD: Tensor
+    """the stream behind the last layer"""
+    cache: Cache | None = None
+    """keys and values of all layers and columns, where these are all kept"""
+
+
+@contextmanager
+def asked(policy: Policy) -> Iterator[nn.Module]:
+    """The model, while entered, as this policy, without dropout and without gradients."""
+    model, learning = policy.model, policy.model.training
+    model.eval()
+    policy.activate()
+    try:
+        with torch.no_grad():
+            yield model
+    finally:
+        model.train(learning)
+
+
+def read_rows(model: nn.Module, tokens_BT: np.ndarray, keys: Collection[Key] = ()) -> Pass:
+    """One pass over rows of token ids without padding. InputError for an id that the model does not know."""
+    check_tokens(model, int(tokens_BT.max(initial=0)))
+    last: Key = ("resid_post", len(layers_of(model)) - 1)
+    with recording(model, {*keys, last}) as values, _calls(model) as calls:
+        tokens = torch.from_numpy(np.ascontiguousarray(tokens_BT)).to(inner(model).device)
+        inner(model).base_model(input_ids=tokens, use_cache=True)
+    caches = [value for value in calls[0].values() if isinstance(value, Cache)]
+    whole = caches and all(layer.keys.shape[2] == tokens.shape[1] for layer in caches[0].layers)  # type: ignore[union-attr]
+    masked = read_by(inner(model)) <= {"sdpa", "eager", NAME}
+    cache = caches[0] if whole and masked else None
+    return Pass(model, unembed(model, values[last][:, -1]), values, calls, values[last], cache)
+
+
+def go_on(run: Pass, edits: Mapping[Key, Edit], keys: Collection[Key] = (), column: int = 0) -> Pass:
+    """The same pass with edits, from the first layer that has one.
+
+    column: edits are given, and give, the columns from this one on alone, and leave those before it as they are;
+    `start_column` says whether the model lets it be other than 0. What is recorded is what stood there before the edit
+    of that same place, from that column on. There are no records of layers before.
+    """
+    layers = layers_of(run.model)
+    start = min((_layer_of(key) for key in edits), default=len(layers))
+    stream_BTD = (run.end_BTD if start == len(layers) else run.calls[start]["hidden_states"])[:, column:].contiguous()
+    first: Key = ("resid_post", start - 1)
+    if first in edits:  # nothing of that layer need be computed again
+        stream_BTD = edits[first](stream_BTD)
+        edits = {key: edit for key, edit in edits.items() if key != first}
+    with recording(run.model, keys) as values, editing(run.model, edits):
+        for layer, call in zip(layers[start:], run.calls[start:], strict=True):
+            out = layer(**{**_cut(run, call, column), "hidden_states": stream_BTD})
+            stream_BTD = out[0] if isinstance(out, tuple) else out
+    return Pass(run.model, unembed(run.model, stream_BTD[:, -1]), values, run.calls, stream_BTD)
+
+
+def start_column(run: Pass, changed_BT: Tensor) -> int:
+    """The first column that `go_on` has to read where just these places change; the number of columns if none does."""
+    columns_T = changed_BT.any(0)
+    if not columns_T.any():
+        return len(columns_T)
+    return 0 if run.cache is None else int(columns_T.int().argmax())
+
+
+def unembed(model: nn.Module, stream_BD: Tensor) -> Tensor:
+    """Logits (B, V) of what stands in the stream behind the last layer."""
+    return inner(model).get_output_embeddings()(final_norm_of(model)(stream_BD))  # type: ignore[operator, misc]
+
+
+def _layer_of(key: Key) -> int:
+    """The first layer that has to be computed for an edit."""
+    return key[1] + (key[0] == "resid_post")
+
+
+class _Before(Cache):
+    """Keys and values of a pass's columns before some one, as a layer reads them; what it gives to keep is not kept."""
+
+    def __init__(self, cache: Cache, column: int):
+        super().__init__(layers=[])
+        self.cache, self.column = cache, column
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        layer: Any = self.cache.layers[layer_idx]
+        pairs = ((layer.keys, key_states), (layer.values, value_states))
+        return tuple(torch.cat([old[:, :, : self.column], new], 2) for old, new in pairs)
+
+
+def _cut(run: Pass, call: Call, column: int) -> Call:
+    """A layer's arguments for the columns from one on."""
+    if not column:
+        return {name: None if isinstance(value, Cache) else value for name, value in call.items()}
+    columns = run.end_BTD.shape[1]
+    assert run.cache is not None
+    hidden_ST = torch.ones(columns, columns, dtype=torch.bool, device=run.end_BTD.device).triu(1)[column:]
+    mask = torch.zeros(hidden_ST.shape, dtype=run.end_BTD.dtype, device=hidden_ST.device)
+    mask = mask.masked_fill_(hidden_ST, torch.finfo(mask.dtype).min)[None, None]
+    before = _Before(run.cache, column)
+
+    def cut(name: str, value: Any) -> Any:
+        if isinstance(value, Cache):
+            return before
+        if name == "attention_mask":
+            return mask
+        if name == "position_ids" and value is not None:
+            return value[:, column:]
+        return tuple(part[:, column:] for part in value) if name == "position_embeddings" and value else value
+
+    return {name: cut(name, value) for name, value in call.items()}
+
+
+@contextmanager
+def _calls(model: nn.Module) -> Iterator[list[Call]]:
+    """While entered, a pass leaves in the list what each layer was called with."""
+    calls: list[Call] = []
+
+    def keep(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        parameters = signature(layer.forward).parameters.values()
+        names = [one.name for one in parameters if one.kind is not Parameter.VAR_KEYWORD]
+        calls.append({**dict(zip(names, args, strict=False)), **kwargs})
+
+    handles = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers_of(model)]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()

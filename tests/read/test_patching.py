@@ -1,0 +1,384 @@
+"""Patching: equal to a forward pass that is written out and edited by hand; identities; what is planted is found."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from clew.errors import InputError
+from clew.mazes import maze_tokenizer
+from clew.mazes.pairs import PairBatch, PairStream
+from clew.mazes.vocab import cell_id
+from clew.policy import Policy
+from clew.read.effects import Effects, ratio
+from clew.read.hooks import SITES, editing, keys_of, recording, sites_of
+from clew.read.passes import asked, go_on, read_rows
+from clew.read.patching import (
+    GROUPS,
+    PARTS,
+    Patch,
+    Path,
+    groups_of,
+    patch,
+    patch_attention,
+    patch_heads,
+    patch_mlp,
+    patch_paths,
+    patch_residual,
+    patch_to_logits,
+)
+from models import MAKERS, tiny
+
+TOKENIZER = maze_tokenizer(4)
+
+
+def policy(kind: str = "llama", seed: int = 0) -> Policy:
+    return Policy(tiny(kind, len(TOKENIZER), seed), TOKENIZER)
+
+
+def pairs(count: int = 12, kind: Any = "passage", seed: int = 0) -> PairBatch:
+    return PairStream(kind, sizes=((3, 3), (4, 4)), seed=seed).batch(range(count), TOKENIZER)
+
+
+def by_hand(
+    model: Any,
+    tokens_T: np.ndarray,
+    edits: Mapping[tuple[str, int], Callable[[Tensor], Tensor]] | None = None,
+    read_by_head: Mapping[tuple[int, int], Tensor] | None = None,
+    seen: dict[tuple[str, int], Tensor] | None = None,
+) -> Tensor:
+    """The logits behind the last token of one row, by a tiny Llama written out: T tokens, D wide, no batch, no hooks.
+
+    edits: what to do at a site. read_by_head: what single heads read in place of the layer's normed stream. seen: takes
+    what there was at each site, after its edit, and as `normed` what attention reads.
+    """
+    config, edits, read_by_head = model.config, edits or {}, read_by_head or {}
+    heads, kv, size = config.num_attention_heads, config.num_key_value_heads, model.model.layers[0].self_attn.head_dim
+    at = {} if seen is None else seen
+
+    def site(name: str, layer: int, x: Tensor) -> Tensor:
+        at[name, layer] = edits.get((name, layer), lambda x: x)(x)
+        return at[name, layer]
+
+    def normed(norm: Any, x: Tensor) -> Tensor:
+        return norm.weight * x / (x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon).sqrt()
+
+    angles = torch.arange(len(tokens_T))[:, None] * 10000.0 ** (-torch.arange(0, size, 2) / size).double()
+    cos, sin = torch.cat([angles, angles], 1).cos(), torch.cat([angles, angles], 1).sin()
+
+    def rotated(x: Tensor) -> Tensor:
+        return x * cos + torch.cat([-x[:, size // 2 :], x[:, : size // 2]], 1) * sin
+
+    stream = model.model.embed_tokens.weight[torch.from_numpy(tokens_T)]
+    for number, layer in enumerate(model.model.layers):
+        stream = site("resid_pre", number, stream)
+        part, common = layer.self_attn, normed(layer.input_layernorm, stream)
+        at["normed", number] = common
+        z = []
+        for head in range(heads):
+            x, group = read_by_head.get((number, head), common), head // (heads // kv)
+            q = rotated(x @ part.q_proj.weight[head * size : (head + 1) * size].T)
+            k = rotated(x @ part.k_proj.weight[group * size : (group + 1) * size].T)
+            v = x @ part.v_proj.weight[group * size : (group + 1) * size].T
+            scores = (q @ k.T / math.sqrt(size)).masked_fill(torch.ones(len(x), len(x)).triu(1).bool(), -math.inf)
+            z.append(scores.softmax(-1) @ v)
+        z = site("z", number, torch.cat(z, 1))
+        stream = site("resid_mid", number, stream + site("attn_out", number, z @ part.o_proj.weight.T))
+        x, mlp = normed(layer.post_attention_layernorm, stream), layer.mlp
+        hidden = torch.nn.functional.silu(x @ mlp.gate_proj.weight.T) * (x @ mlp.up_proj.weight.T)
+        stream = site("resid_post", number, stream + site("mlp_out", number, hidden @ mlp.down_proj.weight.T))
+    return normed(model.model.norm, stream)[-1] @ model.lm_head.weight.T
+
+
+def rows_of(batch: PairBatch, number: int) -> tuple[np.ndarray, np.ndarray]:
+    length = int(batch.length_P[number])
+    return batch.clean_tokens_PT[number, -length:], batch.corrupt_tokens_PT[number, -length:]
+
+
+def metric(batch: PairBatch, number: int, logits_V: Tensor) -> float:
+    return float(logits_V[batch.right_P[number]] - logits_V[batch.wrong_P[number]])
+
+
+def put(source: Tensor, where: np.ndarray, part: slice = slice(None)) -> Callable[[Tensor], Tensor]:
+    def edit(x: Tensor) -> Tensor:
+        x = x.clone()
+        for position in np.flatnonzero(where):
+            x[position, part] = source[position, part]
+        return x
+
+    return edit
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["target", "passage"])
+def test_equal_to_a_pass_that_was_edited_by_hand(kind: str) -> None:
+    reader, batch = policy(), pairs(kind=kind)
+    wheres = ["all", "changed", "edge_second", "path", "walked", "fork", "target", 5, -2]
+    patches = [Patch(site, layer, where) for site in SITES for layer in range(3) for where in ("edge_second", -2)]
+    patches += [Patch("resid_pre", 1, where) for where in wheres]
+    patches += [Patch("z", layer, where, head) for layer in range(3) for head in range(4) for where in ("all", "fork")]
+    found, groups = patch(reader, batch, patches, batch_size=5), groups_of(reader, batch)
+    for number in range(0, len(batch), 5):
+        sides = rows_of(batch, number)
+        seen: list[dict[Any, Tensor]] = [{}, {}]
+        plain = [
+            metric(batch, number, by_hand(reader.model, row, seen=at)) for row, at in zip(sides, seen, strict=True)
+        ]
+        np.testing.assert_allclose([found.clean_P[number], found.corrupt_P[number]], plain, atol=1e-6)
+        for which, one in enumerate(patches):
+            length = len(sides[0])
+            where = groups[one.where][number, -length:] if isinstance(one.where, str) else np.zeros(length, np.bool_)
+            if not isinstance(one.where, str):
+                where[one.where] = True
+            part = slice(None) if one.head is None else slice(8 * one.head, 8 * one.head + 8)
+            key = (one.site, one.layer)
+            for direction, base, source in (("noising", 0, 1), ("denoising", 1, 0)):
+                edit = put(seen[source][key], where, part)
+                want = metric(batch, number, by_hand(reader.model, sides[base], {key: edit}))
+                got = found.patched[direction][which, number]  # type: ignore[index]
+                assert got == pytest.approx(want, abs=1e-6), (one.label, direction)
+
+
+@torch.no_grad()
+def test_paths_equal_passes_that_were_edited_by_hand() -> None:
+    """The receivers' queries, keys and values are computed from what the senders said, as Wang et al. have it."""
+    reader, batch = policy(), pairs()
+    paths = [Path([(0, 1)]), Path([(0, 0), (1, 2)]), Path([(0, 1)], [(1, 3)]), Path([(0, 1)], [(1, 3), (1, 0), (2, 2)])]
+    paths += [Path([(1, 0), (0, 2)], [(2, 1)], "edge_second")]
+    found, groups = patch_paths(reader, batch, paths), groups_of(reader, batch)
+    for number in (0, 7):
+        clean, corrupt = rows_of(batch, number)
+        seen: list[dict[Any, Tensor]] = [{}, {}]
+        for row, at in zip((clean, corrupt), seen, strict=True):
+            by_hand(reader.model, row, seen=at)
+        for which, path in enumerate(paths):
+            where = groups[path.where][number, -len(clean) :]  # type: ignore[index]
+            edits: dict[tuple[str, int], Any] = {}
+            for layer in range(min(layer for layer, _ in path.senders), 3):
+                mixed = seen[0]["z", layer]
+                for at, head in path.senders:
+                    if at == layer:
+                        mixed = put(seen[1]["z", layer], where, slice(8 * head, 8 * head + 8))(mixed)
+                edits["z", layer] = lambda _, mixed=mixed: mixed
+            heard: dict[Any, Tensor] = {}
+            logits_V = by_hand(reader.model, clean, edits, seen=heard)
+            if path.receivers:
+                read = {(layer, head): heard["normed", layer] for layer, head in path.receivers}
+                logits_V = by_hand(reader.model, clean, read_by_head=read)
+            want = metric(batch, number, logits_V)
+            assert found.patched["noising"][which, number] == pytest.approx(want, abs=1e-6), path.label
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_run_patched_with_itself_is_the_same_bit_for_bit(kind: str) -> None:
+    reader, batch = policy(kind), pairs()
+    same = replace(batch, corrupt_tokens_PT=batch.clean_tokens_PT)
+    patches = [Patch(site, layer) for site, layer in keys_of(reader.model, sites_of(reader.model))]
+    found = patch(reader, same, patches)
+    assert (found.shifts_CP("noising") == 0).all() and (found.shifts_CP("denoising") == 0).all()
+    # So is a pass that is gone on with, really: all layers are run again, from edits that put in what is there.
+    with asked(reader) as model:
+        keys = keys_of(model, sites_of(model))
+        for group in batch.groups():
+            run = read_rows(model, group.clean_tokens_PT, keys)
+            torch.testing.assert_close(run.last_BV, model(torch.from_numpy(group.clean_tokens_PT)).logits[:, -1])
+            for key in keys:
+                assert torch.equal(go_on(run, {key: lambda _, value=run.values[key]: value}).last_BV, run.last_BV) or (
+                    key[0] == "resid_mid"  # what is put in there may be rounded: see `editing`
+                )
+                assert torch.equal(go_on(run, {key: lambda x: x}).last_BV, run.last_BV)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_all_of_the_last_stream_is_the_other_run(kind: str) -> None:
+    reader, batch = policy(kind), pairs(40)
+    last = [
+        Patch("resid_post", 2),
+        Patch("resid_post", 2, "fork"),
+        Patch("resid_pre", 0),
+        Patch("resid_pre", 0, "changed"),
+    ]
+    found = patch(reader, batch, last)
+    for direction in ("noising", "denoising"):
+        values = [value for value, _, _ in found.effect(direction)]
+        assert values[:2] == [1.0, 1.0] and values[2:] == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_columns_that_are_not_read_again_change_nothing(kind: str) -> None:
+    reader, batch = policy(kind), pairs()
+    with asked(reader) as model:
+        keys = keys_of(model, sites_of(model))
+        for group in list(batch.groups())[:3]:
+            clean, corrupt = (read_rows(model, t, keys) for t in (group.clean_tokens_PT, group.corrupt_tokens_PT))
+            assert clean.cache is not None
+            for key in keys:
+                for start in (1, 9, group.clean_tokens_PT.shape[1] - 1):
+                    new = clean.values[key].clone()
+                    new[:, start:] = corrupt.values[key][:, start:]
+                    whole = go_on(clean, {key: lambda _, new=new: new})
+                    short = go_on(clean, {key: lambda _, new=new, start=start: new[:, start:]}, column=start)
+                    torch.testing.assert_close(short.last_BV, whole.last_BV)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_what_is_written_is_what_is_read_back(kind: str) -> None:
+    model, tokens = policy(kind).model, torch.from_numpy(rows_of(pairs(), 0)[0])[None]
+    for key in keys_of(model, sites_of(model)):
+        wanted: list[Tensor] = []
+
+        def double(x: Tensor, wanted: list[Tensor] = wanted) -> Tensor:
+            wanted.append(2 * x)
+            return wanted[0]
+
+        follow = ("resid_mid" if key[0] in ("z", "attn_out") else "resid_post", key[1])
+        if kind == "neox":
+            follow = ("resid_post", key[1])
+        with torch.no_grad(), recording(model, [key, follow]) as plain:
+            model(tokens)
+        with torch.no_grad(), editing(model, {key: double}), recording(model, [key, follow]) as taken:
+            model(tokens)
+        torch.testing.assert_close(taken[key], wanted[0])
+        torch.testing.assert_close(wanted[0], 2 * plain[key])
+        assert not torch.allclose(taken[follow], plain[follow])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_places_of_pairs() -> None:
+    batch = pairs(30)
+    groups = groups_of(policy(), batch)
+    assert set(groups) == set(GROUPS)
+    assert np.array_equal(sum(groups[name].astype(int) for name in PARTS), batch.mask_PT.astype(int))
+    assert (groups["fork"].sum(1) == 1).all() and groups["fork"][:, -1].all()
+    assert (groups["path"].sum(1) == batch.position_P + 1).all()
+    assert (groups["changed"].sum(1) <= 2).all()
+    in_target = groups_of(policy(), pairs(30, "target"))
+    assert np.array_equal(in_target["changed"], in_target["target"])
+
+
+def planted(shares: Mapping[tuple[int, int], float], noise: float = 0.0) -> Policy:
+    """A model in which some heads, each attending to all alike, carry where the target lies to the logits of the cells
+    that lie so; by their shares. All that others say is `noise` times what a new model says."""
+    reader = Policy.build(TOKENIZER, layers=2, width=32, heads=2)
+    model: Any = reader.model
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.mul_(noise)
+            layer.mlp.down_proj.weight.mul_(noise)
+        embedding, out = model.model.embed_tokens.weight, model.lm_head.weight
+        embedding[:, :4] = out[:, :4] = 0
+        for row, col in np.ndindex(4, 4):
+            at = torch.tensor([row - 1.5, col - 1.5])
+            embedding[cell_id(row, col), :2] = 0.02 * at
+            out[cell_id(row, col), 2:4] = at
+        for (layer, head), share in shares.items():
+            part, own = model.model.layers[layer].self_attn, slice(16 * head, 16 * head + 16)
+            part.q_proj.weight[own] = part.v_proj.weight[own] = part.o_proj.weight[:, own] = 0
+            for k in range(2):
+                part.v_proj.weight[16 * head + k, k] = 1
+                part.o_proj.weight[2 + k, 16 * head + k] = 0.01 * share  # too little for norms to notice
+    return reader
+
+
+def test_what_is_planted_is_found_at_its_size() -> None:
+    batch = pairs(200, "target")
+    reader = planted({(0, 1): 0.3, (1, 0): 0.7})
+    for found in (patch_heads(reader, batch), patch_to_logits(reader, batch)):
+        for direction in ("noising", "denoising"):
+            effects = dict(zip([(0, 0), (0, 1), (1, 0), (1, 1)], found.effect(direction), strict=True))
+            for head, size in (((0, 0), 0.0), ((0, 1), 0.3), ((1, 0), 0.7), ((1, 1), 0.0)):
+                value, low, high = effects[head]
+                assert low - 1e-4 <= size <= high + 1e-4 and value == pytest.approx(size, abs=0.01), (head, effects)
+    assert all(abs(value) < 1e-6 for value, _, _ in patch_mlp(reader, batch).effect())
+    by_place = patch_residual(reader, batch, layers=[1])
+    place = {label["place"]: value for label, (value, _, _) in zip(by_place.labels, by_place.effect(), strict=True)}
+    assert place["target"] == pytest.approx(0.7, abs=0.01) and place["fork"] == pytest.approx(0.3, abs=0.01)
+
+
+def test_what_is_planted_stands_out_of_noise() -> None:
+    found = patch_heads(planted({(1, 0): 1.0}, noise=1.0), pairs(200, "target"))
+    assert np.argmax([value for value, _, _ in found.effect()]) == 2
+    value, low, _ = found.effect()[2]
+    assert value > 0.8 and low > 0.7
+    table = found.table().to_pylist()
+    assert table[2] | {"layer": 1, "head": 0, "site": "z", "place": "all", "direction": "noising"} == table[2]
+
+
+def test_a_random_model_has_no_effect_at_the_stated_rate() -> None:
+    """Over new models and pairs, intervals of shifts hold 0, and so do those of effects, nearly as often as told."""
+    held, ratios, count = 0, 0, 0
+    for seed in range(40):
+        reader = Policy.build(TOKENIZER, layers=2, width=32, heads=2, seed=seed)
+        batch = PairStream("passage", sizes=((4, 4),), seed=seed).batch(range(40), TOKENIZER)
+        found = patch_heads(reader, batch, directions=["denoising"])
+        figures = list(zip(found.shift(), found.effect(), strict=True))
+        held += sum(low <= 0 <= high for (_, low, high), _ in figures)
+        ratios += sum(low <= 0 <= high for _, (_, low, high) in figures)
+        count += len(figures)
+    assert held / count > 0.85 and ratios / count > 0.85
+
+
+def test_ratios_of_means() -> None:
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        of_P = rng.normal(1, 1, 60)
+        value, low, high = ratio(0.4 * of_P + rng.normal(0, 0.5, 60), of_P)
+        inside += low <= 0.4 <= high and low <= value <= high
+    assert 0.92 < inside / 400 < 0.98
+    assert ratio(np.ones(20), rng.normal(0, 1, 20))[1:] == (-math.inf, math.inf)
+    assert ratio(np.ones(20), np.ones(20) * 2) == (0.5, 0.5, 0.5)
+
+
+def test_specialisations() -> None:
+    reader, batch = policy(), pairs()
+    for found, site in (
+        (patch_attention(reader, batch, ["fork"]), "attn_out"),
+        (patch_mlp(reader, batch, [0]), "mlp_out"),
+    ):
+        assert [(label["site"], label["layer"]) for label in found.labels] == [(site, layer) for layer in range(3)]
+    assert len(patch_residual(reader, batch)) == 3 * len(PARTS)
+    with pytest.raises(InputError, match=r"direction: 'noising' was not run; there are denoising"):
+        patch_residual(reader, batch, ["fork"], directions=["denoising"]).effect("noising")
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "said"),
+    [
+        (Patch("resid_pots", 0), "sites: 'resid_pots' is not one of"),  # type: ignore[arg-type]
+        (Patch("z", 3), "layers: 3 is not one of the 3 layers"),
+        (Patch("z", 0, head=4), "head: 4 is not one of the 4 heads of a layer, 0 to 3"),
+        (Patch("mlp_out", 0, head=1), "head: 1 of mlp_out, which is not by head; expected site z"),
+        (Patch("z", 0, "forks"), "places: 'forks' is not one of .*; nearest: fork"),
+        (Patch("z", 0, 999), r"places: 999 is not a position in all rows, -\d+ to \d+"),
+        (Patch("z", 0, np.ones((2, 2), bool)), r"places: bool of shape \(2, 2\) are not bools of shape \(12, \d+\)"),
+        (Path([]), "senders: there are none; expected at least one head"),
+        (Path([(1, 0)], [(1, 1)]), r"receivers: \(1, 1\) is not behind the first sender's layer, 1"),
+        (Path([(1, 9)]), "head: 9 is not one of the 4 heads"),
+    ],
+)
+def test_what_does_not_exist_is_named(asked_for: Patch | Path, said: str) -> None:
+    run: Any = patch if isinstance(asked_for, Patch) else patch_paths
+    with pytest.raises(InputError, match=said):
+        run(policy(), pairs(), [asked_for])
+
+
+def test_what_cannot_be_asked() -> None:
+    def asked_with(batch: PairBatch, patches: Sequence[Patch], **how: Any) -> Effects:
+        return patch(policy(), batch, patches, **how)
+
+    with pytest.raises(InputError, match=r"pairs: 9 are too few for a 95% interval; expected at least 10"):
+        asked_with(pairs(9), [Patch("z", 0)])
+    with pytest.raises(InputError, match="patches: there are none"):
+        asked_with(pairs(), [])
+    with pytest.raises(InputError, match="directions: 'sideways' is not one of noising, denoising"):
+        asked_with(pairs(), [Patch("z", 0)], directions=["sideways"])
+    with pytest.raises(InputError, match="batch_size: 0 is not a whole number from 1"):
+        asked_with(pairs(), [Patch("z", 0)], batch_size=0)
+    with pytest.raises(InputError, match=r"tokens: \d+ is not one of the 20 tokens of this model"):
+        patch(Policy(tiny("llama", 20), TOKENIZER), pairs(), [Patch("z", 0)])

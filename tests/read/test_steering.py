@@ -1,0 +1,134 @@
+"""Steering: paths as the sampler writes them, pushed as a plain reading pushes them, and beside random pushes."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from clew.errors import InputError
+from clew.mazes import maze_tokenizer
+from clew.mazes.pairs import PairBatch, PairStream
+from clew.mazes.vocab import PATH_END, cell_id
+from clew.policy import Policy
+from clew.read.steering import Addition, random_like, roll_out, steer
+from clew.rollout.continuing import continue_prompts
+from clew.world import Stop
+from models import MAKERS, tiny
+
+TOKENIZER = maze_tokenizer(4)
+
+
+def policy(kind: str = "llama", seed: int = 0) -> Policy:
+    return Policy(tiny(kind, len(TOKENIZER), seed).float(), TOKENIZER)
+
+
+def prompts(count: int = 6, walked: bool = False) -> list[np.ndarray]:
+    batch: PairBatch = PairStream(sizes=((3, 3), (4, 4))).batch(range(count), TOKENIZER)
+    rows = [row[-n:] for row, n in zip(batch.clean_tokens_PT, batch.length_P, strict=True)]
+    return rows if walked else [row[: row.tolist().index(6)] for row in rows]
+
+
+def pushes(width: int = 32, rows: int = 6) -> list[Addition]:
+    rng = np.random.default_rng(0)
+    return [
+        Addition("resid_post", 0, ["path", "path_start"], rng.standard_normal(width), 0.5),
+        Addition("resid_pre", 1, "target", rng.standard_normal((rows, width)), 2.0),
+        Addition("z", 2, "path", torch.from_numpy(rng.standard_normal(width))),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_without_a_push_paths_are_the_samplers(kind: str) -> None:
+    reader, rows = policy(kind), prompts()
+    mine = roll_out(reader, rows, max_new=9)
+    theirs = continue_prompts(
+        reader.model, [row.tolist() for row in rows], stop=Stop((PATH_END,)), max_new=9, pad_token_id=10
+    )
+    assert [list(one.tokens) for one in mine] == [one.tokens for one in theirs]
+    nothing = [replace(one, strength=0.0) for one in pushes()]
+    assert roll_out(reader, rows, nothing, max_new=9) == mine
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("walked", [False, True])
+def test_keys_and_values_that_are_kept_change_nothing(kind: str, walked: bool) -> None:
+    reader, rows = policy(kind), prompts(walked=walked)
+    kept = roll_out(reader, rows, pushes(), max_new=8)
+    assert kept == roll_out(reader, rows, pushes(), max_new=8, cached=False, batch_size=2)
+    if walked:  # others may never begin a path
+        assert kept != roll_out(reader, rows, max_new=8)
+
+
+def leading(reader: Policy, cells: list[int]) -> np.ndarray:
+    """A direction that, behind the last layer, makes a token the likeliest."""
+    out: Any = reader.model.get_output_embeddings()
+    return (out.weight[cells].sum(0) - out.weight.mean(0) * len(cells)).detach().numpy()
+
+
+def test_a_push_that_leads_somewhere_is_told_from_random_ones() -> None:
+    reader, rows = Policy.build(TOKENIZER, layers=2, width=32, heads=2), prompts(20, walked=True)
+    push = Addition("resid_post", 1, "path", leading(reader, [PATH_END]), 1000.0)
+    rolled = roll_out(reader, rows, [push])
+    walks = [row[row.tolist().index(6) + 1 :] for row in rows]
+    for one, walk in zip(rolled, walks, strict=True):
+        assert one.ended and one.tokens == (PATH_END,)
+        assert [cell_id(*cell) for cell in one.path if cell] == walk.tolist()
+    found = steer(reader, rows, [push], lambda number, path: len(path) == len(walks[number]), controls=5, max_new=4)
+    figures = found.figures()
+    assert (
+        figures["wanted"]["value"] == 1 and figures["changed"]["value"] > 0.8 and figures["plain_wanted"]["value"] < 0.2
+    )
+    assert figures["random_wanted"]["value"] < 0.5 and figures["wanted_above_random"]["low"] > 0
+    assert [row["figure"] for row in found.table().to_pylist()] == list(figures)
+
+
+def test_places_and_masks_are_where_they_say() -> None:
+    reader, rows = policy(), prompts()
+    widest = max(map(len, rows))
+    mask_QT = np.zeros((6, widest), np.bool_)
+    for number, row in enumerate(rows):
+        mask_QT[number, len(row) - 2] = True  # the target
+    by_name, by_mask = (replace(pushes()[1], where=where) for where in ("target", mask_QT))
+    assert roll_out(reader, rows, [by_name], max_new=6) == roll_out(reader, rows, [by_mask], max_new=6)
+    # a path that is never begun is never pushed on, and two halves are a whole
+    half = replace(by_name, strength=1.0)
+    assert roll_out(reader, rows, [half, half], max_new=6) == roll_out(reader, rows, [by_name], max_new=6)
+
+
+def test_random_directions_have_equal_norms() -> None:
+    for one in pushes():
+        drawn = random_like(one, np.random.default_rng(1))
+        norms = [np.linalg.norm(np.asarray(each.direction), axis=-1) for each in (one, drawn)]
+        np.testing.assert_allclose(*norms)
+        assert not np.allclose(np.asarray(one.direction), np.asarray(drawn.direction))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(site="resid"), "sites: 'resid' is not one of"),
+        (dict(layer=3), "layers: 3 is not one of the 3 layers"),
+        (dict(where="targets"), "places: 'targets' is not one of .*; nearest: target"),
+        (dict(where=np.ones((2, 2), bool)), r"where: shape \(2, 2\) is not bools of \(6, \d+\)"),
+        (dict(direction=np.ones(31)), r"direction: shape \(31,\) is not \(32,\) or \(6, 32\) at resid_pre 1"),
+        (dict(direction=np.ones((2, 32))), r"direction: shape \(2, 32\) is not"),
+        (dict(strength=np.inf), "direction, strength: times inf it is not finite"),
+    ],
+)
+def test_what_does_not_exist_is_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        roll_out(policy(), prompts(), [replace(pushes()[1], **changes)])
+
+
+def test_what_is_no_prompt_is_named() -> None:
+    whole = np.append(prompts(walked=True)[0], PATH_END)
+    with pytest.raises(InputError, match="prompts: one has its whole path already"):
+        roll_out(policy(), [whole])
+    with pytest.raises(InputError, match="prompts: one begins with padding"):
+        roll_out(policy(), [np.insert(prompts()[0], 0, 10)])
+    with pytest.raises(InputError, match="controls: -1 is not a whole number from 0"):
+        steer(policy(), prompts(), pushes(), controls=-1)
+    with pytest.raises(InputError, match="additions, prompts: one of them is empty"):
+        steer(policy(), prompts(), [])
