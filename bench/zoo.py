@@ -1,7 +1,7 @@
 """Trains the models of the zoo, measures them, and puts them into the package; tables and pictures of all of them.
 
     clew bench zoo                        # every recipe of examples/zoo; each says how long it takes
-    clew bench zoo demo 6x6               # these
+    clew bench zoo 4x4 6x6                # these
     clew bench zoo 6x6 --from runs/mine   # the model of a run that is there already
     clew bench zoo --table                # what the cards of all say: bench/results/zoo.md, zoo.json and zoo.png
     clew bench zoo --failures 6x6         # what one gets wrong: bench/results/zoo_failures.png

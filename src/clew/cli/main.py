@@ -32,7 +32,7 @@ Exit codes:
   130  interrupted (Ctrl-C); 143 ended by SIGTERM; after either, --resume goes on
 
 First steps:
-  clew solve zoo:demo --seed 3                 a model that is there already, on one maze, before your eyes
+  clew solve zoo:4x4 --seed 3                  a model that is there already, on one maze, before your eyes
   clew train --minutes 3 --out runs/first      a small model on 4x4 mazes
   clew eval runs/first                         its figures, with intervals
   clew solve runs/first --seed 3               one maze, before your eyes
