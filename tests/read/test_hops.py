@@ -123,6 +123,7 @@ def test_growth_is_told_apart() -> None:
     assert growth(shapes["doubling"], layers)["doubling"].a == pytest.approx(0)
     full = growth([1, 2, 4, 6, 6], layers, most=6)
     assert full["linear"].layers == 4 and growth([0, 0], [0, 1], most=0)["flat"].layers == 2
+    wrong: Any
     for wrong in ([1, 2], [], [[1]]):
         with pytest.raises(InputError, match=r"hops: .* are not one number for each of the layers"):
             growth(wrong, [0, 1, 2] if wrong else [])

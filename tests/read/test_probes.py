@@ -132,10 +132,10 @@ def test_what_is_planted_is_found(monkeypatch: pytest.MonkeyPatch, reader: Any) 
         rows = list(sequences)
         found, asked = find_places(rows, TOKENIZER), targets_in(rows, TOKENIZER)
         found = found.take(found.named(*places))
-        dist_R = asked.distance_QU[found.sequence_R, found.cell_RC @ [4, 1]]
+        dist_R = asked.distance_QU[found.sequence_R, found.cell_RC @ np.array([4, 1])]
         values: Any = {("resid_pre", layer): torch.zeros(len(found), 4) for layer in layers}
         for layer in layers:
-            x_RD = rng.normal(size=(len(found), 16))
+            x_RD: Any = rng.normal(size=(len(found), 16))
             if policy is own and layer == 1:
                 x_RD[np.arange(len(found)), np.minimum(dist_R, 8)] += 3
             values["resid_post", layer] = torch.from_numpy(x_RD.astype(np.float32))
@@ -165,7 +165,8 @@ def test_what_is_planted_is_found(monkeypatch: pytest.MonkeyPatch, reader: Any) 
 )
 def test_bad_input_is_one_line(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        probe_map(policy(), **({"rows": sequences(200)} | asked))
+        given: dict[str, Any] = {"rows": sequences(200)} | asked
+        probe_map(policy(), **given)
 
 
 @pytest.mark.parametrize(

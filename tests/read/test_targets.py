@@ -41,7 +41,7 @@ def expected(question: Question, graph: "nx.Graph[Cell]", cell: Cell, cap: int) 
     hops = {path[1] for path in nx.all_shortest_paths(graph, cell, question.target) if len(path) > 1}
     ways = {(cell[0] + dr, cell[1] + dc): k for k, (dr, dc) in enumerate(STEPS.values())}
     on = {place for path in nx.all_shortest_paths(graph, question.origin, question.target) for place in path}
-    steps = nx.shortest_path_length(graph, cell, question.target)
+    steps = int(nx.shortest_path_length(graph, cell, question.target))
     found |= {"next_hop": {ways[hop] for hop in hops}, "on_path": {int(cell in on)}}
     return found | {"distance": {min(steps, cap)}}
 
@@ -158,6 +158,6 @@ def test_names_of_classes() -> None:
         with pytest.raises(InputError, match="the list is empty"):
             empty(ask)
     text = "<ADJLIST_START> (0,0) <--> (2,0) ; <ADJLIST_END> <ORIGIN_START> (0,0) <ORIGIN_END> <TARGET_START> (2,0)"
-    row = TOKENIZER.convert_tokens_to_ids(f"{text} <TARGET_END>".split())
+    row: Any = TOKENIZER.convert_tokens_to_ids([*text.split(" "), "<TARGET_END>"])
     with pytest.raises(InputError, match=r"tokens: sequence 0 joins \(0, 0\) and \(2, 0\), which are not neighbours"):
-        targets_in([row], TOKENIZER)  # type: ignore[list-item]
+        targets_in([row], TOKENIZER)
