@@ -56,10 +56,10 @@ def test_a_random_twin_has_the_shape_and_nothing_else() -> None:
 def test_tokens_before_the_target_are_at_the_level_of_another_target() -> None:
     """Whatever the model: of the differences between labels of the true and of another target, as many stand apart as
     chance puts there, though the maze itself is known; and after the target they differ."""
-    rows, trained = sequences(800), Policy.load("zoo:demo")
-    found = probe_cells(trained, rows, OF_TARGET, places=["edge_end"], options=QUICK).rows
+    rows, trained = sequences(800), Policy.load("zoo:4x4")
+    found = probe_cells(trained, rows, OF_TARGET, layers=[0, 1], places=["edge_end"], options=QUICK).rows
     for place in ("list_end", "origin", "target_end"):
-        found += probe_map(trained, rows, place, OF_TARGET, options=QUICK).rows
+        found += probe_map(trained, rows, place, OF_TARGET, layers=[0, 1], options=QUICK).rows
     apart: dict[bool, list[bool]] = {True: [], False: []}
     by = {tuple(row[name] for name in ("layer", "place", "label", "control")): row for row in found}
     for (layer, place, label, control), row in by.items():
