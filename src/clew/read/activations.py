@@ -32,6 +32,7 @@ from clew.mazes.lattice import Lattice, Question
 from clew.mazes.questions import MazeStream
 from clew.policy import Policy
 from clew.read.hooks import Key, heads_of, hook_name, key_of, keys_of, recording
+from clew.read.passes import asked, padded
 from clew.read.places import PLACES, Places, Words, find_places, numbers_of
 from clew.text import one_line, show
 
@@ -114,7 +115,7 @@ def gather(
             chosen = found.take(np.isin(found.place_R, wanted))
             values = _read(policy, rows, keys, chosen, dtype)
             counted = replace(chosen, sequence_R=chosen.sequence_R + first)
-            yield Activations(values, counted, _questions(found, len(rows)), first)
+            yield Activations(values, counted, questions_of(found, len(rows)), first)
             first += len(rows)
 
     return batches()
@@ -129,28 +130,22 @@ def _check(places: Places, first: int) -> None:
         raise InputError(f"tokens: {found}; expected <ADJLIST_START> first (a PairBatch's groups have no padding)")
 
 
-@torch.no_grad()
 def _read(policy: Policy, rows: list[Any], keys: list[Key], places: Places, dtype: torch.dtype) -> dict[Key, Tensor]:
-    tokens_BT = torch.nn.utils.rnn.pad_sequence(
-        [torch.as_tensor(np.asarray(row, np.int64)) for row in rows], True, policy.pad_token_id
-    )
+    tokens_BT = torch.from_numpy(padded(rows, policy.pad_token_id))
     known = policy.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     for wrong in tokens_BT[(tokens_BT < 0) | (tokens_BT >= known)].tolist():
         raise InputError(f"tokens: {wrong} is not one of the {known} tokens of this model, 0 to {known - 1}")
     sequence_R, position_R = (torch.from_numpy(part) for part in (places.sequence_R, places.position_R))
-    model, learning = policy.model, policy.model.training
-    model.eval()
-    policy.activate()
-    try:
-        with recording(model, keys, lambda x_BTD: x_BTD[sequence_R, position_R].to("cpu", dtype)) as taken:
-            inner(model).base_model(input_ids=tokens_BT.to(model.device), use_cache=False)
-    finally:
-        model.train(learning)
+    with (
+        asked(policy) as model,
+        recording(model, keys, lambda x_BTD: x_BTD[sequence_R, position_R].to("cpu", dtype)) as taken,
+    ):
+        inner(model).base_model(input_ids=tokens_BT.to(inner(model).device), use_cache=False)
     heads = heads_of(model)
     return {key: x_RD.unflatten(1, (heads, -1)) if key[0] == "z" else x_RD for key, x_RD in taken.items()}
 
 
-def _questions(places: Places, count: int) -> list[Question]:
+def questions_of(places: Places, count: int) -> list[Question]:
     """What each of the sequences asks, read off its places; the grid is the smallest that holds all its cells."""
     edges_R, path_R = places.named("edge_first"), places.named("path")
     single = {name: places.cell_RC[places.named(name)].tolist() for name in ("origin", "target")}

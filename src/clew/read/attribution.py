@@ -16,10 +16,10 @@ from clew.attention import check_tokens, inner
 from clew.errors import InputError
 from clew.mazes.lattice import Lattice, Question
 from clew.policy import Policy
-from clew.read.activations import _questions
+from clew.read.activations import questions_of
 from clew.read.effects import columns, mean, table_of
 from clew.read.hooks import Key, final_norm_of, heads_of, keys_of, layers_of, names_of, recording
-from clew.read.passes import asked
+from clew.read.passes import asked, padded
 from clew.read.places import Places, Words, find_places
 
 if TYPE_CHECKING:
@@ -93,10 +93,8 @@ def attribute(policy: Policy, sequences: Iterable[Sequence[int] | np.ndarray], b
     with asked(policy) as model:
         while rows := [np.asarray(row, np.int64) for row in islice(rest, batch_size)]:
             places = find_places(rows, words)
-            task_M, row_M, at_M = _tokens_of_tasks(places, _questions(places, len(rows)))
-            tokens_BT = np.full((len(rows), max(map(len, rows))), policy.pad_token_id)
-            for row, values in enumerate(rows):
-                tokens_BT[row, : len(values)] = values
+            task_M, row_M, at_M = _tokens_of_tasks(places, questions_of(places, len(rows)))
+            tokens_BT = padded(rows, policy.pad_token_id)
             check_tokens(model, int(tokens_BT.max()))
             before = torch.from_numpy(row_M), torch.from_numpy(at_M - 1)
             with recording(model, keys, lambda x_BTD, at=before: x_BTD[at]) as taken:

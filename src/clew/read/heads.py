@@ -20,7 +20,7 @@ from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
 from clew.read.effects import check_pairs, columns, mean, table_of
 from clew.read.hooks import Key, heads_of, layers_of, names_of
-from clew.read.passes import asked, go_on, read_rows
+from clew.read.passes import asked, go_on, padded, read_rows
 from clew.read.patching import Head, Where, check_head, logit_difference, part_of, places_of, put_in
 from clew.read.places import Places, Words, find_places, numbers_of
 from clew.runs.intervals import wilson
@@ -120,9 +120,7 @@ def attention(
     with asked(policy) as model:
         while rows := [np.asarray(row, np.int64) for row in islice(rest, batch_size)]:
             found = find_places(rows, words)
-            tokens_BT = np.full((len(rows), max(map(len, rows))), policy.pad_token_id)
-            for row, values in enumerate(rows):
-                tokens_BT[row, : len(values)] = values
+            tokens_BT = padded(rows, policy.pad_token_id)
             check_tokens(model, int(tokens_BT.max()))
             with attending(model) as patterns:
                 inner(model).base_model(input_ids=torch.from_numpy(tokens_BT).to(inner(model).device), use_cache=False)

@@ -20,13 +20,13 @@ from typing import Any, Literal
 import numpy as np
 
 from clew.errors import InputError
+from clew.read.cases import LEAST_MAZES
 from clew.read.probes import CONTROLS, MapReading, drawn_mazes
 from clew.read.targets import OF_EDGES, Targets, classes_of
 from clew.text import show
 
 From = Literal["target", "current"]
 ENDS: tuple[From, ...] = ("target", "current")
-LEAST_MAZES = 20
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ nothing, it is the first pass bit for bit; from a later column it is the same up
 earlier columns are those of the first pass, which causality lets nothing change.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import Parameter, signature
@@ -56,6 +56,14 @@ def asked(policy: Policy) -> Iterator[nn.Module]:
             yield model
     finally:
         model.train(learning)
+
+
+def padded(rows: Sequence[Sequence[int] | np.ndarray], pad: int) -> np.ndarray:
+    """int64 (B, T): rows of token ids, filled up on the right, where a causal model never looks."""
+    tokens_BT = np.full((len(rows), max(map(len, rows))), pad)
+    for row, values in enumerate(rows):
+        tokens_BT[row, : len(values)] = values
+    return tokens_BT
 
 
 def read_rows(model: nn.Module, tokens_BT: np.ndarray, keys: Collection[Key] = ()) -> Pass:

@@ -15,9 +15,9 @@ branch: what was put in carries what the step depends on (Vig et al. 2020; Meng 
 `patch` does all of it but paths; the functions behind it say what to patch.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -73,6 +73,9 @@ class Path:
         return {"senders": sent, "receivers": received or "logits", "place": _named(self.where)}
 
 
+_One = TypeVar("_One", Patch, Path)
+
+
 def patch(
     policy: Policy,
     pairs: PairBatch,
@@ -90,19 +93,8 @@ def patch(
     """
     for one in patches:
         _check_patch(policy.model, one)
-    wheres = places_of(policy, pairs, [one.where for one in patches])
     keys: set[Key] = {(one.site, one.layer) for one in patches}
-    found = _Metrics(pairs, [one.label for one in patches], directions)
-    with asked(policy) as model:
-        for rows, tokens in _chunks(pairs, batch_size):
-            runs = [read_rows(model, tokens_BT, keys) for tokens_BT in tokens]
-            found.unpatched(rows, runs)
-            for direction in directions:
-                base, source = _base_and_source(runs, direction)
-                for number, (one, where_PT) in enumerate(zip(patches, wheres, strict=True)):
-                    where_BT = torch.from_numpy(where_PT[rows][:, -tokens.shape[2] :])
-                    found.patched(direction, number, rows, _patched(base, source, one, where_BT))
-    return found.effects()
+    return _each(policy, pairs, patches, _patched, keys, directions, batch_size)
 
 
 def patch_residual(
@@ -160,19 +152,8 @@ def patch_paths(
     """
     for one in paths:
         _check_path(policy.model, one)
-    wheres = places_of(policy, pairs, [one.where for one in paths])
-    found = _Metrics(pairs, [one.label for one in paths], directions)
-    layers = range(len(layers_of(policy.model)))
-    with asked(policy) as model:
-        for rows, tokens in _chunks(pairs, batch_size):
-            runs = [read_rows(model, tokens_BT, [("z", layer) for layer in layers]) for tokens_BT in tokens]
-            found.unpatched(rows, runs)
-            for direction in directions:
-                base, source = _base_and_source(runs, direction)
-                for number, (one, where_PT) in enumerate(zip(paths, wheres, strict=True)):
-                    where_BT = torch.from_numpy(where_PT[rows][:, -tokens.shape[2] :])
-                    found.patched(direction, number, rows, _sent(base, source, one, where_BT))
-    return found.effects()
+    keys: list[Key] = [("z", layer) for layer in range(len(layers_of(policy.model)))]
+    return _each(policy, pairs, paths, _sent, keys, directions, batch_size)
 
 
 def patch_to_logits(policy: Policy, pairs: PairBatch, **how: Any) -> Effects:
@@ -180,6 +161,30 @@ def patch_to_logits(policy: Policy, pairs: PairBatch, **how: Any) -> Effects:
     heads = range(heads_of(policy.model))
     chosen = [(layer, head) for layer in range(len(layers_of(policy.model))) for head in heads]
     return patch_paths(policy, pairs, [Path([head]) for head in chosen], **how)
+
+
+def _each(
+    policy: Policy,
+    pairs: PairBatch,
+    interventions: Sequence[_One],
+    run: Callable[[Pass, Pass, _One, Tensor], Pass],
+    keys: Collection[Key],
+    directions: Collection[Direction],
+    batch_size: int,
+) -> Effects:
+    """The metric of both sides' runs, and of each intervention in each direction."""
+    wheres = places_of(policy, pairs, [one.where for one in interventions])
+    found = _Metrics(pairs, [one.label for one in interventions], directions)
+    with asked(policy) as model:
+        for rows, tokens in _chunks(pairs, batch_size):
+            runs = [read_rows(model, tokens_BT, keys) for tokens_BT in tokens]
+            found.unpatched(rows, runs)
+            for direction in directions:
+                base, source = _base_and_source(runs, direction)
+                for number, (one, where_PT) in enumerate(zip(interventions, wheres, strict=True)):
+                    where_BT = torch.from_numpy(where_PT[rows][:, -tokens.shape[2] :])
+                    found.patched(direction, number, rows, run(base, source, one, where_BT))
+    return found.effects()
 
 
 def _patched(base: Pass, source: Pass, one: Patch, where_BT: Tensor) -> Pass:
