@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 CONTROLS = ("embeddings", "random", "shuffled", "retargeted", "majority")
 Stream = tuple[str, Key | None, str]
 """whose x it is (model, random, embeddings), where in it, and at which place"""
+Counted = tuple[str, Key, str, str]
+"""a control ("model" for the probe itself), site and layer, place, and label"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Probed:
     """form (cell or map), site, layer, place, label, control (model: the probe itself), accuracy, accuracy_low,
     accuracy_high, macro_f1, macro_f1_low, macro_f1_high, classes, train and test (labels), test_mazes, after_target,
     sanity, and above: of the model, whether its macro-F1 is above its best control's, the intervals apart; else None"""
+    counts: dict[Counted, np.ndarray] = field(repr=False)
+    """float32 (M, 3, C): `linear.hits`, summed over each of M test mazes, from which all figures follow"""
 
     def table(self) -> "pa.Table":
         import pyarrow as pa
@@ -96,7 +100,8 @@ def probe_cells(
     numbers_of(places)
     places = tuple(dict.fromkeys(places))
     cases = CaseReader.begin(policy, rows, labels, sites, layers, places, options or ProbeOptions())
-    return Probed(_Run(cases).results("cell"))
+    run = _Run(cases)
+    return Probed(run.results("cell"), run.counts)
 
 
 def probe_map(
@@ -123,7 +128,7 @@ def probe_map(
     which = np.flatnonzero(cases.test_Q & (cases.current_Q >= 0))
     versions = {name: version.take(which) for name, version in cases.versions.items()}
     right = {key: right_QU[which] for key, right_QU in run.right.items()}
-    return MapReading(results, right, versions, cases.current_Q[which], cases.maze_Q[which], cases.options)
+    return MapReading(results, run.counts, right, versions, cases.current_Q[which], cases.maze_Q[which], cases.options)
 
 
 @dataclass
@@ -132,8 +137,7 @@ class _Run:
 
     cases: CaseReader
     moments: dict[Stream, Moments] = field(default_factory=dict)
-    counts: dict[tuple[str, Key, str, str], np.ndarray] = field(default_factory=dict)
-    """by control, site and layer, place, label: float32 (M, 3, C), sums of `hits` over each test maze"""
+    counts: dict[Counted, np.ndarray] = field(default_factory=dict)
     right: dict[tuple[str, Key, str], np.ndarray] = field(default_factory=dict)
 
     def results(self, form: str) -> list[dict[str, Any]]:
@@ -149,9 +153,9 @@ class _Run:
                     self._score(cases, (control, key, place, label), parts[task], reader.predict(cases.x[stream[:2]]))
         return _rows(self, form)
 
-    def _readers(self) -> dict[tuple[str, Key, str, str], tuple[Stream, Task, Reader]]:
+    def _readers(self) -> dict[Counted, tuple[Stream, Task, Reader]]:
         """By control, site and layer, place, and label: which x is read, what is decoded, and by which reader."""
-        made: dict[tuple[str, Key, str, str], tuple[Stream, Task, Reader]] = {}
+        made: dict[Counted, tuple[Stream, Task, Reader]] = {}
         for stream, moments in self.moments.items():
             source, own, place = stream
             if not moments.count:
@@ -169,9 +173,7 @@ class _Run:
                         made["majority", key, place, label] = (stream, task, moments.majority(task))
         return made
 
-    def _score(
-        self, cases: Cases, name: tuple[str, Key, str, str], parts_RUC: np.ndarray, predicted_RU: np.ndarray
-    ) -> None:
+    def _score(self, cases: Cases, name: Counted, parts_RUC: np.ndarray, predicted_RU: np.ndarray) -> None:
         if name not in self.counts:
             self.counts[name] = np.zeros((self.cases.maze_Q.max() + 1, 3, parts_RUC.shape[2] - 1), np.float32)
         np.add.at(self.counts[name], self.cases.maze_Q[cases.question_R], hits(predicted_RU, parts_RUC))
