@@ -34,7 +34,7 @@ _SHARP, _LOUD, _STEADY = 25.0, 30.0, 1e6
 _WORDS = len(TOKENIZER)
 _CELLS = np.array([vocab.cell_id(row, col) for row, col in np.ndindex(4, 4)])
 _WIDTHS = {"own": _WORDS, "partner": _WORDS, "previous": _WORDS, "at": SIZE, "out": _WORDS}
-_WIDTHS |= {"steady": 1, "balance": 1}
+_WIDTHS |= {"steady": 2, "balance": 1}
 _ENDS = np.cumsum([0, *_WIDTHS.values()]).tolist()
 _AT = {name: slice(*_ENDS[number : number + 2]) for number, name in enumerate(_WIDTHS)}
 _UNREAD = slice(_ENDS[-1], HEADS * SIZE)
@@ -65,7 +65,8 @@ def walker(adjacency: Head = (1, 0), seed: int = 0) -> Walker:
     """GPT-2 with weights by hand: three layers of three heads, no MLP.
 
     At a path's cell c the logit of each cell that k listed passages join to c is GAIN / k, but for the cell just left,
-    which is far lower. So forks are ties: right and wrong step have the same logit, whatever the target.
+    which is far lower. So forks are ties, whatever the target: right and wrong step have the same logit, but for less
+    than 0.002, by which the cell farther down or right is taken.
     adjacency: which head looks edges up; not of layer 0, which gathers their ends.
     seed: of the idle heads' weights.
     """
@@ -99,7 +100,7 @@ def walker(adjacency: Head = (1, 0), seed: int = 0) -> Walker:
 def _embed(model: Any) -> None:
     token_VD, place_TD = model.transformer.wte.weight, model.transformer.wpe.weight
     token_VD[:, _AT["own"]] = torch.eye(_WORDS)
-    token_VD[:, _AT["steady"]] = _STEADY
+    token_VD[:, _AT["steady"]] = torch.tensor([_STEADY, -_STEADY], dtype=torch.float64)
     wave_TF = np.arange(2 * SIZE)[:, None] * np.pi * (np.arange(SIZE // 2) + 0.5) / (SIZE // 2)
     place_TD[:, _AT["at"]] = torch.from_numpy(np.concatenate([np.cos(wave_TF), np.sin(wave_TF)], 1))
     for weight in (token_VD, place_TD):
@@ -117,7 +118,8 @@ def _unembed(model: Any) -> None:
     for name in ("own", "previous"):  # neither stays nor turns back
         weight[_CELLS, _AT[name].start + _CELLS] = -_LOUD
     weight[vocab.PATH_START, _AT["own"].start + vocab.TARGET_END] = _LOUD
-    weight[vocab.PATH_END, _AT["steady"]] = 0.1 / _STEADY  # in dead ends, where all else has 0
+    weight[vocab.PATH_END, _AT["steady"].start] = 0.1 / _STEADY  # in dead ends, where all else has 0
+    weight[_CELLS, _AT["steady"].start] = torch.arange(16, dtype=torch.float64) * 1e-4 / _STEADY  # of ties the last
 
 
 def _write(model: Any, head: Head, query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
@@ -160,7 +162,7 @@ def _adjacency() -> tuple[Tensor, ...]:
 
 def _origin() -> tuple[Tensor, ...]:
     query, key, value, out = _blank()
-    query[_AT["steady"], 0] = _SHARP / _STEADY
+    query[_AT["steady"].start, 0] = _SHARP / _STEADY
     query[_AT["own"].start + vocab.PATH_START, 1] = 2 * _SHARP
     key[_AT["own"].start + vocab.ADJLIST_START, 0] = key[_AT["previous"].start + vocab.ORIGIN_START, 1] = 1
     value[_AT["own"].start + _CELLS, np.arange(16)] = 1
@@ -171,8 +173,8 @@ def _origin() -> tuple[Tensor, ...]:
 def _arrival() -> tuple[Tensor, ...]:
     query, key, value, out = _blank()
     query[_AT["own"].start + _CELLS, np.arange(16)] = _SHARP
-    query[_AT["steady"], 16] = 2 * _SHARP / _STEADY
-    query[_AT["steady"], 17] = 2.5 * _SHARP / _STEADY
+    query[_AT["steady"].start, 16] = 2 * _SHARP / _STEADY
+    query[_AT["steady"].start, 17] = 2.5 * _SHARP / _STEADY
     key[_AT["own"].start + _CELLS, np.arange(16)] = 1
     key[_AT["previous"].start + vocab.TARGET_START, 16] = key[_AT["own"].start + vocab.ADJLIST_START, 17] = 1
     value[_AT["previous"].start + vocab.TARGET_START, 0] = 1

@@ -98,8 +98,8 @@ def test_patching_finds_the_passage_at_the_fork_and_none_far_away() -> None:
     assert (near.clean_P > 0.9).all() and (near.corrupt_P < -0.9).all()
     for kind in ("passage", "target"):
         far = patch_residual(reader, pairs(kind), ["changed", "fork"])
-        assert np.abs(far.clean_P).max() < 0.01 and np.abs(far.corrupt_P).max() < 0.01
-        assert all(np.abs(far.shifts_CP(direction)).max() < 0.01 for direction in ("noising", "denoising"))
+        assert np.abs(far.clean_P).max() < 0.002 and np.abs(far.corrupt_P).max() < 0.002
+        assert all(np.abs(far.shifts_CP(direction)).max() < 1e-6 for direction in ("noising", "denoising"))
 
 
 def _zip(effects: Effects, direction: Any) -> Any:
@@ -158,11 +158,11 @@ def test_logits_come_from_the_heads_that_write_them() -> None:
         assert found.shares_QKC[row, TASKS.index("first_path_choice"), number] == pytest.approx(want, abs=1e-3)
 
 
-def test_probes_find_what_the_walker_gathers_and_no_search() -> None:
-    options = ProbeOptions(draws=100)
-    read = probe_cells(walking().policy, mazes(400), ["wall", "next_hop"], places=["path"], options=options)
-    above = {(row["label"], row["layer"]): row["above"] for row in read.rows if row["control"] == "model"}
-    assert above == {(label, layer): label == "wall" and layer > 0 for label, layer in above} and len(above) == 6
+def test_probes_find_what_the_walker_gathers_once_it_has() -> None:
+    """At a path's cell, the passages that lead from it."""
+    read = probe_cells(walking().policy, mazes(300), ["wall"], places=["path"], options=ProbeOptions(draws=100))
+    above = {row["layer"]: row["above"] for row in read.rows if row["control"] == "model"}
+    assert above == {0: False, 1: True, 2: True}
 
 
 # Heads in another order: every reading moves with them.
