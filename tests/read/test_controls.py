@@ -315,23 +315,34 @@ def test_what_a_resampled_head_costs_is_in_its_interval_as_often_as_told() -> No
     assert np.abs(found.ablated_AP[1] - found.clean_P).max() < 1e-5
 
 
+def walks() -> list[np.ndarray]:
+    return [row[-length:] for row, length in zip(many().clean_tokens_PT, many().length_P, strict=True)]
+
+
+def part_of(found: Steering, which: np.ndarray, figure: str) -> tuple[float, float]:
+    """The interval of some prompts alone."""
+    lists = [[side[number] for number in which] for side in (found.plain, found.steered, *found.controls)]
+    wanted: Any = found.wanted and (lambda number, path: found.wanted(which[number], path))  # type: ignore[misc]
+    known = Steering(lists[0], lists[1], lists[2:], wanted).figures()[figure]
+    return known["low"], known["high"]
+
+
 def test_what_steering_does_is_in_its_interval_as_often_as_told() -> None:
-    """Six of ten pushes lead to the end of the path, whatever the maze; the others, and those drawn beside, nowhere."""
-    policy, count = Policy.build(TOKENIZER, layers=1, width=16, heads=2), REPEATS * EACH
-    rng, end = np.random.default_rng(0), vocab.PATH_END
-    rows = [np.array(row[-length:]) for row, length in zip(many().clean_tokens_PT, many().length_P, strict=True)]
+    """Six of ten pushes lead to the end of the path, whatever the maze, and the others nowhere."""
+    policy, rows = Policy.build(TOKENIZER, layers=1, width=16, heads=2), walks()
     out: Any = policy.model.get_output_embeddings()
-    towards_D = (out.weight[end] - out.weight.mean(0)).detach().numpy()
-    luck_Q = rng.random(count) < 0.6
-    push_QD = np.where(luck_Q[:, None], 1000 * towards_D, 0.0)
-    ended: Any = lambda number, path: len(path) == lengths[number]  # noqa: E731
+    towards_D = (out.weight[vocab.PATH_END] - out.weight.mean(0)).detach().numpy()
+    push_QD = (np.random.default_rng(0).random((len(rows), 1)) < 0.6) * 1000 * towards_D
     lengths = [len(row) - row.tolist().index(vocab.PATH_START) - 1 for row in rows]
-    found = steer(policy, rows, [Addition("resid_post", 0, "path", push_QD)], ended, controls=1, max_new=1)
+    push = Addition("resid_post", 0, "path", push_QD)
+    found = steer(policy, rows, [push], lambda number, path: len(path) == lengths[number], controls=0, max_new=1)
+    assert 0.88 <= held(lambda which: part_of(found, which, "wanted"), 0.6) < 1
 
-    def interval(which: np.ndarray) -> tuple[float, float]:
-        lists = [[side[number] for number in which] for side in (found.plain, found.steered, *found.controls)]
-        here: Any = lambda number, path: ended(which[number], path)  # noqa: E731
-        figure = Steering(lists[0], lists[1], lists[2:], here).figures()["wanted"]
-        return figure["low"], figure["high"]
 
-    assert 0.88 <= held(interval, 0.6) < 1
+def test_pushes_that_are_random_do_no_more_than_random_ones_as_often_as_told() -> None:
+    """Each prompt's direction is its own. One direction for all would be one draw, however many the prompts."""
+    policy, rows = Policy.build(TOKENIZER, layers=1, width=16, heads=2), walks()
+    push = Addition("resid_post", 0, "path", np.random.default_rng(1).standard_normal((len(rows), 16)), 0.3)
+    found = steer(policy, rows, [push], controls=2, max_new=1)
+    assert 0.2 < found.figures()["changed"]["value"] < 0.9
+    assert 0.88 <= held(lambda which: part_of(found, which, "changed_above_random"), 0.0) < 1
