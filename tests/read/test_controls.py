@@ -6,20 +6,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from clew.mazes import MazeStream, vocab
 from clew.mazes.lattice import Question
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.policy import Policy
-from clew.read.activations import maze_sequences
+from clew.read import cases
+from clew.read.activations import Activations, maze_sequences
 from clew.read.attribution import TASKS, attribute
 from clew.read.cases import ProbeOptions, random_twin
 from clew.read.effects import Effects
 from clew.read.heads import Ablations, attention, resample_heads
 from clew.read.hops import hops
 from clew.read.patching import Head, Patch, Path, patch, patch_heads, patch_paths, patch_residual, patch_to_logits
+from clew.read.places import find_places
 from clew.read.probes import probe_cells, probe_map
 from clew.read.steering import Addition, Steering, roll_out, steer
+from clew.read.targets import targets_in
 from read.controls import GAIN, HEADS, LAYERS, TOKENIZER, adjacent_pairs, compass, corridor, permuted, walker
 from read.corridors import corridors
 
@@ -346,3 +350,36 @@ def test_pushes_that_are_random_do_no_more_than_random_ones_as_often_as_told() -
     found = steer(policy, rows, [push], controls=2, max_new=1)
     assert 0.2 < found.figures()["changed"]["value"] < 0.9
     assert 0.88 <= held(lambda which: part_of(found, which, "changed_above_random"), 0.0) < 1
+
+
+def test_what_a_probe_reads_is_in_its_interval_as_often_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of eight passages in ten is planted which end is nearer, of the others the wrong one; beside it stands noise."""
+    held_in, above = [], {0: 0, 1: 0}
+    for seed in range(30):
+        rng, own = np.random.default_rng(seed), Policy.build(TOKENIZER, layers=2, width=8, heads=2)
+
+        def planted(policy: Policy, sequences: Any, *_: Any, rng: Any = rng, own: Policy = own) -> Any:
+            rows = list(sequences)
+            found, asked = find_places(rows, TOKENIZER), targets_in(rows, TOKENIZER)
+            found = found.take(found.named("edge_second"))
+            here_R, there_R = (cells_RC @ np.array([4, 1]) for cells_RC in (found.cell_RC, found.other_RC))
+            sign_R = np.where(asked.code_at("nearer", found.sequence_R, here_R, there_R, 8) == 2, 1.0, -1.0)
+            told_R = sign_R * np.where(rng.random(len(found)) < 0.8, 1, -1)
+            values: Any = {("resid_pre", layer): torch.zeros(len(found), 2) for layer in (0, 1)}
+            for layer in (0, 1):
+                x_RD = rng.normal(size=(len(found), 4))
+                x_RD[:, 0] = told_R if policy is own and layer == 1 else x_RD[:, 0]
+                values["resid_post", layer] = torch.from_numpy(x_RD.astype(np.float32))
+            yield Activations(values, found, [])
+
+        monkeypatch.setattr(cases, "gather", planted)
+        rows = list(maze_sequences(MazeStream(FOUR, held_out=True, seed=seed), range(150), TOKENIZER))
+        read = probe_cells(
+            own, rows, ["nearer"], places=["edge_second"], options=ProbeOptions(draws=100, test=0.4)
+        ).rows
+        for row in read:
+            if row["control"] == "model":
+                above[row["layer"]] += row["above"]
+                if row["layer"]:
+                    held_in.append(row["accuracy_low"] <= 0.8 <= row["accuracy_high"])
+    assert np.mean(held_in) >= 0.83 and above[0] <= 2 and above[1] == 30
