@@ -3,6 +3,7 @@
     run = read_rows(policy.model, tokens_BT, [("z", 1)])
     go_on(run, {("z", 1): edit}).last_BV                    # the layers before 1 are not computed again
     go_on(run, {("z", 1): edit}, column=90).last_BV         # nor the columns before 90, which the edit must not touch
+    go_on(run, {}, hidden={1: hidden_BTT}).last_BV          # some tokens do not see some others in layer 1
 
 Each layer is called with the very arguments that it had in the first pass. Gone on with from column 0 and changed by
 nothing, it is the first pass bit for bit; from a later column it is the same up to rounding, since keys and values of
@@ -75,28 +76,40 @@ def read_rows(model: nn.Module, tokens_BT: np.ndarray, keys: Collection[Key] = (
         inner(model).base_model(input_ids=tokens, use_cache=True)
     caches = [value for value in calls[0].values() if isinstance(value, Cache)]
     whole = caches and all(layer.keys.shape[2] == tokens.shape[1] for layer in caches[0].layers)  # type: ignore[union-attr]
-    masked = read_by(inner(model)) <= {"sdpa", "eager", NAME}
-    cache = caches[0] if whole and masked else None
+    cache = caches[0] if whole and takes_masks(model) else None
     return Pass(model, unembed(model, values[last][:, -1]), values, calls, values[last], cache)
 
 
-def go_on(run: Pass, edits: Mapping[Key, Edit], keys: Collection[Key] = (), column: int = 0) -> Pass:
+def takes_masks(model: nn.Module) -> bool:
+    """Whether the model's attention adds to its scores what it is given as mask."""
+    return read_by(inner(model)) <= {"sdpa", "eager", NAME}
+
+
+def go_on(
+    run: Pass,
+    edits: Mapping[Key, Edit],
+    keys: Collection[Key] = (),
+    column: int = 0,
+    hidden: Mapping[int, Tensor] | None = None,
+) -> Pass:
     """The same pass with edits, from the first layer that has one.
 
     column: edits are given, and give, the columns from this one on alone, and leave those before it as they are;
     `start_column` says whether the model lets it be other than 0. What is recorded is what stood there before the edit
     of that same place, from that column on. There are no records of layers before.
+    hidden: by layer, bools (B, T, T), queries first: what they do not see of what they saw, in any head. Each must be
+    left something to see, and `takes_masks` be true of the model.
     """
-    layers = layers_of(run.model)
-    start = min((_layer_of(key) for key in edits), default=len(layers))
+    layers, hidden = layers_of(run.model), hidden or {}
+    start = min([*map(_layer_of, edits), *hidden], default=len(layers))
     stream_BTD = (run.end_BTD if start == len(layers) else run.calls[start]["hidden_states"])[:, column:].contiguous()
     first: Key = ("resid_post", start - 1)
     if first in edits:  # nothing of that layer need be computed again
         stream_BTD = edits[first](stream_BTD)
         edits = {key: edit for key, edit in edits.items() if key != first}
     with recording(run.model, keys) as values, editing(run.model, edits):
-        for layer, call in zip(layers[start:], run.calls[start:], strict=True):
-            out = layer(**{**_cut(run, call, column), "hidden_states": stream_BTD})
+        for number, (layer, call) in enumerate(zip(layers[start:], run.calls[start:], strict=True), start):
+            out = layer(**{**_cut(run, call, column, hidden.get(number)), "hidden_states": stream_BTD})
             stream_BTD = out[0] if isinstance(out, tuple) else out
     return Pass(run.model, unembed(run.model, stream_BTD[:, -1]), values, run.calls, stream_BTD)
 
@@ -132,27 +145,37 @@ class _Before(Cache):
         return tuple(torch.cat([old[:, :, : self.column], new], 2) for old, new in pairs)
 
 
-def _cut(run: Pass, call: Call, column: int) -> Call:
-    """A layer's arguments for the columns from one on."""
+def _cut(run: Pass, call: Call, column: int, hidden_BTT: Tensor | None) -> Call:
+    """A layer's arguments for the columns from one on, which do not see what is hidden."""
+    masked = {} if hidden_BTT is None and not column else {"attention_mask": _mask(run, call, column, hidden_BTT)}
     if not column:
-        return {name: None if isinstance(value, Cache) else value for name, value in call.items()}
-    columns = run.end_BTD.shape[1]
+        return {name: None if isinstance(value, Cache) else value for name, value in call.items()} | masked
     assert run.cache is not None
-    hidden_ST = torch.ones(columns, columns, dtype=torch.bool, device=run.end_BTD.device).triu(1)[column:]
-    mask = torch.zeros(hidden_ST.shape, dtype=run.end_BTD.dtype, device=hidden_ST.device)
-    mask = mask.masked_fill_(hidden_ST, torch.finfo(mask.dtype).min)[None, None]
     before = _Before(run.cache, column)
 
     def cut(name: str, value: Any) -> Any:
         if isinstance(value, Cache):
             return before
-        if name == "attention_mask":
-            return mask
         if name == "position_ids" and value is not None:
             return value[:, column:]
         return tuple(part[:, column:] for part in value) if name == "position_embeddings" and value else value
 
-    return {name: cut(name, value) for name, value in call.items()}
+    return {name: cut(name, value) for name, value in call.items()} | masked
+
+
+def _mask(run: Pass, call: Call, column: int, hidden_BTT: Tensor | None) -> Tensor:
+    """What is added to the scores of the columns from one on: (B or 1, 1, S, T)."""
+    columns, device = run.end_BTD.shape[1], run.end_BTD.device
+    own = call.get("attention_mask")
+    if column or not isinstance(own, Tensor):  # where columns are left out, none of them is out of a window's reach
+        hidden = torch.ones(columns, columns, dtype=torch.bool, device=device).triu(1)[None, None]
+    else:
+        hidden = ~own if own.dtype == torch.bool else own < 0
+    if hidden_BTT is not None:
+        hidden = hidden | hidden_BTT.to(device)[:, None]
+    hidden = hidden[:, :, column:]
+    mask = torch.zeros(hidden.shape, dtype=run.end_BTD.dtype, device=device)
+    return mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)
 
 
 @contextmanager
