@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from clew.errors import InputError
-from clew.runs.intervals import Z95
+from clew.runs.intervals import Z95, wilson
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +26,12 @@ def mean(values_P: np.ndarray) -> Figure:
     n, value = len(values_P), float(values_P.mean())
     half = Z95 * float(values_P.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     return value, value - half, value + half
+
+
+def rate(hits_P: np.ndarray) -> Figure:
+    """A share of bools with Wilson's interval."""
+    hits = float(hits_P.sum())
+    return hits / len(hits_P), *wilson(hits, len(hits_P))
 
 
 def ratio(part_P: np.ndarray, of_P: np.ndarray) -> Figure:

@@ -176,7 +176,7 @@ def _each(
     wheres = places_of(policy, pairs, [one.where for one in interventions])
     found = _Metrics(pairs, [one.label for one in interventions], directions)
     with asked(policy) as model:
-        for rows, tokens in _chunks(pairs, batch_size):
+        for rows, tokens in chunks(pairs, batch_size):
             runs = [read_rows(model, tokens_BT, keys) for tokens_BT in tokens]
             found.unpatched(rows, runs)
             for direction in directions:
@@ -285,7 +285,7 @@ def _base_and_source(runs: Sequence[Pass], direction: Direction) -> tuple[Pass, 
     return (clean, corrupt) if direction == "noising" else (corrupt, clean)
 
 
-def _chunks(pairs: PairBatch, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def chunks(pairs: PairBatch, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of equal length, at most so many: their numbers, and both sides' tokens (2, B, T) without padding."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size: {show(batch_size)} is not a whole number from 1")
