@@ -106,21 +106,23 @@ def _write(out: Path, world: "World", report: dict[str, Any], samples: "list[Sam
 
 
 def asked(
-    command: str, kind: type, args: list[str], source: str, flags: dict[str, dict[str, Any]] | None = None
+    command: str, kind: type, args: list[str], source: str = "", flags: dict[str, dict[str, Any]] | None = None
 ) -> tuple[Any, dict[str, Any]]:
     """The config of a command that asks a model, and the values of --from and of the command's flags.
 
-    source: help of --from. The world's options are by default those of the run that is opened.
+    source: help of --from, for a command that has it. The world's options are by default those of the run that is
+    opened.
     """
     about = f"{kind.__doc__} The world is by default that of the run that is opened."
     parser = parser_of(command, kind, about, MODEL)
-    others: dict[str, dict[str, Any]] = {"from": {"type": str | None, "help": source}} | (flags or {})
+    others: dict[str, dict[str, Any]] = {"from": {"type": str | None, "help": source}} if source else {}
+    others |= flags or {}
     for name, settings in others.items():
         parser.add_argument(f"--{name}", **settings)
     model = parser.parse_args(args)["model"]
     parsed = parser.parse_args(args, _of_run(parser, kind, model))
     given = {name: parsed.pop(name) for name in others}
-    if given["from"] is not None:
+    if given.get("from") is not None:
         check_text("from", given["from"])
         if not given["from"]:
             raise InputError("from: the text is empty; a file of questions was expected")

@@ -17,6 +17,7 @@ Clew {__version__}: trains transformers that search and then report.
   clew eval     measure what was trained on held-out questions, or on a file of questions
   clew solve    watch it answer one question in the terminal
   clew zoo      trained models that come with Clew, and what each can do
+  clew read     look inside one: what is where, what carries it, how it searches
   clew split    train a shoggoth that writes thoughts and a face that writes answers
   clew plan     how many thoughts a question, how many answers a thought
   clew study    how much a credit rule matters: tabular, mazes, report
@@ -38,7 +39,7 @@ First steps:
   clew solve runs/first --seed 3               one maze, before your eyes
 """
 
-COMMANDS = ("train", "eval", "solve", "zoo", "split", "plan", "study", "bench")
+COMMANDS = ("train", "eval", "solve", "zoo", "read", "split", "plan", "study", "bench")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -280,15 +280,15 @@ class QuestionProgress(_Bar):
 
 
 class StudyProgress(_Bar):
-    """A bar with the cells done and the time left; where there is no terminal, a line for each tenth."""
+    """A bar with the cells, or other units, done and the time left; a line a tenth where there is no terminal."""
 
-    def __init__(self, console: Console):
-        self.console = console
+    def __init__(self, console: Console, unit: str = "cells"):
+        self.console, self.unit = console, unit
         self.bar = Progress(
             TextColumn("[bold]{task.description}[/]"),
             BarColumn(20),
             MofNCompleteColumn(),
-            TextColumn("cells"),
+            TextColumn(unit),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
@@ -302,5 +302,5 @@ class StudyProgress(_Bar):
         self.bar.update(self.tasks[phase], completed=done)
         tenth = (phase, 10 * done // max(1, count))
         if not self.console.is_terminal and tenth != self.last:
-            self.console.print(f"{phase}: {done} of {count} cells", highlight=False)
+            self.console.print(f"{phase}: {done} of {count} {self.unit}", highlight=False)
         self.last = tenth

@@ -1,0 +1,145 @@
+"""Pictures of a reading, one a part."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, save
+from clew.read.reading import Reading
+from clew.read.terminal import LEAST, furthest
+
+Rows = list[dict[str, Any]]
+
+
+def draw(reading: Reading, folder: Path) -> None:
+    """Writes residual.png, heads.png, attribution.png, probes.png, … for the parts that were read."""
+    rows = {name: table.to_pylist() for name, table in reading.tables.items()}
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        for name, (needs, picture) in PICTURES.items():
+            if all(one in rows for one in needs):
+                save(picture(rows), folder / f"{name}.png")
+
+
+def _residual(rows: dict[str, Rows]) -> Any:
+    """Effects of the stream by layer and place, beside those of heads."""
+    mine = rows["residual"]
+    shown = [
+        place for place in _of(mine, "place") if any(abs(r["effect"]) >= LEAST for r in mine if r["place"] == place)
+    ]
+    layers = _of(mine, "layer")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=[max(2, len(shown)), 3])
+    values = [[_one(mine, layer=layer, place=place)["effect"] for place in shown] for layer in layers]
+    _heat(axes[0], values, shown, layers, "stream into a layer, by place")
+    mine = [row for row in rows["heads"] if row["direction"] == "denoising"]
+    numbers = _of(mine, "head")
+    values = [[_one(mine, layer=layer, head=head)["effect"] for head in numbers] for layer in layers]
+    _heat(axes[1], values, numbers, layers, "heads")
+    axes[0].set_ylabel("layer")
+    figure.suptitle("Denoising effect at forks: 0, as the other target; 1, as this one")
+    return figure
+
+
+def _attention(rows: dict[str, Rows]) -> Any:
+    """Attention by head and group, and each head's adjacency score."""
+    mine = rows["attention"]
+    groups = [group for group in _of(mine, "group") if group != "adjacency"]
+    heads = sorted({(row["layer"], row["head"]) for row in mine})
+    figure, axes = plt.subplots(1, 2, figsize=(9, 1.6 + 0.26 * len(heads)), sharey=True, width_ratios=[2, 1])
+    values = [[_one(mine, layer=at, head=head, group=group)["mass"] for group in groups] for at, head in heads]
+    _heat(axes[0], values, groups, [f"{layer}.{head}" for layer, head in heads], "share of a path cell's attention")
+    axes[0].set_ylabel("layer.head")
+    scores = [_one(mine, layer=layer, head=head, group="adjacency") for layer, head in heads]
+    _bars(axes[1], scores, "mass", [BLUE] * len(scores))
+    axes[1].set_title("a token of open less of\nwalled neighbours")
+    return figure
+
+
+def _attribution(rows: dict[str, Rows]) -> Any:
+    """Direct logit attribution by component and task."""
+    mine = [row for row in rows["attribution"] if row["component"] != "all"]
+    tasks = _of(mine, "task")
+    parts = list(dict.fromkeys((row["component"], row["layer"], row["head"]) for row in mine))
+    keyed = {(row["task"], row["component"], row["layer"], row["head"]): row["logit"] for row in mine}
+    figure, axes = plt.subplots(figsize=(2 + 0.42 * len(parts), 3.4))
+    names = [" ".join(str(part) for part in one if part is not None) for one in parts]
+    _heat(axes, [[keyed[task, *part] for part in parts] for task in tasks], names, tasks, "logit of the right token")
+    return figure
+
+
+def _probes(rows: dict[str, Rows]) -> Any:
+    """Macro-F1 by layer, of each label where its probe is furthest above its best control."""
+    mine = [row for row in rows["probes"] if not row["sanity"]]
+    labels = _of(mine, "label")
+    figure, axes = plt.subplots(1, len(labels), figsize=(2.4 * len(labels), 2.8), sharey=True, squeeze=False)
+    for axis, label in zip(axes[0], labels, strict=True):
+        best, _ = furthest([row for row in mine if row["label"] == label])
+        at = [row for row in mine if all(row[k] == best[k] for k in ("label", "form", "site", "place"))]
+        colors = {"model": BLUE, "embeddings": GOLD, "random": RED, "shuffled": GREY, "retargeted": INK}
+        for control, color in colors.items():
+            some = sorted((row for row in at if row["control"] == control), key=lambda row: row["layer"])
+            if some:
+                spread = np.array(
+                    [[r["macro_f1"] - r["macro_f1_low"], r["macro_f1_high"] - r["macro_f1"]] for r in some]
+                )
+                look: Any = {
+                    "lw": 2 if control == "model" else 1,
+                    "color": color,
+                    "label": control,
+                    "marker": "o",
+                    "ms": 3,
+                }
+                axis.errorbar([r["layer"] for r in some], [r["macro_f1"] for r in some], np.abs(spread.T), **look)
+        axis.set(title=f"{label}\nat {best['place']}", xlabel="layer", xticks=_of(at, "layer"))
+    axes[0][0].set_ylabel("macro-F1")
+    axes[0][-1].legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _heat(
+    axes: Axes, values: Sequence[Sequence[float]], across: Sequence[Any], down: Sequence[Any], title: str
+) -> None:
+    """A map of numbers around 0, with the larger ones written in."""
+    grid = np.array(values, float)
+    most = float(np.nanmax(np.abs(grid), initial=1e-9))
+    axes.imshow(grid, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    for (row, column), value in np.ndenumerate(grid):
+        if abs(value) >= LEAST * max(1.0, most):
+            color = "white" if abs(value) > 0.6 * most else INK
+            axes.text(
+                column, row, f"{value:.2f}"[: 5 if value < 0 else 4], ha="center", va="center", color=color, fontsize=7
+            )
+    axes.set_xticks(
+        range(len(across)), [str(one).replace("_", " ") for one in across], rotation=45, ha="right", fontsize=8
+    )
+    axes.set_yticks(range(len(down)), [str(one).replace("_", " ") for one in down], fontsize=8)
+    axes.set_title(title)
+
+
+def _bars(axes: Axes, rows: Rows, name: str, colors: Sequence[str]) -> None:
+    values = [row[name] for row in rows]
+    spread = np.abs([[row[name] - row[f"{name}_low"], row[f"{name}_high"] - row[name]] for row in rows]).T
+    axes.barh(range(len(rows)), values, xerr=spread, color=colors, height=0.7, error_kw={"elinewidth": 1})
+    axes.axvline(0, color=INK, lw=0.8)
+
+
+def _of(rows: Rows, name: str) -> list[Any]:
+    """The values of a column, each once, in their order."""
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def _one(rows: Rows, **wanted: Any) -> dict[str, Any]:
+    """The row that has these values."""
+    return next(row for row in rows if all(row[name] == value for name, value in wanted.items()))
+
+
+PICTURES: dict[str, tuple[tuple[str, ...], Any]] = {
+    "residual": (("residual", "heads"), _residual),
+    "attention": (("attention",), _attention),
+    "attribution": (("attribution",), _attribution),
+    "probes": (("probes",), _probes),
+}
+"""by the picture's name: the tables that it needs, and what draws it"""
