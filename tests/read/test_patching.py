@@ -13,7 +13,6 @@ from torch import Tensor
 from clew.errors import InputError
 from clew.mazes import maze_tokenizer
 from clew.mazes.pairs import PairBatch, PairStream
-from clew.mazes.vocab import cell_id
 from clew.policy import Policy
 from clew.read.effects import Effects, ratio
 from clew.read.hooks import SITES, editing, keys_of, recording, sites_of
@@ -33,6 +32,7 @@ from clew.read.patching import (
     patch_to_logits,
 )
 from models import MAKERS, tiny
+from read.controls import compass
 
 TOKENIZER = maze_tokenizer(4)
 
@@ -261,33 +261,9 @@ def test_places_of_pairs() -> None:
     assert np.array_equal(in_target["changed"], in_target["target"])
 
 
-def planted(shares: Mapping[tuple[int, int], float], noise: float = 0.0) -> Policy:
-    """A model in which some heads, each attending to all alike, carry where the target lies to the logits of the cells
-    that lie so; by their shares. All that others say is `noise` times what a new model says."""
-    reader = Policy.build(TOKENIZER, layers=2, width=32, heads=2)
-    model: Any = reader.model
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.mul_(noise)
-            layer.mlp.down_proj.weight.mul_(noise)
-        embedding, out = model.model.embed_tokens.weight, model.lm_head.weight
-        embedding[:, :4] = out[:, :4] = 0
-        for row, col in np.ndindex(4, 4):
-            at = torch.tensor([row - 1.5, col - 1.5])
-            embedding[cell_id(row, col), :2] = 0.02 * at
-            out[cell_id(row, col), 2:4] = at
-        for (layer, head), share in shares.items():
-            part, own = model.model.layers[layer].self_attn, slice(16 * head, 16 * head + 16)
-            part.q_proj.weight[own] = part.v_proj.weight[own] = part.o_proj.weight[:, own] = 0
-            for k in range(2):
-                part.v_proj.weight[16 * head + k, k] = 1
-                part.o_proj.weight[2 + k, 16 * head + k] = 0.01 * share  # too little for norms to notice
-    return reader
-
-
 def test_what_is_planted_is_found_at_its_size() -> None:
     batch = pairs(200, "target")
-    reader = planted({(0, 1): 0.3, (1, 0): 0.7})
+    reader = compass({(0, 1): (0.3, 0.3), (1, 0): (0.7, 0.7)})
     for found in (patch_heads(reader, batch), patch_to_logits(reader, batch)):
         for direction in ("noising", "denoising"):
             effects = dict(zip([(0, 0), (0, 1), (1, 0), (1, 1)], found.effect(direction), strict=True))
@@ -301,7 +277,7 @@ def test_what_is_planted_is_found_at_its_size() -> None:
 
 
 def test_what_is_planted_stands_out_of_noise() -> None:
-    found = patch_heads(planted({(1, 0): 1.0}, noise=1.0), pairs(200, "target"))
+    found = patch_heads(compass({(1, 0): (1, 1)}, noise=1.0), pairs(200, "target"))
     assert np.argmax([value for value, _, _ in found.effect()]) == 2
     value, low, _ = found.effect()[2]
     assert value > 0.8 and low > 0.7
