@@ -12,7 +12,7 @@ from clew.mazes import maze_tokenizer
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.mazes.vocab import PATH_END, cell_id
 from clew.policy import Policy
-from clew.read.steering import Addition, random_like, roll_out, steer
+from clew.read.steering import Addition, Rolled, Steering, random_like, roll_out, steer
 from clew.rollout.continuing import continue_prompts
 from clew.world import Stop
 from models import MAKERS, tiny
@@ -132,3 +132,18 @@ def test_what_is_no_prompt_is_named() -> None:
         steer(policy(), prompts(), pushes(), controls=-1)
     with pytest.raises(InputError, match="additions, prompts: one of them is empty"):
         steer(policy(), prompts(), [])
+
+
+def test_a_shared_direction_is_measured_by_draws_and_not_by_prompts_alone() -> None:
+    dice, inside, narrow = np.random.default_rng(5), 0, 0
+    for _ in range(200):  # every direction, that which was to be tried too, changes a share of its own of the paths
+        runs = [
+            [Rolled((), ((0, int(hit)),), True) for hit in dice.random(60) < share]
+            for share in dice.uniform(0.1, 0.9, 9)
+        ]
+        plain = [Rolled((), ((0, 0),), True)] * 60
+        found = [Steering(plain, runs[0], runs[1:], None, shared).figures() for shared in (True, False)]
+        both = [one["changed_above_random"] for one in found]
+        inside += both[0]["low"] <= 0 <= both[0]["high"]
+        narrow += both[1]["low"] <= 0 <= both[1]["high"]
+    assert inside >= 0.9 * 200 and narrow < 0.6 * 200

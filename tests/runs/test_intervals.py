@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from clew.runs.intervals import Z95, Ratio, Tally, figures_in, is_rate, merged, ranges_of, wilson
+from clew.runs.intervals import Z95, Ratio, Tally, figures_in, is_rate, merged, ranges_of, student, wilson
 
 
 def test_wilson_against_published_values() -> None:
@@ -139,3 +139,9 @@ def test_groups_are_put_together_by_their_counts() -> None:
     low, high = wilson(16, 25)
     assert found == {"1-2": {"questions": 25, "exact": {"value": 0.64, "low": low, "high": high}}, "3": groups["3"]}
     assert merged({"2": groups["2"]}, {"1": "1-2", "2": "1-2"}) == {"1-2": groups["2"]}
+
+
+def test_student_against_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for degrees in (*range(1, 40), 100, 10_000):
+        assert student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=3e-4)

@@ -5,6 +5,8 @@ roll_out(policy, prompts, [push])                           # the paths
 steer(policy, prompts, [push], wanted).table()              # beside no push, and random pushes of equal norm
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -24,7 +26,7 @@ from clew.read.effects import columns, table_of
 from clew.read.hooks import Edit, Key, Site, editing, final_norm_of, keys_of, layers_of, names_of
 from clew.read.passes import asked
 from clew.read.places import PLACES, Words, find_places, numbers_of
-from clew.runs.intervals import Ratio, Tally
+from clew.runs.intervals import Ratio, Tally, student
 from clew.text import show
 
 if TYPE_CHECKING:
@@ -251,12 +253,17 @@ class Steering:
     controls: list[list[Rolled]]
     """for each of some draws, with random directions of equal norm in place of those that were to be tried"""
     wanted: Wanted | None
+    shared: bool = False
+    """whether a direction was added to all prompts alike: then draws are as few as there are directions"""
 
     def figures(self) -> dict[str, dict[str, float]]:
         """{figure: {value, low, high}}: `changed`, the share of paths that are others than without steering, and
         `wanted`, the share that are what was wanted; each also as `plain_wanted`, `random_changed`, `random_wanted` for
-        the controls, and `changed_above_random`, `wanted_above_random` as means of paired differences."""
-        tally = Tally()
+        the controls, and `changed_above_random`, `wanted_above_random` as means of paired differences. Where a
+        direction is shared, prompts alone would make the last two look surer than they are: added to their interval is
+        that in which another random direction would lie, by Student's t over the draws; without ends for fewer than 2.
+        """
+        tally, drawn = Tally(), defaultdict(list)
         for number, (plain, steered) in enumerate(zip(self.plain, self.steered, strict=True)):
             random = [control[number] for control in self.controls]
             checks: dict[str, Callable[[Rolled], bool]] = {
@@ -271,10 +278,17 @@ class Steering:
                     found["plain_wanted"] = check(plain)
                 if random:
                     hits = [check(one) for one in random]
+                    drawn[name].append(hits)
                     found[f"random_{name}"] = Ratio(sum(hits), len(hits))
                     found[f"{name}_above_random"] = float(check(steered)) - sum(hits) / len(hits)
             tally.add(found)
         report = tally.report()
+        if self.shared and self.controls:
+            for name in ("changed", "wanted") if self.wanted else ("changed",):
+                rates = [np.mean(hits) for hits in zip(*drawn[name], strict=True)]
+                figure = report[f"{name}_above_random"]
+                spread = math.hypot(figure["high"] - figure["value"], _another(rates))
+                figure |= {"low": figure["value"] - spread, "high": figure["value"] + spread}
         return {name: figure for name, figure in report.items() if isinstance(figure, dict)}
 
     def table(self) -> "pa.Table":
@@ -286,6 +300,13 @@ class Steering:
         return table_of(rows)
 
 
+def _another(rates: Sequence[float]) -> float:
+    """How far from the mean of some draws' rates that of one more draw lies, in 95 of 100 times."""
+    if len(rates) < 2:
+        return math.inf
+    return student(len(rates) - 1) * float(np.std(rates, ddof=1)) * math.sqrt(1 + 1 / len(rates))
+
+
 def _text(one: Rolled) -> tuple[Steps, bool]:
     return one.path, one.ended
 
@@ -295,7 +316,7 @@ def steer(
     prompts: Sequence[Sequence[int] | np.ndarray],
     additions: Sequence[Addition],
     wanted: Wanted | None = None,
-    controls: int = 4,
+    controls: int = 8,
     seed: int = 0,
     **how: Any,
 ) -> Steering:
@@ -312,7 +333,8 @@ def steer(
     rng = np.random.default_rng(seed)
     drawn = [[random_like(one, rng) for one in additions] for _ in range(controls)]
     runs = [roll_out(policy, prompts, some, **how) for some in ((), additions, *drawn)]
-    return Steering(runs[0], runs[1], runs[2:], wanted)
+    shared = any(torch.as_tensor(one.direction).ndim == 1 for one in additions)
+    return Steering(runs[0], runs[1], runs[2:], wanted, shared)
 
 
 def random_like(one: Addition, rng: np.random.Generator) -> Addition:

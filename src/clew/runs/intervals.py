@@ -8,6 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 Z95 = 1.959963984540054
+_T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604)
+_T95 += (2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860)
 
 
 class Ratio(float):
@@ -38,6 +40,15 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     half = Z95 / (1 + Z95**2 / n) * math.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n * n))
     # Rounding must not put the rate outside its own interval.
     return min(rate, max(0.0, middle - half)), max(rate, min(1.0, middle + half))
+
+
+def student(degrees: int) -> float:
+    """The 97.5% point of Student's t for so many degrees of freedom, from 1; beyond 20 by the first two terms of its
+    expansion about the normal one (Fisher and Cornish 1960), which is right to 0.0003 there."""
+    if degrees <= len(_T95):
+        return _T95[degrees - 1]
+    z, n = Z95, degrees
+    return z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n * n)
 
 
 def figures_in(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
