@@ -285,7 +285,7 @@ class Steering:
         report = tally.report()
         if self.shared and self.controls:
             for name in ("changed", "wanted") if self.wanted else ("changed",):
-                rates = [np.mean(hits) for hits in zip(*drawn[name], strict=True)]
+                rates = [float(np.mean(hits)) for hits in zip(*drawn[name], strict=True)]
                 figure = report[f"{name}_above_random"]
                 spread = math.hypot(figure["high"] - figure["value"], _another(rates))
                 figure |= {"low": figure["value"] - spread, "high": figure["value"] + spread}
