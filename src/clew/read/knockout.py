@@ -131,7 +131,8 @@ def knock_out(
     """The metric at the fork of each pair's clean side with each of C cuts on its own.
 
     A cell's tokens are those of the list that name it, `edge_first` and `edge_second`; `connector` and `edge_end` are
-    of their edge's end that is nearer to where distance counts from. draws: random cuts that are averaged.
+    of their edge's end that is nearer to where distance counts from. The tokens of one edge always see each other: what
+    it says is no hop. draws: random cuts that are averaged.
     InputError, before anything is run, for a way, end, distance or layer that does not exist, a model that cannot be
     read, is not for mazes or whose attention takes no masks, and too few pairs.
     """
@@ -173,8 +174,8 @@ class _Tokens:
 
     distance: dict[From, np.ndarray]
     """int64 (P, T), by end; NOWHERE for tokens that are none of the list's edges"""
-    listed_PT: np.ndarray
-    """bool: the tokens of the list's edges"""
+    edge_PT: np.ndarray
+    """int64: of which edge of the list they are, -1 for the other tokens"""
     behind_PT: np.ndarray
     """bool: the tokens behind them"""
 
@@ -189,15 +190,16 @@ class _Tokens:
         edges = np.isin(found.place_R, range(PLACES.index("edge_first"), LIST_END))
         own = found.named("edge_first", "edge_second")[edges]
         first, second = found.cell_RC[edges] @ width, found.other_RC[edges] @ width
+        steps: dict[From, np.ndarray] = {"target": true.distance_QU, "current": true.distances_to(current_P)}
         distance: dict[From, np.ndarray] = {}
-        for end, dist_PU in (("target", true.distance_QU), ("current", true.distances_to(current_P))):
+        for end, dist_PU in steps.items():
             here, there = (dist_PU[at[0][edges], cell].astype(np.int64) for cell in (first, second))
             near = np.where(own, here, np.minimum(here, there))
             distance[end] = np.full(shape, NOWHERE)
             distance[end][at[0][edges], at[1][edges]] = np.where(near < 0, NOWHERE, near)
-        listed_PT, behind_PT = np.zeros((2, *shape), np.bool_)
-        listed_PT[at], behind_PT[at] = edges, found.place_R >= LIST_END
-        return cls(distance, listed_PT, behind_PT)
+        edge_PT, behind_PT = np.full(shape, -1), np.zeros(shape, np.bool_)
+        edge_PT[at], behind_PT[at] = np.where(edges, found.order_R, -1), found.place_R >= LIST_END
+        return cls(distance, edge_PT, behind_PT)
 
     def hidden(self, cut: Cut, rows: np.ndarray, length: int) -> np.ndarray:
         """bool (B, T, T), queries first: what a cut hides of what is there to be seen."""
@@ -209,12 +211,18 @@ class _Tokens:
         else:
             queries_BT, keys_BT = behind_BT.copy(), near_BT
             queries_BT[:, :-1] &= cut.way == "behind"
-        return queries_BT[:, :, None] & keys_BT[:, None] & np.tri(length, k=-1, dtype=np.bool_)
+        return queries_BT[:, :, None] & keys_BT[:, None] & self._there(rows, length)
+
+    def _there(self, rows: np.ndarray, length: int) -> np.ndarray:
+        """bool (B, T, T): the list's tokens that a query sees, but for those of its own edge."""
+        edge_BT = self.edge_PT[rows][:, -length:]
+        others_BTT = edge_BT[:, :, None] != edge_BT[:, None]
+        return others_BTT & (edge_BT >= 0)[:, None] & np.tri(length, k=-1, dtype=np.bool_)
 
     def at_random(self, hidden_BTT: np.ndarray, rows: np.ndarray, dice: Iterator[np.random.Generator]) -> np.ndarray:
-        """As many of the list's tokens hidden from each query, whichever."""
+        """As many of the list's tokens hidden from each query, whichever of other edges."""
         length = hidden_BTT.shape[1]
-        there_BTT = self.listed_PT[rows][:, None, -length:] & np.tri(length, k=-1, dtype=np.bool_)
+        there_BTT = self._there(rows, length)
         luck_BTT = np.stack([one.random((length, length)) for one in dice])
         luck_BTT[~there_BTT] = 2
         nth_BT = hidden_BTT.sum(-1)
