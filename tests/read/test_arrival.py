@@ -73,11 +73,8 @@ def test_chaining_and_merging_are_told_apart() -> None:
     assert not found.late_G.any()
     effects, distance_P = planted(lambda d: 2 * np.round(np.log2(d)) + 1)
     keep = np.isin(distance_P, (1, 2, 4))
-    some = Effects(
-        effects.labels,
-        *(x[keep] for x in (effects.clean_P, effects.corrupt_P)),
-        {"denoising": effects.patched["denoising"][:, keep]},
-    )
+    patched_LP = effects.patched["denoising"][:, keep]
+    some = Effects(effects.labels, effects.clean_P[keep], effects.corrupt_P[keep], {"denoising": patched_LP})
     merged = arrived(some, "d", distance_P[keep])
     assert merged.fits["log2"].slope[0] == pytest.approx(2, abs=0.05)
     assert merged.fits["log2"].residual < 0.01 < merged.fits["linear"].residual

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from clew.errors import InputError
 from clew.mazes import MazeStream, maze_tokenizer
 from clew.mazes.forks import step_shares
-from clew.mazes.lattice import Question
 from clew.policy import Policy
 from clew.read.activations import maze_sequences, questions_of
 from clew.read.depth import Depth, Removal, removals_of, remove
@@ -32,12 +31,11 @@ def sequences(count: int = 12, tokenizer: Any = TOKENIZER) -> list[np.ndarray]:
     return list(maze_sequences(stream, range(count), tokenizer))
 
 
-def written(reader: Policy, rows: list[np.ndarray], edits: Any) -> tuple[list[Question], list[Any]]:
-    """The questions, and the paths that the model writes token by token with edits."""
-    questions = questions_of(find_places(rows, reader.tokenizer), len(rows))
+def written(reader: Policy, rows: list[np.ndarray], edits: Any) -> list[Any]:
+    """The paths that the model writes token by token with edits."""
     start = int(reader.tokenizer.convert_tokens_to_ids("<PATH_START>"))  # type: ignore[arg-type]
     with editing(reader.model, edits):
-        return questions, roll_out(reader, [row[: row.tolist().index(start)] for row in rows])
+        return roll_out(reader, [row[: row.tolist().index(start)] for row in rows])
 
 
 def test_equal_to_paths_that_are_written_without_it() -> None:
@@ -46,13 +44,14 @@ def test_equal_to_paths_that_are_written_without_it() -> None:
     chosen = [Removal(3, "mlp"), Removal(2, "attention"), Removal(1, "layer")]
     found = remove(reader, rows, chosen, batch_size=10)
     assert found.exact_Q.mean() > 0.9 and found.forks_Q.sum() > 24
+    questions = questions_of(find_places(rows, reader.tokenizer), len(rows))
     for number, one in enumerate([None, *chosen]):
         edits = {key: torch.zeros_like for key in one.keys} if one else {}
-        questions, paths = written(reader, rows, edits)
+        paths = written(reader, rows, edits)
         exact_Q = [rolled.ended and rolled.path == asked.path for asked, rolled in zip(questions, paths, strict=True)]
         kept_Q = found.exact_CQ[number - 1] if one else found.exact_Q
         assert kept_Q.tolist() == exact_Q
-    forks = [step_shares(asked, asked.path).get("fork_steps") for asked in questions]
+    forks = [step_shares(asked, asked.path or ()).get("fork_steps") for asked in questions]
     assert found.forks_Q.tolist() == [share.of if share else 0 for share in forks]
     assert 0 < found.exact_CQ.mean() < found.exact_Q.mean()
 
@@ -106,7 +105,7 @@ def test_the_mean_is_that_of_other_mazes_at_the_same_place() -> None:
             start = rows[row].tolist().index(reader.tokenizer.convert_tokens_to_ids("<PATH_START>"))
             right = logits_TV[start - 1 : -1].argmax(-1).numpy() == rows[row][start:]
             assert result.exact_CQ[number, row] == right.all()
-            path = questions_of(found, len(rows))[row].path
+            path = questions_of(found, len(rows))[row].path or ()
             lattice = questions_of(found, len(rows))[row].lattice
             forks = [len(list(lattice.neighbours(cell))) > 2 - (at == 0) for at, cell in enumerate(path[:-1])]
             assert result.forks_Q[row] == sum(forks)

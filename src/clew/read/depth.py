@@ -175,7 +175,7 @@ class _Rows:
             raise InputError(f"sequences: number {row} lacks its whole path, up to <PATH_END>")
         first_Q = (place_QT == PLACES.index("path")).argmax(1)
         for row, question in enumerate(questions_of(found, len(sequences))):
-            forks = forks_of(question.lattice, question.path)
+            forks = forks_of(question.lattice, question.path or ())
             forks_QT[row, first_Q[row] : first_Q[row] + len(forks)] = forks
         if not forks_QT.any():
             raise InputError("sequences: there is no fork on any path; expected mazes with some")
@@ -197,7 +197,7 @@ class _Rows:
         stream_ND = run.end_BTD[torch.from_numpy(path_BT).to(run.end_BTD.device)]
         wanted_N = self.tokens_QT[which][:, 1:][path_BT[:, :-1]]
         right_BT[path_BT] = unembed(run.model, stream_ND).argmax(-1).cpu().numpy() == wanted_N
-        return (right_BT & self.forks_QT[which]).sum(1), (right_BT | ~path_BT).all(1)
+        return (right_BT & self.forks_QT[which]).sum(1), (path_BT & ~right_BT).sum(1) == 0
 
 
 @dataclass(frozen=True)
