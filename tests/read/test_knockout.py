@@ -88,10 +88,11 @@ def cut_by_hand(text: str, cut: Cut) -> np.ndarray:
             apart = query >= end or (query - 1) // 4 != (key - 1) // 4
             found[query, key] = (
                 told is not None
-                and apart
+                and apart != (cut.way == "within")
                 and {
                     "inward": asks == cut.distance + 1 and told == cut.distance,
                     "outward": asks == cut.distance and told == cut.distance + 1,
+                    "within": min(at[key - (key - 1) % 4], at[key - (key - 1) % 4 + 2]) == cut.distance,
                     "behind": query >= end and told == cut.distance,
                     "fork": query == len(words) - 1 and told == cut.distance,
                 }[cut.way]
@@ -132,7 +133,9 @@ def test_random_cuts_cut_as_much_of_the_list() -> None:
     for way in WAYS:
         hidden_BTT = tokens.hidden(Cut(way, "current", 1, (0,)), rows, size)
         random_BTT = tokens.at_random(hidden_BTT, rows, (np.random.default_rng(row) for row in rows))
-        assert (random_BTT.sum(-1) == hidden_BTT.sum(-1)).all() and (random_BTT != hidden_BTT).any()
+        there_BT = np.minimum(hidden_BTT.sum(-1), tokens._there(rows, size).sum(-1))  # the first edge has none before
+        assert (random_BTT.sum(-1) == there_BT).all() and (random_BTT != hidden_BTT).any()
+        assert way == "within" or (there_BT == hidden_BTT.sum(-1)).all()
         assert not (random_BTT & ~np.tri(size, k=-1, dtype=bool)).any()
         assert not random_BTT[:, :, tokens.edge_PT[0] < 0].any()
         assert not random_BTT[:, 4, 1:5].any()

@@ -9,8 +9,8 @@ attention edges between groups of tokens in a window of layers, and read how muc
 groups are the tokens of the adjacency list by the path distance of the cells that they name. A search that goes on by a
 hop a layer needs the edges between distances d and d + 1 at one layer, and others at the next.
 
-What a list says comes before the target and the path: no token of it can know either, and so the cuts within the list,
-`inward` and `outward`, ask how it is put together, and `behind` and `fork` what is read of it for this question.
+What a list says comes before the target and the path: no token of it can know either, and so the cuts in the list,
+`inward`, `outward` and `within`, ask how it is put together, and `behind` and `fork` what is read of it for a question.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ from clew.text import show
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Way = Literal["inward", "outward", "behind", "fork"]
+Way = Literal["inward", "outward", "within", "behind", "fork"]
 WAYS: tuple[Way, ...] = get_args(Way)
 LIST_END = PLACES.index("list_end")
 NOWHERE = -9  # the distance of tokens that are none of the list, or of cells that no passages lead to
@@ -47,8 +47,9 @@ class Cut:
     """Who does not see whom."""
 
     way: Way
-    """inward: tokens of cells at distance d + 1 do not see those of cells at d; outward: those at d not those at d + 1;
-    behind: no token behind the edges sees those at d; fork: the fork's own token alone does not"""
+    """inward: tokens of cells at distance d + 1 do not see those of cells at d in other edges; outward: those at d not
+    those at d + 1; within: those of an edge whose nearer end is at d do not see each other, which is no hop; behind: no
+    token behind the edges sees those at d; fork: the fork's own token alone does not"""
     end: From
     """where distance counts from: the target, or the path's current cell, the fork"""
     distance: int
@@ -131,8 +132,8 @@ def knock_out(
     """The metric at the fork of each pair's clean side with each of C cuts on its own.
 
     A cell's tokens are those of the list that name it, `edge_first` and `edge_second`; `connector` and `edge_end` are
-    of their edge's end that is nearer to where distance counts from. The tokens of one edge always see each other: what
-    it says is no hop. draws: random cuts that are averaged.
+    of their edge's end that is nearer to where distance counts from. draws: random cuts that are averaged; they hide
+    tokens of other edges.
     InputError, before anything is run, for a way, end, distance or layer that does not exist, a model that cannot be
     read, is not for mazes or whose attention takes no masks, and too few pairs.
     """
@@ -174,6 +175,8 @@ class _Tokens:
 
     distance: dict[From, np.ndarray]
     """int64 (P, T), by end; NOWHERE for tokens that are none of the list's edges"""
+    nearer: dict[From, np.ndarray]
+    """the same of the nearer end of each token's edge"""
     edge_PT: np.ndarray
     """int64: of which edge of the list they are, -1 for the other tokens"""
     behind_PT: np.ndarray
@@ -191,20 +194,26 @@ class _Tokens:
         own = found.named("edge_first", "edge_second")[edges]
         first, second = found.cell_RC[edges] @ width, found.other_RC[edges] @ width
         steps: dict[From, np.ndarray] = {"target": true.distance_QU, "current": true.distances_to(current_P)}
-        distance: dict[From, np.ndarray] = {}
+        distance: dict[From, np.ndarray] = {end: np.full(shape, NOWHERE) for end in ENDS}
+        nearer: dict[From, np.ndarray] = {end: np.full(shape, NOWHERE) for end in ENDS}
         for end, dist_PU in steps.items():
             here, there = (dist_PU[at[0][edges], cell].astype(np.int64) for cell in (first, second))
-            near = np.where(own, here, np.minimum(here, there))
-            distance[end] = np.full(shape, NOWHERE)
-            distance[end][at[0][edges], at[1][edges]] = np.where(near < 0, NOWHERE, near)
+            near = np.minimum(here, there)
+            for found_PT, value in ((distance[end], np.where(own, here, near)), (nearer[end], near)):
+                found_PT[at[0][edges], at[1][edges]] = np.where(value < 0, NOWHERE, value)
         edge_PT, behind_PT = np.full(shape, -1), np.zeros(shape, np.bool_)
         edge_PT[at], behind_PT[at] = np.where(edges, found.order_R, -1), found.place_R >= LIST_END
-        return cls(distance, edge_PT, behind_PT)
+        return cls(distance, nearer, edge_PT, behind_PT)
 
     def hidden(self, cut: Cut, rows: np.ndarray, length: int) -> np.ndarray:
         """bool (B, T, T), queries first: what a cut hides of what is there to be seen."""
         distance_BT, behind_BT = self.distance[cut.end][rows][:, -length:], self.behind_PT[rows][:, -length:]
         near_BT = distance_BT == cut.distance
+        if cut.way == "within":
+            edge_BT = self.edge_PT[rows][:, -length:]
+            queries_BT = self.nearer[cut.end][rows][:, -length:] == cut.distance
+            same_BTT = edge_BT[:, :, None] == edge_BT[:, None]
+            return queries_BT[:, :, None] & same_BTT & np.tri(length, k=-1, dtype=np.bool_)
         if cut.way in ("inward", "outward"):
             far_BT = distance_BT == cut.distance + 1
             queries_BT, keys_BT = (far_BT, near_BT) if cut.way == "inward" else (near_BT, far_BT)
