@@ -159,8 +159,9 @@ def arrivals(
     """By each distance, when what the sides of P pairs differ in has arrived at the fork, or has left where it stood.
 
     by: distances by name, int (P,) from 1, None for all of `distances_of`. place: fork, or changed. draws: of pairs,
-    for intervals, and seed: of these and of the shuffled distances. A random twin knows nothing in the mean, so nothing
-    arrives there. InputError as `patching.patch`, and for a place, distances or draws that cannot be used.
+    for intervals, and seed: of these and of the shuffled distances. The two sides of a random twin differ in the mean
+    at few distances, and little, by which cells are named where: what arrives there does not grow with distance.
+    InputError as `patching.patch`, and for a place, distances or draws that cannot be used.
     """
     if place not in PLACES:
         raise InputError(f"place: {show(place)} is not one of {', '.join(PLACES)}")

@@ -7,9 +7,11 @@
     mean   the part adds what it adds in the mean over other mazes at the same place, and so nothing about this one
 
 Skipping takes the stream out of its usual range, which the layers behind may mind more than what was lost; the mean
-does not ("mean ablation": Wang et al. 2022, arXiv 2211.00593). Beside each stands a change as large that takes nothing
-away: a random direction added to what the part adds, as long as what was changed. A part of which the removal costs no
-more than that was not shown to matter.
+does not ("mean ablation": Wang et al. 2022, arXiv 2211.00593). But what is near the output speaks in the mean, too: for
+what is usually written at that place, on whatever step of a path. Where the two disagree, trust the smaller loss.
+
+Beside each stands a change as large that takes nothing away: a random direction added to what the part adds, as long as
+what was changed. A part of which the removal costs no more than that was not shown to matter.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
