@@ -10,8 +10,9 @@
 
 What is chosen for being best, be it sites, places to read or pushes, is chosen on one half of the pairs or mazes and
 measured on the other, both ways: so that luck in choosing flatters no model. Beside each number stands what it is where
-there is nothing to find (`null`). A model that does not choose at forks has no effect to localise and no steps to lose:
-there the value is missing, and the remark says why.
+there is nothing to find (`null`): for decodability that of another random model of the same shape, since no two of
+these tell the same, and a lead that is no larger than theirs is none. A model that does not choose at forks has no
+effect to localise and no steps to lose: there the value is missing, and the remark says why.
 """
 
 import math
@@ -26,7 +27,7 @@ from clew.mazes.pairs import KINDS, Kind, PairBatch, PairStream
 from clew.mazes.questions import MazeStream
 from clew.policy import Policy
 from clew.read.activations import maze_sequences
-from clew.read.cases import ProbeOptions
+from clew.read.cases import ProbeOptions, random_twin
 from clew.read.depth import Depth, removals_of, remove
 from clew.read.effects import LEAST, Effects, Figure, check_pairs, columns, mean, rate, ratio, table_of
 from clew.read.hooks import Key, heads_of, layers_of
@@ -116,10 +117,10 @@ def crispness(policy: Policy, options: CrispnessOptions) -> Crispness:
     """The four numbers of a model. InputError for a model that cannot be read or is not for mazes, a size that its
     tokenizer does not know, and mazes of which there are too few."""
     sequences = list(maze_sequences(options.mazes_of(), range(options.mazes), policy.tokenizer))
-    how: dict[str, Any] = {"labels": DERIVED, "options": options.probing()}
-    readings: list[Probed] = [probe_map(policy, sequences, place, **how) for place in MAP_PLACES]
-    readings.append(probe_cells(policy, sequences, places=CELL_PLACES, **how))
-    rows = localised(fork_effects(policy, options)) + decoded(readings, options.draws, options.seed)
+    told = decoded(_readings(policy, sequences, options), options.draws, options.seed)
+    twin = random_twin(policy, options.seed + 1)  # another one than that which is a control
+    nulls = {row["part"]: row["value"] for row in decoded(_readings(twin, sequences, options), 40)}
+    rows = localised(fork_effects(policy, options)) + [{**row, "null": nulls.get(row["part"])} for row in told]
     pairs, count = options.pairs_of("target", policy), len(layers_of(policy.model))
     if count > 1:
         pushes: dict[str, Any] = {"seed": options.seed, "batch_size": options.batch_size}
@@ -211,6 +212,12 @@ def _named(label: Row) -> str:
 
 
 # Decodability
+
+
+def _readings(policy: Policy, sequences: Sequence[np.ndarray], options: CrispnessOptions) -> list[Probed]:
+    how: dict[str, Any] = {"labels": DERIVED, "options": options.probing()}
+    maps = [probe_map(policy, sequences, place, **how) for place in MAP_PLACES]
+    return [*maps, probe_cells(policy, sequences, places=CELL_PLACES, **how)]
 
 
 def decoded(readings: Sequence[Probed], draws: int = 1000, seed: int = 0) -> list[Row]:
