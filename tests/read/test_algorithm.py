@@ -100,6 +100,7 @@ def test_verdicts() -> None:
     assert judge([ahead, either, either]).name.startswith("chaining or path merging")
     for some in ([ahead], [ahead, either], [ahead, either, either, Evidence("c", "", against=BOTH)]):
         assert judge(some).name == "none of these"
+    assert judge([Evidence("behaviour", "too few"), Evidence("lens", "")]).name == "too few pairs to tell"
     rows = judge([ahead, one]).table().to_pylist()
     assert len(rows) == 6 and [row["speaks"] for row in rows[3:]] == ["for", "against", "not"]
 

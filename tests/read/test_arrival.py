@@ -10,7 +10,7 @@ from clew.errors import InputError
 from clew.mazes import maze_tokenizer
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.policy import Policy
-from clew.read.arrival import arrivals, arrived, crossing, distances_of
+from clew.read.arrival import arrivals, arrived, crossing, distances_of, growth
 from clew.read.effects import Effects
 from clew.read.patching import patch_residual
 from models import tiny
@@ -137,3 +137,7 @@ def test_what_cannot_be_asked() -> None:
         tokens[name] = np.concatenate(rows)
     with pytest.raises(InputError, match="pairs: some differ in a passage and some in the target"):
         distances_of(policy(), replace(both[0], **tokens, index_P=np.arange(40)))
+
+
+def test_too_few_pairs_at_every_distance_fit_nothing() -> None:
+    assert growth(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)) == {}

@@ -10,7 +10,8 @@
     verdict.name, verdict.evidence
 
 An account is accepted if at least two readings speak for it and none against. Where that leaves chaining and merging
-both, what is known is that deeper layers look farther; where it leaves neither, the verdict is "none of these".
+both, what is known is that deeper layers look farther; where it leaves neither, the verdict is "none of these"; and
+where no reading says anything, there were too few pairs to tell.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,8 +86,10 @@ def judge(evidence: Sequence[Evidence]) -> Verdict:
         name = left[0]
     elif left:
         name = "chaining or path merging: deeper layers look farther, and which of the two it is cannot be told"
-    else:
+    elif any(for_.values()) or any(against.values()):
         name = "none of these"
+    else:
+        name = "too few pairs to tell"
     return Verdict(name, tuple(evidence))
 
 

@@ -79,7 +79,7 @@ class Arrival:
     @property
     def late_G(self) -> np.ndarray:
         """bool: which distances arrive in the last layer, behind which everything is known anyway."""
-        return np.array([value > len(self.effect_GL[0]) - 2 for value, _, _ in self.arrival_G])
+        return np.array([value > len(self.effect_GL[0]) - 2 for value, _, _ in self.arrival_G], np.bool_)
 
     def table(self) -> "pa.Table":
         """A row a distance and depth (figure `effect`), a distance (`arrival`), and a fit (`linear_slope`,
@@ -233,6 +233,8 @@ def crossing(known_BL: np.ndarray) -> np.ndarray:
 def growth(distance_G: np.ndarray, pairs_G: Sequence[int] | np.ndarray, drawn_GB: np.ndarray) -> dict[Growing, Fit]:
     """Fits of flat, linear and logarithmic growth to arrivals (G, B): the first column, and the slopes' intervals by
     the others. Distances of which the first is NaN are left out; nothing is fitted to fewer than three."""
+    if len(distance_G) < 3:
+        return {}
     there_G = ~np.isnan(drawn_GB[:, 0])
     if there_G.sum() < 3:
         return {}

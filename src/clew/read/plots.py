@@ -82,21 +82,114 @@ def _probes(rows: dict[str, Rows]) -> Any:
         for control, color in colors.items():
             some = sorted((row for row in at if row["control"] == control), key=lambda row: row["layer"])
             if some:
-                spread = np.array(
-                    [[r["macro_f1"] - r["macro_f1_low"], r["macro_f1_high"] - r["macro_f1"]] for r in some]
-                )
-                look: Any = {
-                    "lw": 2 if control == "model" else 1,
-                    "color": color,
-                    "label": control,
-                    "marker": "o",
-                    "ms": 3,
-                }
-                axis.errorbar([r["layer"] for r in some], [r["macro_f1"] for r in some], np.abs(spread.T), **look)
+                _line(axis, some, "layer", "macro_f1", color, control, 2 if control == "model" else 1)
         axis.set(title=f"{label}\nat {best['place']}", xlabel="layer", xticks=_of(at, "layer"))
     axes[0][0].set_ylabel("macro-F1")
     axes[0][-1].legend(frameon=False, fontsize=7)
     return figure
+
+
+def _lens(rows: dict[str, Rows]) -> Any:
+    """The logit lens by depth and lookahead, and when the fork knows, by distance."""
+    mine = [row for row in rows["lens"] if row["figure"] == "branch"]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    groups = [ahead for ahead in _of(mine, "lookahead") if ahead is not None]
+    for number, ahead in enumerate(groups):
+        some = [row for row in mine if row["lookahead"] == ahead]
+        color = plt.get_cmap("viridis")(number / max(1, len(groups)))
+        _line(axes[0], some, "depth", "value", color, f"lookahead {ahead}")
+    axes[0].axhline(0.5, color=GREY, lw=0.8)
+    axes[0].set(
+        xlabel="layers read", ylabel="share right", title="Right branch by the logit lens", xticks=_of(mine, "depth")
+    )
+    axes[0].legend(frameon=False, fontsize=7)
+    depths = [row["depth"] for row in mine]
+    names = {"lookahead": "target's branch, by lookahead", "farther": "moved passage, by steps from the fork"}
+    for (by, label), color in zip(names.items(), (BLUE, GOLD), strict=True):
+        some = [row for row in rows["arrival"] if (row["by"], row["figure"]) == (by, "arrival")]
+        _line(axes[1], [row for row in some if np.isfinite(row["value"])], "distance", "value", color, label)
+    axes[1].axhline(max(depths), color=GREY, lw=0.8)
+    axes[1].set(xlabel="steps", ylabel="layers", title="Half is known at the fork after", ylim=(0, None))
+    if axes[1].get_legend_handles_labels()[0]:
+        axes[1].legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _knockouts(rows: dict[str, Rows]) -> Any:
+    """What is lost where edges at some distance are not read in one layer, above random cuts."""
+    mine = [row for row in rows["knockouts"] if row["figure"] == "effect_above_random"]
+    layers = sorted({int(row["layers"]) for row in mine})
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    for axis, (end, said) in zip(axes, (("target", "target"), ("current", "fork")), strict=True):
+        some = [row for row in mine if row["from"] == end]
+        distances = _of(some, "distance")
+        keyed = {(row["distance"], int(row["layers"])): row["value"] for row in some}
+        _heat(
+            axis,
+            [[keyed.get((d, at), np.nan) for d in distances] for at in layers],
+            distances,
+            layers,
+            f"steps from the {said}",
+        )
+    axes[0].set_ylabel("layer")
+    figure.suptitle("Effect at forks where passages at some distance are not read, less that of random cuts")
+    return figure
+
+
+def _depth(rows: dict[str, Rows]) -> Any:
+    """What is lost without a layer, its attention or its MLP."""
+    mine = [row for row in rows["depth"] if row["mode"] == "skip"]
+    layers = sorted({row["layer"] for row in mine})
+    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True)
+    for axis, part in zip(axes, ("layer", "attention", "mlp"), strict=True):
+        for name, color, label in (
+            ("exact_lost", BLUE, "removed"),
+            ("random_exact_lost", GREY, "random change as large"),
+        ):
+            _line(
+                axis,
+                [row for row in mine if (row["part"], row["figure"]) == (part, name)],
+                "layer",
+                "value",
+                color,
+                label,
+            )
+        axis.set(title=part, xlabel="layer", xticks=layers, ylim=(-0.05, 1.05))
+    axes[0].set_ylabel("whole paths lost")
+    axes[0].legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _edges(rows: dict[str, Rows]) -> Any:
+    """Paths that follow the edited maze, by layer and run."""
+    shown = (("move", "optimal"), ("remove", "heeded"), ("add", "optimal"))
+    looks = {"tokens": INK, "edited": BLUE, "other": GOLD, "random": GREY}
+    labels = {
+        "tokens": "prompt edited",
+        "edited": "stream edited",
+        "other": "another passage",
+        "random": "random directions",
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True)
+    for axis, (kind, name) in zip(axes, shown, strict=True):
+        mine = [row for row in rows["edges"] if (row["kind"], row["figure"]) == (kind, name)]
+        for run, color in looks.items():
+            _line(axis, [row for row in mine if row["run"] == run], "layer", "value", color, labels[run])
+        axis.set(
+            title=f"{kind} a passage: {name}", xlabel="stream into layer", xticks=_of(mine, "layer"), ylim=(-0.05, 1.05)
+        )
+    axes[0].set_ylabel("share of paths")
+    axes[-1].legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _line(axes: Axes, rows: Rows, across: str, name: str, color: Any, label: str, lw: float = 1.5) -> None:
+    """Figures with their intervals against something."""
+    values = np.array([row[name] for row in rows], float)
+    ends = np.array([[row[f"{name}_low"], row[f"{name}_high"]] for row in rows], float).reshape(-1, 2)
+    spread = np.nan_to_num(np.abs(ends - values[:, None]), nan=0.0, posinf=0.0)
+    look: Any = {"color": color, "label": label, "lw": lw, "marker": "o", "ms": 3, "elinewidth": 1}
+    axes.errorbar([row[across] for row in rows], values, yerr=spread.T, **look)
 
 
 def _heat(
@@ -141,5 +234,9 @@ PICTURES: dict[str, tuple[tuple[str, ...], Any]] = {
     "attention": (("attention",), _attention),
     "attribution": (("attribution",), _attribution),
     "probes": (("probes",), _probes),
+    "layers": (("depth",), _depth),
+    "edges": (("edges",), _edges),
+    "search": (("lens", "arrival"), _lens),
+    "knockouts": (("knockouts",), _knockouts),
 }
 """by the picture's name: the tables that it needs, and what draws it"""

@@ -21,11 +21,14 @@ from clew.files import write_atomically, write_json
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.mazes.questions import MazeStream
 from clew.policy import Policy
-from clew.read import attribution, heads, patching, probes
+from clew.read import algorithm, attribution, depth, edge_cases, edges, heads, knockout, patching, probes
 from clew.read.activations import maze_sequences
 from clew.read.cases import ProbeOptions, split_mazes
-from clew.read.effects import check_pairs, table_of
-from clew.read.hops import hops
+from clew.read.crispness import CrispnessOptions, crispness
+from clew.read.effects import LEAST, check_pairs, table_of
+from clew.read.hooks import layers_of
+from clew.read.hops import Hops, hops
+from clew.read.lens import Lens, look
 from clew.read.targets import targets_in
 from clew.text import nearest, one_line, show
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 Tables = dict[str, "pa.Table"]
 FOLDER, INDEX = "readings", "reading"
+CUT = 200
+"""pairs that knock-outs are read on: there are many of these"""
 MAP_PLACES = ("target_end", "fork")
 """where the whole grid is read: behind the question, before a word of the path is written, and at a fork of it"""
 
@@ -75,9 +80,26 @@ class Subject:
     @cached_property
     def sequences(self) -> list[np.ndarray]:
         """Mazes, each with one question and its whole path."""
+        return list(maze_sequences(self.stream, range(self.options.mazes), self.policy.tokenizer))
+
+    @cached_property
+    def stream(self) -> MazeStream:
         o = self.options
-        stream = MazeStream((o.size,), o.generators, o.p, 1, True, o.seed)
-        return list(maze_sequences(stream, range(o.mazes), self.policy.tokenizer))
+        return MazeStream((o.size,), o.generators, o.p, 1, True, o.seed)
+
+    @cached_property
+    def maps(self) -> dict[str, probes.MapReading]:
+        """The whole grid as it is read at each of MAP_PLACES."""
+        how = _probing(self)
+        return {place: probes.probe_map(self.policy, self.sequences, place, options=how) for place in MAP_PLACES}
+
+    @cached_property
+    def hops(self) -> dict[str, Hops]:
+        return {place: hops(one) for place, one in self.maps.items()}
+
+    @cached_property
+    def lens(self) -> Lens:
+        return look(self.policy, self.pairs, self.options.seed)
 
     def _pairs(self, kind: Any) -> PairBatch:
         o = self.options
@@ -123,13 +145,56 @@ def read_attribution(subject: Subject) -> Tables:
 
 def read_probes(subject: Subject) -> Tables:
     """What can be decoded that no token says, beside five controls, and how many hops of it each layer knows."""
-    policy, rows, how = subject.policy, subject.sequences, _probing(subject)
-    maps = {place: probes.probe_map(policy, rows, place, options=how) for place in MAP_PLACES}
-    cells = probes.probe_cells(policy, rows, options=how)
+    cells = probes.probe_cells(subject.policy, subject.sequences, options=_probing(subject))
     return {
-        "probes": table_of([row for one in (*maps.values(), cells) for row in one.rows]),
-        "hops": table_of([{"place": place} | row for place, one in maps.items() for row in hops(one).rows()]),
+        "probes": table_of([row for one in (*subject.maps.values(), cells) for row in one.rows]),
+        "hops": table_of([{"place": place} | row for place, one in subject.hops.items() for row in one.rows()]),
     }
+
+
+def read_layers(subject: Subject) -> Tables:
+    """What is lost without each layer, its attention or its MLP."""
+    some = subject.sequences[: subject.options.pairs]
+    return {
+        "depth": depth.remove(subject.policy, some, seed=subject.options.seed).table(),
+        "lens": subject.lens.table(),
+    }
+
+
+def read_edges(subject: Subject) -> Tables:
+    """Paths after a passage was moved, taken out or put in within the stream."""
+    policy, o = subject.policy, subject.options
+    stream, count = subject.stream, max(LEAST, o.pairs // 5)
+    cases = [
+        *edge_cases.move_cases(subject.passages.take(np.arange(min(count, len(subject.passages)))), policy.tokenizer),
+        *edge_cases.remove_cases(stream, policy.tokenizer, count, detour=False),
+        *edge_cases.add_cases(stream, policy.tokenizer, count),
+    ]
+    return {"edges": edges.toggle(policy, cases, edges.edge_vectors(policy, stream, cases), seed=o.seed).table()}
+
+
+def read_search(subject: Subject) -> Tables:
+    """How it searches: when what lies how far away is known, which passages are read in which layer, and the verdict
+    that follows of these, the logit lens and the hops that probes find."""
+    policy, pairs = subject.policy, subject.pairs
+    cuts = algorithm.cuts_of(len(layers_of(policy.model)))
+    some = pairs.take(np.arange(min(CUT, len(pairs))))
+    cut = knockout.knock_out(policy, some, cuts, seed=subject.options.seed)
+    verdict, arrivals = algorithm.which_algorithm(policy, pairs, subject.passages, subject.lens, cut, subject.hops)
+    rows = [row for one in arrivals for row in one.table().to_pylist()]
+    return {
+        "lens": subject.lens.table(),
+        "knockouts": cut.table(),
+        "arrival": table_of(rows),
+        "verdict": verdict.table(),
+    }
+
+
+def read_crispness(subject: Subject) -> Tables:
+    """Four numbers on one card."""
+    o = subject.options
+    asked = CrispnessOptions((o.size,), o.generators, o.p, mazes=o.mazes, removed=min(o.mazes, 200), seed=o.seed)
+    return {"crispness": crispness(subject.policy, asked).table()}
 
 
 def _probing(subject: Subject) -> ProbeOptions:
@@ -141,6 +206,10 @@ PARTS: dict[str, Callable[[Subject], Tables]] = {
     "heads": read_heads,
     "attribution": read_attribution,
     "probes": read_probes,
+    "layers": read_layers,
+    "edges": read_edges,
+    "search": read_search,
+    "crispness": read_crispness,
 }
 """what a reading consists of, in its order"""
 
@@ -163,7 +232,7 @@ def read_model(
     does not know, and for too few pairs or mazes.
     """
     check_parts(parts)
-    if "probes" in parts:
+    if {"probes", "search", "crispness"} & set(parts):
         split_mazes(targets_in(subject.sequences, subject.policy.tokenizer), _probing(subject))
     wanted, tables = [part for part in PARTS if part in parts], {}
     for done, part in enumerate(wanted):

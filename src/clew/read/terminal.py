@@ -27,6 +27,14 @@ def show_reading(console: Console, reading: Reading) -> None:
         console.print(_attribution(rows["attribution"]))
     if "probes" in rows:
         console.print(_probes(rows["probes"]))
+    if "depth" in rows:
+        console.print(_depth(rows["depth"]))
+    if "edges" in rows:
+        console.print(_edges(rows["edges"]))
+    if "crispness" in rows:
+        console.print(_crispness(rows["crispness"]))
+    if "verdict" in rows:
+        _verdict(console, rows["verdict"])
 
 
 def _residual(rows: Rows) -> Table:
@@ -100,6 +108,60 @@ def furthest(rows: Rows) -> tuple[dict[str, Any], dict[str, Any]]:
             others = [one for one in rows if one["control"] != "model" and all(one[k] == row[k] for k in same)]
             found.append((row, max(others, key=lambda one: one["macro_f1"])))
     return max(found, key=lambda pair: pair[0]["macro_f1"] - pair[1]["macro_f1"])
+
+
+def _depth(rows: Rows) -> Table:
+    whole = next(row for row in rows if row["layer"] is None and row["figure"] == "exact")
+    title = (
+        f"Whole paths lost without a part of a layer, of {_figure([whole], 'value')}; beside a random change as large"
+    )
+    parts = ("layer", "attention", "mlp")
+    table = _table(title, "layer", *(f"{part}{beside}" for part in parts for beside in ("", ", random")))
+    keyed = {(row["layer"], row["part"], row["figure"]): row for row in rows if row["mode"] == "skip"}
+    for layer in sorted({layer for layer, _, _ in keyed}):
+        cells = [keyed[layer, part, f"{luck}exact_lost"] for part in parts for luck in ("", "random_")]
+        table.add_row(str(layer), *(f"{row['value']:.2f}" for row in cells))
+    return table
+
+
+def _edges(rows: Rows) -> Table:
+    """By kind the figure that it is best judged by, layer by layer."""
+    title = (
+        "Passages changed in the stream into a layer: paths that follow the edited maze, less with random directions"
+    )
+    layers = sorted({row["layer"] for row in rows})
+    table = _table(title, "passage", "prompt edited", *(f"layer {layer}" for layer in layers))
+    for kind, figure in (("move", "optimal"), ("remove", "heeded"), ("add", "optimal")):
+        mine = [row for row in rows if (row["kind"], row["figure"]) == (kind, figure)]
+        if mine:
+            above = {row["layer"]: row for row in mine if row["run"] == "above_random"}
+            ceiling = [row for row in mine if row["run"] == "tokens"]
+            figures = (_figure([above[layer]], "value") if layer in above else "" for layer in layers)
+            table.add_row(f"{kind}: {figure}", _figure(ceiling, "value"), *figures)
+    return table
+
+
+def _crispness(rows: Rows) -> Table:
+    table = _table("Crispness", "", "value", "where nothing is")
+    table.add_column("what it is", justify="left")
+    for row in rows:
+        if row["part"] == "all":
+            null = "" if row["null"] is None else f"{row['null']:.2f}"
+            figure = "" if row["value"] is None else _figure([row], "value")
+            table.add_row(row["number"].replace("_", " "), figure, null, Text(row["remark"]))
+    return table
+
+
+def _verdict(console: Console, rows: Rows) -> None:
+    console.print(Text(f"Which algorithm? {rows[0]['verdict']}", "bold"), soft_wrap=True)
+    for says in dict.fromkeys((row["reading"], row["says"]) for row in rows):
+        mine = [row for row in rows if (row["reading"], row["says"]) == says]
+        sides = [
+            f"{side} {', '.join(of)}"
+            for side in ("for", "against")
+            if (of := [r["account"] for r in mine if r["speaks"] == side])
+        ]
+        console.print(Text(f"  {says[0]}: {says[1]}. {'; '.join(sides) or 'decides nothing'}"), soft_wrap=True)
 
 
 def _table(title: str, *columns: str) -> Table:
