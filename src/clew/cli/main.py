@@ -20,7 +20,7 @@ Clew {__version__}: trains transformers that search and then report.
   clew read     look inside one: what is where, what carries it, how it searches
   clew split    train a shoggoth that writes thoughts and a face that writes answers
   clew plan     how many thoughts a question, how many answers a thought
-  clew study    how much a credit rule matters: tabular, mazes, report
+  clew study    how much a choice matters, a credit rule's or a loss's: tabular, mazes, read, report
   clew bench    measure the speed of each part against what people would use instead
 
 Every command explains its options:  clew train --help

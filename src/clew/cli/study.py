@@ -1,4 +1,4 @@
-"""`clew study`: how much a credit rule matters. Configs live with the studies, which benches run too."""
+"""`clew study`: how much a choice matters. Configs live with the studies, which benches run too."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +9,11 @@ from clew.errors import InputError
 from clew.text import check_text
 
 HELP = """\
-usage: clew study tabular | mazes | report
+usage: clew study tabular | mazes | read | report
 
   clew study tabular --out runs/study                      every rule in worlds of tables (twelve minutes, two cores)
   clew study mazes --start runs/split --out runs/study     the rules on mazes, from the warm start of a split
+  clew study read --out runs/study-read                    losses and depths: is a search taught by paths crisper?
   clew study report runs/study                             verdicts and pictures from what is there
 
 Finished cells are kept and never run again: after a kill, the same command goes on. --config FILE.yaml declares the
@@ -22,7 +23,7 @@ grid; --engine ray runs it on a Ray cluster. Every part explains its options:  c
 
 def run(args: list[str]) -> None:
     """The command."""
-    parts = {"tabular": _tabular, "mazes": _mazes, "report": _report}
+    parts = {"tabular": _tabular, "mazes": _mazes, "read": _read, "report": _report}
     if not args or args[0] in ("-h", "--help"):
         print(HELP)
         return
@@ -43,6 +44,12 @@ def _mazes(args: list[str]) -> None:
     _studied("study mazes", MazeStudyConfig, study, args)
 
 
+def _read(args: list[str]) -> None:
+    from clew.study.reading import ReadStudyConfig, study
+
+    _studied("study read", ReadStudyConfig, study, args)
+
+
 def _studied(command: str, kind: Any, study: Callable[..., Any], args: list[str]) -> None:
     parser = parser_of(command, kind, str(kind.__doc__))
     config = instance(parser, kind, parser.parse_args(args))
@@ -51,7 +58,7 @@ def _studied(command: str, kind: Any, study: Callable[..., Any], args: list[str]
 
     from clew.cli import terminal
 
-    if command == "study mazes":  # no other loads a model
+    if command != "study tabular":  # which loads no model
         terminal.quiet()
     with terminal.StudyProgress(Console(stderr=True)) as progress:
         study(config, progress)
@@ -69,8 +76,14 @@ def _report(args: list[str]) -> None:
     from rich.console import Console
 
     from clew.cli import terminal
-    from clew.study.report import report
+    from clew.study import reading_report, report
 
-    verdicts, written = report(Path(args[0]))
-    terminal.show_verdicts(Console(), verdicts)
+    folder = Path(args[0])
+    if (folder / reading_report.FILE).is_file():
+        contrasts, written = reading_report.report(folder)
+        for one in contrasts:
+            Console().print(one.sentence, soft_wrap=True, highlight=False, markup=False)
+    else:
+        verdicts, written = report.report(folder)
+        terminal.show_verdicts(Console(), verdicts)
     terminal.told(f"wrote {written}")

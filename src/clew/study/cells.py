@@ -133,6 +133,14 @@ def read(path: Path) -> Kept:
         raise InputError(f"{path}: holds no cell of a study: {error!r}") from None
 
 
+def joined(kept: Sequence[Kept]) -> Kept:
+    """Several seeds as the replicas of one arm."""
+    figures = {name: np.concatenate([one.figures[name] for one in kept]) for name in kept[0].figures}
+    curves = np.array([one.curve for one in kept])
+    error = curves.std(0, ddof=1) / len(kept) ** 0.5 if len(kept) > 1 else 0 * curves[0]
+    return Kept({**kept[0].values, "replicas": len(kept), "seed": 0}, figures, curves.mean(0).tolist(), error.tolist())
+
+
 def write_results(path: Path, config: dict[str, Any], results: Sequence[Result]) -> None:
     """A whole study in one file: a row for each arm and replica; what the arms were is in the file's metadata."""
     pa = _arrow()

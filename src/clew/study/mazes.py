@@ -22,7 +22,7 @@ from clew.config import (
 )
 from clew.errors import InputError
 from clew.runs.options import write_config
-from clew.study.cells import Engine, Job, Kept, Result, run_cells, write_results
+from clew.study.cells import Engine, Job, Kept, Result, joined, run_cells, write_results
 from clew.train.config import SplitConfig, WarmStartConfig
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def study(
     results = []
     for name in bases:
         kept = [next(done) for _ in range(config.seeds)]
-        results.append(Result("mazes", {}, name, _joined(kept)))
+        results.append(Result("mazes", {}, name, joined(kept)))
     write_config(folder / "mazes.yaml", config)
     write_results(folder / "mazes.parquet", asdict(config), results)
     return results
@@ -224,14 +224,6 @@ def _world(config: MazeStudyConfig) -> "World":
     from clew.world import world_of
 
     return world_of(WorldConfig(mazes=MazeConfig(sizes=[*config.sizes])), 0)
-
-
-def _joined(kept: list[Kept]) -> Kept:
-    """Several seeds as the replicas of one arm."""
-    figures = {name: np.concatenate([one.figures[name] for one in kept]) for name in kept[0].figures}
-    curves = np.array([one.curve for one in kept])
-    error = curves.std(0, ddof=1) / len(kept) ** 0.5 if len(kept) > 1 else 0 * curves[0]
-    return Kept({**kept[0].values, "replicas": len(kept), "seed": 0}, figures, curves.mean(0).tolist(), error.tolist())
 
 
 def _start(folder: Path) -> Path:
