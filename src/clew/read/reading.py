@@ -26,9 +26,10 @@ from clew.read.activations import maze_sequences
 from clew.read.cases import ProbeOptions, split_mazes
 from clew.read.crispness import CrispnessOptions, crispness
 from clew.read.effects import LEAST, check_pairs, table_of
-from clew.read.hooks import layers_of
+from clew.read.hooks import layers_of, names_of
 from clew.read.hops import Hops, hops
 from clew.read.lens import Lens, look
+from clew.read.places import Words
 from clew.read.targets import targets_in
 from clew.text import nearest, one_line, show
 
@@ -232,6 +233,8 @@ def read_model(
     does not know, and for too few pairs or mazes.
     """
     check_parts(parts)
+    names_of(subject.policy.model)
+    Words.of(subject.policy.tokenizer)
     if {"probes", "search", "crispness"} & set(parts):
         split_mazes(targets_in(subject.sequences, subject.policy.tokenizer), _probing(subject))
     wanted, tables = [part for part in PARTS if part in parts], {}

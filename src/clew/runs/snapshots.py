@@ -32,3 +32,9 @@ def run_of(folder: Path) -> Path:
     """The run folder that a snapshot belongs to, and with it the options; any other folder is its own."""
     parent = folder.absolute().parent
     return parent.parent if parent.name == FOLDER else folder
+
+
+def snapshots_of(run: Path) -> dict[int, Path]:
+    """A run's snapshots by their steps, first to last; {} where there are none."""
+    found = {one.name.removeprefix("step-"): one for one in (run / FOLDER).glob("step-*") if one.is_dir()}
+    return {int(step): found[step] for step in sorted(found) if step.isdigit()}

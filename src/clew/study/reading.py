@@ -83,6 +83,7 @@ def run(cell: ReadCell) -> dict[str, np.ndarray]:
     from transformers.utils import logging
 
     from clew.runs.metrics import read_metrics
+    from clew.runs.snapshots import snapshots_of
     from clew.train.supervised import train
 
     torch.set_num_threads(1)
@@ -92,8 +93,7 @@ def run(cell: ReadCell) -> dict[str, np.ndarray]:
         train(train_config(cell, str(out)))
         curve = [row["held_out_exact"] for row in read_metrics(out / "metrics.jsonl") if "held_out_exact" in row]
         figures = _figures("steps", cell, out / "model")
-        along = sorted((out / "snapshots").iterdir())
-        share = cell.world["accuracy"]
+        along, share = snapshots_of(out).values(), cell.world["accuracy"]
         soonest = next((one for one in along if solved(one / "model", cell.world["size"]) >= share), None)
         figures |= _figures("accuracy", cell, soonest / "model" if soonest else None)
     return {**{name: np.array([value]) for name, value in figures.items()}, "curve": np.array([curve])}
