@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class ReadConfig(WorldConfig):
     model: str = ""  # a positional argument, explained by eval.MODEL
     size: Size | None = None
     """mazes to read it on: 5 for 5x5, [4, 6] for 4 rows of 6; by default the largest that it was trained on"""
-    parts: list[str] = field(default_factory=list)
+    parts: list[str] | None = None
     """what to read, by default all: patching, heads, attribution, probes, layers, edges, search, crispness"""
     pairs: int = 500
     """minimal pairs of each kind: two mazes that differ in one thing, and ask for another step at one fork"""
@@ -48,22 +48,32 @@ def run(args: list[str]) -> None:
     from clew.cli import terminal
     from clew.policy import Policy, pick_device
     from clew.read import plots
-    from clew.read.reading import PARTS, ReadingOptions, Subject, check_parts, read_model, summary, write_reading
+    from clew.read.reading import (
+        FOLDER,
+        PARTS,
+        ReadingOptions,
+        Subject,
+        check_reading,
+        read_model,
+        summary,
+        write_reading,
+    )
     from clew.read.terminal import show_reading
     from clew.runs.provenance import provenance
     from clew.world import world_of
 
     terminal.quiet()
-    parts = config.parts or list(PARTS)
-    check_parts(parts)
+    parts = list(PARTS) if config.parts is None else config.parts
     mazes: Any = config.mazes
     o = ReadingOptions(size, tuple(mazes.generators), mazes.p, config.pairs, config.questions, config.seed)
     policy = Policy.load(config.model)
     world_of(config, config.seed, policy.tokenizer)  # refuses mazes that the model does not know
     policy.model.to(pick_device(config.device))  # type: ignore[arg-type]
+    subject, out = Subject(policy, o), Path(config.out or f"runs/read-{_name(config.model)}")
+    check_reading(subject, parts)
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is told of before the work
     with terminal.StudyProgress(Console(stderr=True), "parts") as progress:
-        reading = read_model(Subject(policy, o), parts, lambda _, done, count: progress("reading", done, count))
-    out = Path(config.out or f"runs/read-{_name(config.model)}")
+        reading = read_model(subject, parts, lambda _, done, count: progress("reading", done, count))
     facts = {"model": config.model, **provenance()}
     write_reading(reading, out, facts)
     plots.draw(reading, out / "plots")

@@ -215,13 +215,18 @@ PARTS: dict[str, Callable[[Subject], Tables]] = {
 """what a reading consists of, in its order"""
 
 
-def check_parts(parts: Collection[str]) -> None:
-    """InputError for a part that there is not, or for none."""
+def check_reading(subject: Subject, parts: Collection[str]) -> None:
+    """InputError for what would stop a reading: a part that there is not, or none; a model that cannot be read or is
+    not for mazes; and too few mazes."""
     if not parts or isinstance(parts, str):
         raise InputError(f"parts: {show(parts)} is no list of parts, such as patching, probes")
     for part in parts:
         if part not in PARTS:
             raise InputError(f"parts: {show(part)} is not one of {', '.join(PARTS)}; nearest: {nearest(part, PARTS)}")
+    names_of(subject.policy.model)
+    Words.of(subject.policy.tokenizer)
+    if {"probes", "search", "crispness"} & set(parts):
+        split_mazes(targets_in(subject.sequences, subject.policy.tokenizer), _probing(subject))
 
 
 def read_model(
@@ -232,11 +237,7 @@ def read_model(
     InputError for a part that there is not, a model that cannot be read or is not for mazes, a size that its tokenizer
     does not know, and for too few pairs or mazes.
     """
-    check_parts(parts)
-    names_of(subject.policy.model)
-    Words.of(subject.policy.tokenizer)
-    if {"probes", "search", "crispness"} & set(parts):
-        split_mazes(targets_in(subject.sequences, subject.policy.tokenizer), _probing(subject))
+    check_reading(subject, parts)
     wanted, tables = [part for part in PARTS if part in parts], {}
     for done, part in enumerate(wanted):
         told(part, done, len(wanted))
