@@ -91,7 +91,7 @@ def scores(results: dict[str, list[dict[str, float]]], out: Path) -> None:
 
 
 def zoo(cards: dict[str, dict[str, Any]], out: Path, points: int = 24) -> None:
-    """Exact held-out paths of every model against lookahead, with 95% intervals, beside the random walks (dashed)."""
+    """Held-out mazes solved by a shortest path against lookahead, with 95% intervals, beside random walks (dashed)."""
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(7, 4))
         colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, max(2, len(cards))))
@@ -100,13 +100,17 @@ def zoo(cards: dict[str, dict[str, Any]], out: Path, points: int = 24) -> None:
                 groups = card.get(f"{prefix}by_lookahead", {})
                 groups = merged(groups, ranges_of(groups, points))
                 at = [np.mean([int(end) for end in one.split("-")]) for one in groups]
-                exact = [one["exact"] for one in groups.values()]
+                solved = [one["optimal"] for one in groups.values()]
                 if prefix:
-                    ax.plot(at, [one["value"] for one in exact], color=color, lw=lw, ls="--", alpha=0.6)
+                    ax.plot(at, [one["value"] for one in solved], color=color, lw=lw, ls="--", alpha=0.6)
                 else:
-                    rates(ax, at, exact, color, label, lw)
+                    rates(ax, at, solved, color, label, lw)
         ax.plot([], [], color=GREY, lw=0.8, ls="--", label="random walk on the same mazes")
-        ax.set(xlabel="lookahead: farthest that must be seen (steps)", ylabel="held-out paths, exact", ylim=(0, 1.02))
+        ax.set(
+            xlabel="lookahead: farthest that must be seen (steps)",
+            ylabel="held-out mazes solved by a shortest path",
+            ylim=(0, 1.02),
+        )
         ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
         save(figure, out)
 

@@ -107,7 +107,7 @@ def asked(world: MazeWorld, reasoner: Reasoner, questions: Sequence[Question]) -
         if name.startswith("by_"):
             kept[name] = {key: {one: group[one] for one in BY_GROUP if one in group} for key, group in value.items()}
         elif name.startswith("baseline_by_"):
-            kept[name] = {key: {one: group[one] for one in BY_GROUP[:2]} for key, group in value.items()}
+            kept[name] = {key: {one: group[one] for one in BY_GROUP[:3]} for key, group in value.items()}
         elif name == "baseline":
             kept[name] = {one: part for one, part in value.items() if one == "questions" or world.label(one)}
         elif name not in figures_in(report) or world.label(name):
@@ -226,13 +226,13 @@ def overview(out: Path) -> None:
     """What all cards say, as tables and a picture of accuracy against lookahead."""
     cards = {name: zoo.card(name) for name in zoo.names()}
     table = [
-        "| name | mazes | layers x width | parameters | loss | trained | exact | random walk | MB |",
+        "| name | mazes | layers x width | parameters | loss | trained | a shortest path | random walk | MB |",
         "|---" * 9 + "|",
     ]
     for name, card in cards.items():
         model = f"{card['layers']} x {card['width']} | {card['parameters']:,} | {card['loss']}"
         made = f"{card['trained']['minutes']:.0f} minutes, {card['trained']['machine']}"
-        rates = f"{figure(card['exact'], 100)} | {100 * card['baseline']['exact']['value']:.1f}"
+        rates = f"{figure(card['optimal'], 100)} | {100 * card['baseline']['optimal']['value']:.1f}"
         table.append(
             f"| `{zoo.PREFIX}{name}` | {card['mazes']} | {model} | {made} | {rates} | {card['bytes'] / 1e6:.1f} |"
         )
@@ -244,14 +244,14 @@ def overview(out: Path) -> None:
 
 
 def by(kind: str, cards: dict[str, dict[str, Any]]) -> list[str]:
-    """Exact answers of every model by size or by ranges of lookahead."""
+    """Shortest paths of every model by size or by ranges of lookahead."""
     every = dict.fromkeys(group for card in cards.values() for group in card.get(f"by_{kind}", {}))
     names = sorted(every, key=lambda group: [int(number) for number in group.split("x")])
     ranges = ranges_of(names, RANGES)
     rows = [f"| {kind} | {' | '.join(f'`{zoo.PREFIX}{name}`' for name in cards)} |", "|---" * (len(cards) + 1) + "|"]
     found = [merged(card.get(f"by_{kind}", {}), ranges) for card in cards.values()]
     for group in dict.fromkeys(ranges[name] for name in names):
-        rates = (figure(one[group]["exact"], 100) if group in one else "" for one in found)
+        rates = (figure(one[group]["optimal"], 100) if group in one else "" for one in found)
         rows.append(f"| {group} | {' | '.join(rates)} |")
     return rows
 
@@ -266,7 +266,7 @@ def failures(name: str, out: Path) -> None:
     for first in range(0, TRIED, 200):
         asked = list(held_out(world, first + 200))[first:]
         _, samples = evaluate(world, reasoner, iter(asked), [], keep=200)
-        missed = [not sample.figures["exact"] for sample in samples]
+        missed = [not sample.figures["optimal"] for sample in samples]
         count += len(samples)
         wrong += [
             draw.Attempt(sample.question.reference, sample.answer)

@@ -69,19 +69,21 @@ def _table(cards: dict[str, dict[str, Any]]) -> "Table":
     from rich import box
     from rich.table import Table
 
-    table = Table(title="Trained models; exact held-out paths with 95% intervals", box=box.SIMPLE, padding=0)
+    table = Table(
+        title="Trained models; held-out mazes solved by a shortest path, with 95% intervals", box=box.SIMPLE, padding=0
+    )
     table.add_column("name", no_wrap=True)
     table.add_column("mazes")
-    for name in ("layers x width", "weights", "loss", "exact", "MB"):
-        table.add_column(name, justify="left" if name == "loss" else "right", no_wrap=name in ("exact", "MB"))
+    for name in ("layers x width", "weights", "loss", "solved", "MB"):
+        table.add_column(name, justify="left" if name == "loss" else "right", no_wrap=name in ("solved", "MB"))
     for name, one in cards.items():
         size = (f"{one['layers']} x {one['width']}", f"{one['parameters'] / 1e6:.2f}M")
-        table.add_row(name, one["mazes"], *size, one["loss"], _exact(one), f"{one['bytes'] / 1e6:.1f}")
+        table.add_row(name, one["mazes"], *size, one["loss"], _solved(one), f"{one['bytes'] / 1e6:.1f}")
     return table
 
 
-def _exact(card: dict[str, Any]) -> str:
-    value, low, high = (f"{100 * card['exact'][part]:.1f}" for part in ("value", "low", "high"))
+def _solved(card: dict[str, Any]) -> str:
+    value, low, high = (f"{100 * card['optimal'][part]:.1f}" for part in ("value", "low", "high"))
     return f"{value}% [{low}, {high}]"
 
 
@@ -98,5 +100,5 @@ def _show(name: str, card: dict[str, Any]) -> None:
     lines.append(f"{trained['steps']:,} steps in {trained['minutes']:.1f} minutes on {trained['machine']}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    terminal.show_report(console, card, "exact")
+    terminal.show_report(console, card, "optimal")
     console.print(f"its folder: {zoo.folder(name)}", markup=False, highlight=False, soft_wrap=True)
