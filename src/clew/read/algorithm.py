@@ -22,13 +22,11 @@ import numpy as np
 
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
-from clew.read.arrival import LEAST, Arrival, Fit, Growing, arrived, distances_of, growth
+from clew.read.arrival import LEAST, Arrival, Fit, Growing, arrived, distances_of, growth, known_after
 from clew.read.effects import Effects, mean, rate, table_of
-from clew.read.hooks import layers_of
 from clew.read.hops import ENDS, Hops
 from clew.read.knockout import Cut, Knockouts
 from clew.read.lens import Lens
-from clew.read.patching import Patch, patch
 from clew.read.places import Words, find_places
 
 if TYPE_CHECKING:
@@ -106,16 +104,12 @@ def which_algorithm(
     targets, passages: pairs of the two kinds. lens: of the former. knockouts: on them, of `cuts_of`. known: hops that
     probes find, by the place at which they read. InputError as `patching.patch`, and for pairs of another kind.
     """
-    layers = range(len(layers_of(policy.model)))
-    patches = [Patch("resid_pre", 0, "fork"), *(Patch("resid_post", layer, "fork") for layer in layers)]
-    found, metric = [], None
-    for pairs, names in ((targets, ("lookahead",)), (passages, ("farther",))):
-        effects = patch(policy, pairs, patches, ["denoising"], 256)
-        metric = metric or effects
-        distances = distances_of(policy, pairs)
-        found += [arrived(effects, name, distances[name]) for name in names]
-    assert metric
-    evidence = [behaviour(policy, targets, metric)]
+    effects, moved = known_after(policy, targets), known_after(policy, passages)
+    found = [
+        arrived(effects, "lookahead", distances_of(policy, targets)["lookahead"]),
+        arrived(moved, "farther", distances_of(policy, passages)["farther"]),
+    ]
+    evidence = [behaviour(policy, targets, effects)]
     evidence += [of_arrival(one) for one in found]
     evidence += [of_lens(lens), of_knockouts(knockouts)]
     evidence += [of_hops(place, hops) for place, hops in (known or {}).items()]

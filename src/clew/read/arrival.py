@@ -171,10 +171,15 @@ def arrivals(
     for name, distance_P in chosen.items():
         if distance_P.shape != (len(pairs),) or distance_P.dtype.kind not in "iu" or (distance_P < 1).any():
             raise InputError(f"by: {show(name)} is not one whole number from 1 for each of {len(pairs)} pairs")
+    effects = known_after(policy, pairs, place, batch_size)
+    return [arrived(effects, name, distance_P, place, draws, seed) for name, distance_P in chosen.items()]
+
+
+def known_after(policy: Policy, pairs: PairBatch, place: str = "fork", batch_size: int = 256) -> Effects:
+    """Denoising of a place's stream after 0 .. L layers, one intervention each. InputError as `patching.patch`."""
     patches = [Patch("resid_pre", 0, place)]
     patches += [Patch("resid_post", layer, place) for layer in range(len(layers_of(policy.model)))]
-    effects = patch(policy, pairs, patches, ["denoising"], batch_size)
-    return [arrived(effects, name, distance_P, place, draws, seed) for name, distance_P in chosen.items()]
+    return patch(policy, pairs, patches, ["denoising"], batch_size)
 
 
 def arrived(

@@ -24,7 +24,7 @@ from clew.policy import Policy
 from clew.read import algorithm, attribution, depth, edge_cases, edges, heads, knockout, patching, probes
 from clew.read.activations import maze_sequences
 from clew.read.cases import ProbeOptions, split_mazes
-from clew.read.crispness import CrispnessOptions, crispness
+from clew.read.crispness import MAP_PLACES, CrispnessOptions, crispness
 from clew.read.effects import LEAST, check_pairs, table_of
 from clew.read.hooks import layers_of, names_of
 from clew.read.hops import Hops, hops
@@ -40,8 +40,6 @@ Tables = dict[str, "pa.Table"]
 FOLDER, INDEX = "readings", "reading"
 CUT = 200
 """pairs that knock-outs are read on: there are many of these"""
-MAP_PLACES = ("target_end", "fork")
-"""where the whole grid is read: behind the question, before a word of the path is written, and at a fork of it"""
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,5 @@ def check(config: ReadStudyConfig) -> None:
         ((config.size, config.size),), pairs=config.pairs, mazes=config.mazes, removed=min(200, config.mazes)
     )
     for layers in config.layers:
-        world = {**asdict(config)}
-        check_train(train_config(ReadCell(world, config.losses[0], layers, 0), config.out))
+        check_train(train_config(ReadCell(asdict(config), config.losses[0], layers, 0), config.out))
     Policy.build(maze_tokenizer(config.size), 1, config.width, config.heads)  # refuses widths that heads cannot share
