@@ -85,6 +85,8 @@ class World:
     """whether `clew train` may ask for an answer with no thought before it"""
     held_out_rule = "questions that no training uses"
     """what is held out, in words, for reports"""
+    rewrites = False
+    """whether `rewritten` knows other ways to say a thought"""
 
     @classmethod
     def from_config(
@@ -131,6 +133,29 @@ class World:
         """Tokens as the text that graders and people read."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
+    def tokens_of(self, text: str) -> list[int] | None:
+        """The tokens of a text that somebody else wrote for a thought; None where they do not say just that."""
+        try:
+            tokens = self.tokenizer(text, add_special_tokens=False).input_ids
+            said = str(self.tokenizer.decode(tokens))
+        except Exception:  # tokenizers raise many kinds
+            return None
+        return tokens if tokens and said.split() == text.split() else None
+
+    def line_end(self) -> Stop | None:
+        """What ends a line of a thought, for those who rewrite it line by line; None where thoughts have no lines.
+        InputError where lines cannot be told from the end of a thought."""
+        return None
+
+    def rewritten(
+        self, prompt: Sequence[int], before: Sequence[int], tokens: Sequence[int], rng: np.random.Generator
+    ) -> list[int] | None:
+        """A thought, or a line of it, said in another way that means exactly the same; None where none can be proven.
+
+        prompt: what was asked. before: what is read of the thought before this line.
+        """
+        return None
+
     def grader(self) -> Callable[..., Any] | None:
         """The world's own reward function (see `graders`), None if it has none."""
         return None
@@ -159,6 +184,31 @@ class World:
     def read(self, file: Path) -> Iterator[Question]:
         """Questions that others wrote, from a file. InputError for what cannot be read."""
         raise InputError(f"from: {type(self).__name__} reads no files")
+
+    def thought_steps(self, question: Question, tokens: Sequence[int]) -> list[bool] | None:
+        """Whether each step of a thought (its end left out) is true of the question; None for a world that cannot
+        tell."""
+        return None
+
+    def thought_answer(self, question: Question, tokens: Sequence[int]) -> str | None:
+        """The answer that a thought comes to by itself, as `text` has what a face writes; None if it comes to none."""
+        return None
+
+    def corrupted(
+        self, question: Question, tokens: Sequence[int], rng: np.random.Generator
+    ) -> tuple[list[int], int] | None:
+        """A thought with one of its true steps made false, in the form that it had, and the number of its tokens up to
+        the end of that step; None where that cannot be done."""
+        return None
+
+    def right_answer(self, question: Question) -> list[int] | None:
+        """A right answer as a face would write it, the token that ends it included; None where the world knows none."""
+        return None
+
+    def filler(self, count: int) -> list[int]:
+        """So many tokens in a thought's place that say nothing: dots."""
+        dots = self.tokenizer("...", add_special_tokens=False).input_ids or [self.tokenizer.pad_token_id or 0]
+        return (dots * count)[:count]
 
     def drawing(self, question: Question, answer: str) -> Any:
         """What a terminal shows of a question and its answer beyond their text: anything that rich prints, or None."""

@@ -17,6 +17,7 @@ from clew.mazes.forks import lookahead, step_shares
 from clew.mazes.grading import PathGrade, grade_path, path_metrics, solution
 from clew.mazes.interop import read_questions
 from clew.mazes.questions import MazeStream
+from clew.mazes.steps import found_path, true_steps, with_false_step
 from clew.mazes.traces import ALGORITHMS, search_steps, trace, trace_tokens
 from clew.text import show
 from clew.tree import SpanTree, TreeBatch
@@ -46,6 +47,10 @@ def path_score(completions: list[str], lattice: list, origin: list, target: list
     """The world's own grader: a path's score in [0, 1], see `grade_path`."""
     mazes = zip(lattice, origin, target, strict=True)
     return [grade_answer(_maze(*maze), text).score for maze, text in zip(mazes, completions, strict=True)]
+
+
+def _path_words(cells: Sequence[lattice.Cell]) -> list[str]:
+    return ["<PATH_START>", *map(vocab.cell_text, cells), "<PATH_END>"]
 
 
 def _maze(*parts: Any) -> lattice.Question:
@@ -235,10 +240,31 @@ class MazeWorld(World):
             | ({} if thought is None else {"search_steps": float(search_steps(thought))})
         )
 
+    def thought_steps(self, question: Question, tokens: Sequence[int]) -> list[bool]:
+        return true_steps(question.reference, self.text(tokens))
+
+    def thought_answer(self, question: Question, tokens: Sequence[int]) -> str | None:
+        path = found_path(question.reference, self.text(tokens))
+        return path and " ".join(_path_words(path))
+
+    def corrupted(
+        self, question: Question, tokens: Sequence[int], rng: np.random.Generator
+    ) -> tuple[list[int], int] | None:
+        made = with_false_step(question.reference, self.text(tokens), rng)
+        return made and (self._numbered(made[0]), made[1])
+
+    def right_answer(self, question: Question) -> list[int]:
+        """A shortest path."""
+        return self._numbered(_path_words(solution(question.reference)))
+
+    def filler(self, count: int) -> list[int]:
+        """The thought's first token, then separators."""
+        return self._numbered(["<THOUGHT_START>", *[";"] * count][:count])
+
     def baseline(self, question: Question, rng: np.random.Generator) -> str:
         """A random walk that never turns back and takes open passages alone; it ends at the target or in a dead end."""
         walk = random_walk(question.reference, rng)
-        return " ".join(["<PATH_START>", *map(vocab.cell_text, walk), "<PATH_END>"])
+        return " ".join(_path_words(walk))
 
     def read(self, file: Path) -> Iterator[Question]:
         """Mazes as others write them, asked in their own words where they have any."""

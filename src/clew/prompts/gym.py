@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from clew.config import WorldConfig
 from clew.errors import InputError
+from clew.prompts.arithmetic import last_total, true_equations, with_false_equation
 from clew.prompts.asking import TextWorld, hashed_out
 from clew.prompts.rows import Row, said
 from clew.text import nearest, printable, show
@@ -33,6 +34,7 @@ SHOWN = 100  # draws before a writer of demonstrations is said to write none
 UNSTEADY = ("isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder")  # they go through sets
 KEPT = 4096  # entries that are kept, since a grader asks for what was just drawn
 OWN = ("name", "weight", "answer_tag")
+SUMS = ("chain_sum", "basic_arithmetic")  # tasks whose answer is what a thought's last equation comes to
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,29 @@ class GymWorld(TextWorld):
     def measure(self, question: Question, thought: str | None, answer: str) -> Figures:
         """Whether the score is full."""
         return {"solved": self.score(question.columns["task"], question.columns["index"], answer) >= 1}
+
+    def thought_steps(self, question: Question, tokens: Sequence[int]) -> list[bool]:
+        """Whether each equation of a thought holds, of sums and differences; whether it is of the question's terms is
+        not asked."""
+        return true_equations(self.text(tokens))
+
+    def thought_answer(self, question: Question, tokens: Sequence[int]) -> str | None:
+        return last_total(self.text(tokens)) if question.columns["task"] in SUMS else None
+
+    def corrupted(
+        self, question: Question, tokens: Sequence[int], rng: np.random.Generator
+    ) -> tuple[list[int], int] | None:
+        made = with_false_equation(self.text(tokens), rng)
+        if made is None:
+            return None
+        before, after = map(self._ids, made)
+        return [*before, *after], len(before)
+
+    def right_answer(self, question: Question) -> list[int] | None:
+        """The task's own answer, where it has one and none is looked for in a tag."""
+        answer = question.columns["answer"]
+        tagged = self.tasks[question.columns["task"]].answer_tag
+        return [*self._ids(answer), *self.answer_stop.token_ids] if isinstance(answer, str) and not tagged else None
 
 
 def task_of(given: str | dict[str, Any], answer_tag: str | None = None) -> Task:
