@@ -1,0 +1,138 @@
+"""One self-contained HTML page: data as JSON, a style, plain JavaScript, and nothing from anywhere else.
+
+    page_of([Section("split", "Rollouts", {"runs": [...]})], "runs/split")
+
+What a model or a file says is data: it stands in a block that no browser runs, with every character escaped that could
+end the block, and scripts put it on the page as text alone. Beside that a content security policy allows no script and
+no style but those of this package, named by their hashes, no connection, no frame and no form, and no text that would
+become HTML (trusted types).
+"""
+
+import hashlib
+import json
+import math
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+CORE = ("core", "tables", "charts", "lattice")
+"""scripts and styles of every page, before those of its sections"""
+ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+"""characters that JSON lets stand and a page must not"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page.
+
+    kind: static/KIND.js draws it, as `clew.kinds.KIND(root, data, state, clew)`.
+    title: what its tab says.
+    data: anything that JSON can hold; numbers that are not finite become null. Of a kind that can set runs side by side
+    it is {"runs": [one, ...]}, and sections of one kind and title then become one, with the runs of all (`merged`).
+    """
+
+    kind: str
+    title: str
+    data: Any
+
+
+def page_of(sections: Sequence[Section], title: str, stamp: str | None = None) -> str:
+    """The page as HTML. stamp: of a served page, what its data was made from; it then may ask its own server alone."""
+    kinds = list(dict.fromkeys(section.kind for section in sections))
+    styles, scripts = _static((*CORE, *kinds), ".css"), _static((*CORE, *kinds), ".js")
+    about = {"title": title, "stamp": stamp, "sections": [_keyed(sections, i) for i in range(len(sections))]}
+    head = [
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy(styles, scripts, stamp is not None))}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="light dark">',
+        f"<title>{escape(title)}</title>",
+        *(f"<style>{style}</style>" for style in styles),
+        "</head>\n<body>\n<noscript>This page is drawn by the JavaScript in it, which this browser does not run."
+        "</noscript>",
+    ]
+    blocks = [_block("page", about)] + [_block(f"data-{i}", section.data) for i, section in enumerate(sections)]
+    end = [*(f"<script>{script}</script>" for script in scripts), "</body>\n</html>\n"]
+    return "\n".join([*head, *blocks, *end])
+
+
+def policy(styles: Sequence[str], scripts: Sequence[str], served: bool) -> str:
+    """The content security policy of a page with just these styles and scripts."""
+    rules = {
+        "default-src": "'none'",
+        "script-src": " ".join(map(_hash, scripts)),
+        "style-src": " ".join(map(_hash, styles)),
+        "img-src": "data: blob:",
+        "connect-src": "'self'" if served else "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def merged(sections: Sequence[Section]) -> list[Section]:
+    """Sections of several runs, with those that can be set side by side as one."""
+    found: list[Section] = []
+    for section in sections:
+        runs = section.data.get("runs") if isinstance(section.data, dict) else None
+        same = [i for i, one in enumerate(found) if (one.kind, one.title) == (section.kind, section.title)]
+        if runs is not None and same:
+            before = found[same[0]]
+            found[same[0]] = Section(before.kind, before.title, before.data | {"runs": before.data["runs"] + runs})
+        else:
+            found.append(section)
+    return found
+
+
+def as_json(value: Any) -> str:
+    """JSON that can stand between <script> and </script>, whatever its texts hold."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, TypeError):
+        text = json.dumps(_plain(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for character, instead in ESCAPES.items():
+        text = text.replace(character, instead)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it: numbers that are not finite as null, arrays as lists, what else there is as text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def _block(name: str, value: Any) -> str:
+    return f'<script type="application/json" id="{name}">{as_json(value)}</script>'
+
+
+def _keyed(sections: Sequence[Section], place: int) -> dict[str, str]:
+    """A section without its data, under the name that permalinks have for it: its kind, and its number if not first."""
+    one = sections[place]
+    number = 1 + sum(other.kind == one.kind for other in sections[:place])
+    return {"key": one.kind if number == 1 else f"{one.kind}-{number}", "kind": one.kind, "title": one.title}
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def _static(names: tuple[str, ...], suffix: str) -> list[str]:
+    """The texts of this package's files of each name: NAME.js, and NAME_MORE.js after it."""
+    folder = files("clew.view") / "static"
+    there = sorted(file.name for file in folder.iterdir() if file.name.endswith(suffix))
+    wanted = [file for name in names for file in there if file.removesuffix(suffix).split("_")[0] == name]
+    return [(folder / file).read_text(encoding="utf-8") for file in dict.fromkeys(wanted)]

@@ -1,0 +1,2 @@
+"use strict";
+/* A maze with paths through it, as SVG. */
