@@ -18,11 +18,12 @@ from clew.attention import check_tokens, inner
 from clew.errors import InputError
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
+from clew.read.activations import gather
 from clew.read.effects import check_pairs, columns, mean, table_of
 from clew.read.hooks import Key, heads_of, layers_of, names_of
 from clew.read.passes import asked, go_on, padded, read_rows
 from clew.read.patching import Head, Where, check_head, logit_difference, part_of, places_of, put_in
-from clew.read.places import Places, Words, find_places, numbers_of
+from clew.read.places import PLACES, Places, Words, find_places, numbers_of
 from clew.runs.intervals import wilson
 
 if TYPE_CHECKING:
@@ -205,6 +206,22 @@ def _over(asks_BT: Tensor, values_BT: Tensor) -> np.ndarray:
     asks = asks_BT.reshape(*asks_BT.shape, *[1] * (values_BT.ndim - 2))
     total = torch.where(asks, values_BT.double(), 0.0).sum(1)
     return (total / asks.sum(1).double()).cpu().numpy()
+
+
+def usual_z(policy: Policy, sequences: Iterable[Sequence[int] | np.ndarray], batch_size: int = 64) -> np.ndarray:
+    """float64 (L, H, places, D / H): what each head says at tokens of each place, in the mean over some mazes; zeros
+    at places that these do not have. In mean ablation a head says that, and so nothing about the maze at hand (Wang et
+    al. 2022, arXiv 2211.00593). InputError as `activations.gather`, and for no sequences."""
+    sums_LGHD, counts_G = np.zeros(0), np.zeros(len(PLACES))
+    for batch in gather(policy, sequences, ["z"], batch_size=batch_size):
+        z_RLHD = np.stack([batch.values["z", layer].double().numpy() for layer in range(len(batch.values))], 1)
+        if not len(sums_LGHD):
+            sums_LGHD = np.zeros((z_RLHD.shape[1], len(PLACES), *z_RLHD.shape[2:]))
+        np.add.at(sums_LGHD, (slice(None), batch.places.place_R), z_RLHD.swapaxes(0, 1))
+        counts_G += np.bincount(batch.places.place_R, minlength=len(PLACES))
+    if not len(sums_LGHD):
+        raise InputError("sequences: there are none; expected at least one")
+    return (sums_LGHD / np.maximum(1, counts_G)[None, :, None, None]).swapaxes(1, 2)
 
 
 @dataclass(frozen=True)

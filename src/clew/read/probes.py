@@ -80,6 +80,8 @@ class MapReading(Probed):
     maze_Q: np.ndarray = field(repr=False)
     """which of the test mazes, from 0"""
     options: ProbeOptions
+    readers: dict[tuple[Key, str], Reader] = field(repr=False)
+    """the probes themselves, by site and layer, and label: they read any maze on a grid of this size"""
 
 
 def probe_cells(
@@ -128,7 +130,9 @@ def probe_map(
     which = np.flatnonzero(cases.test_Q & (cases.current_Q >= 0))
     versions = {name: version.take(which) for name, version in cases.versions.items()}
     right = {key: right_QU[which] for key, right_QU in run.right.items()}
-    return MapReading(results, run.counts, right, versions, cases.current_Q[which], cases.maze_Q[which], cases.options)
+    readers = {(key, label): one for (name, key, _, label), (_, _, one) in run.readers.items() if name == "model"}
+    about = cases.current_Q[which], cases.maze_Q[which], cases.options
+    return MapReading(results, run.counts, right, versions, *about, readers)
 
 
 @dataclass
@@ -137,6 +141,7 @@ class _Run:
 
     cases: CaseReader
     moments: dict[Stream, Moments] = field(default_factory=dict)
+    readers: dict[Counted, tuple[Stream, Task, Reader]] = field(default_factory=dict)
     counts: dict[Counted, np.ndarray] = field(default_factory=dict)
     right: dict[tuple[str, Key, str], np.ndarray] = field(default_factory=dict)
 
@@ -146,9 +151,9 @@ class _Run:
             for (source, key), x_RD in cases.x.items():
                 mine = {task: part for task, part in parts.items() if source == "model" or task[1] == "true"}
                 self.moments.setdefault((source, key, cases.place), made()).add(x_RD, mine)
-        readers = self._readers()
+        self.readers = self._readers()
         for cases, parts in self.cases.read(self.cases.test_Q):
-            for (control, key, place, label), (stream, task, reader) in readers.items():
+            for (control, key, place, label), (stream, task, reader) in self.readers.items():
                 if place == cases.place and stream[:2] in cases.x:
                     self._score(cases, (control, key, place, label), parts[task], reader.predict(cases.x[stream[:2]]))
         return _rows(self, form)

@@ -23,8 +23,9 @@ from clew.mazes import vocab
 from clew.mazes.lattice import Cell
 from clew.policy import Policy
 from clew.read.effects import columns, table_of
-from clew.read.hooks import Edit, Key, Site, editing, final_norm_of, keys_of, layers_of, names_of
+from clew.read.hooks import Edit, Key, Site, editing, final_norm_of, heads_of, keys_of, layers_of, names_of
 from clew.read.passes import asked
+from clew.read.patching import check_head
 from clew.read.places import PLACES, Words, find_places, numbers_of
 from clew.runs.intervals import Ratio, Tally, student
 from clew.text import show
@@ -51,6 +52,29 @@ class Addition:
     strength: float = 1.0
 
 
+@dataclass(frozen=True, eq=False)
+class Replacement:
+    """What stands in the place of one head's z at every token that has a place, the path's as they are written."""
+
+    layer: int
+    head: int
+    z_GD: np.ndarray
+    """float (places, D / H), in the order of PLACES"""
+
+    def edit(self, places_BT: np.ndarray) -> Edit:
+        """Of all heads' z (B, T, H * D), at tokens with these places by their numbers, -1 for none."""
+        there, at = torch.from_numpy(places_BT >= 0)[..., None], torch.from_numpy(np.maximum(places_BT, 0))
+        part = slice(self.head * self.z_GD.shape[1], (self.head + 1) * self.z_GD.shape[1])
+
+        def edit(z_BTD: Tensor) -> Tensor:
+            usual_BTD = torch.as_tensor(self.z_GD).to(z_BTD.device, z_BTD.dtype)[at.to(z_BTD.device)]
+            new_BTD = z_BTD.clone()
+            new_BTD[..., part] = torch.where(there.to(z_BTD.device), usual_BTD, z_BTD[..., part])
+            return new_BTD
+
+        return edit
+
+
 @dataclass(frozen=True)
 class Rolled:
     """What a model wrote after a prompt, greedily."""
@@ -66,18 +90,19 @@ class Rolled:
 def roll_out(
     policy: Policy,
     prompts: Sequence[Sequence[int] | np.ndarray],
-    additions: Sequence[Addition] = (),
+    additions: Sequence[Addition | Replacement] = (),
     max_new: int | None = None,
     batch_size: int = 128,
     cached: bool = True,
 ) -> list[Rolled]:
-    """The path that the model writes after each of Q prompts, greedily, with directions added on the way.
+    """The path that the model writes after each of Q prompts, greedily, with directions added on the way, and what
+    heads say replaced.
 
     prompts: token ids whole up to `<TARGET_END>`; a path may have begun. Those of equal length are continued together.
     max_new: tokens written at most; None for two more than the longest path that the tokenizer's cells allow.
     cached: False reads the whole row anew for each token: the reference.
     InputError for a model that cannot be read or is not for mazes, for a site, layer or place that does not exist, a
-    direction of another size, and for what is no maze prompt.
+    direction or z of another size, and for what is no maze prompt.
     """
     words, rows = Words.of(policy.tokenizer), [np.asarray(prompt, np.int64) for prompt in prompts]
     pushes = [_checked(policy.model, one, rows) for one in additions]
@@ -150,12 +175,24 @@ class _Push:
         return edit
 
 
+@dataclass(frozen=True)
+class _Put:
+    key: Key
+    one: Replacement
+
+    def edit(self, which: np.ndarray, places_BT: np.ndarray, first: int) -> Edit:
+        return self.one.edit(places_BT)
+
+
+_Change = _Push | _Put
+
+
 def _written(
     model: nn.Module,
     tokens_BT: np.ndarray,
     places_BT: np.ndarray,
     which: np.ndarray,
-    pushes: Sequence[_Push],
+    pushes: Sequence[_Change],
     words: Words,
     limit: int,
     cached: bool,
@@ -206,7 +243,7 @@ def _next_places(places_BT: np.ndarray, kinds_B: np.ndarray) -> np.ndarray:
     return np.where(~begun_B & (kinds_B == vocab.PATH_START), start, place_B)
 
 
-def _pushing(model: nn.Module, pushes: Sequence[_Push], which: np.ndarray, places_BT: np.ndarray, first: int) -> Any:
+def _pushing(model: nn.Module, pushes: Sequence[_Change], which: np.ndarray, places_BT: np.ndarray, first: int) -> Any:
     edits: dict[Key, Edit] = {}
     for push in pushes:
         edit = push.edit(which, places_BT, first)
@@ -218,7 +255,9 @@ def _then(before: Edit, after: Edit) -> Edit:
     return lambda x_BTD: after(before(x_BTD))
 
 
-def _checked(model: nn.Module, one: Addition, rows: Sequence[np.ndarray]) -> _Push:
+def _checked(model: nn.Module, one: Addition | Replacement, rows: Sequence[np.ndarray]) -> _Change:
+    if isinstance(one, Replacement):
+        return _checked_put(model, one)
     (key,) = keys_of(model, [one.site], [one.layer])
     vector_QD = torch.atleast_2d(torch.as_tensor(one.direction).detach().float())
     size = _width(model, key)
@@ -234,6 +273,15 @@ def _checked(model: nn.Module, one: Addition, rows: Sequence[np.ndarray]) -> _Pu
         return _Push(key, [], one.where, vector_QD * one.strength)
     names = [one.where] if isinstance(one.where, str) else one.where
     return _Push(key, numbers_of(names), None, vector_QD * one.strength)
+
+
+def _checked_put(model: nn.Module, one: Replacement) -> _Put:
+    (key,) = keys_of(model, ["z"], [one.layer])
+    check_head(model, (one.layer, one.head))
+    size = _width(model, key) // heads_of(model)
+    if one.z_GD.shape != (len(PLACES), size) or not np.isfinite(one.z_GD).all():
+        raise InputError(f"z: shape {one.z_GD.shape} is not ({len(PLACES)}, {size}) of finite numbers")
+    return _Put(key, one)
 
 
 def _width(model: nn.Module, key: Key) -> int:
