@@ -227,19 +227,22 @@ const clew = { kinds: {}, served: false };
 
   const tip = clew.el("div", { class: "tip", role: "tooltip", hidden: true });
 
-  /** Says lines of text beside the pointer while it is on a node. */
+  /** Says lines of text beside the pointer of an event; clew.hush ends it. */
+  clew.say = function (event, lines) {
+    clew.add(clew.empty(tip), [lines].flat().map((line) => clew.el("div", {}, line)));
+    tip.hidden = false;
+    const box = tip.getBoundingClientRect();
+    const [x, y] = [event.clientX, event.clientY];
+    tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - box.width - 4))}px`;
+    tip.style.top = `${y + 18 + box.height > innerHeight ? Math.max(4, y - box.height - 10) : y + 18}px`;
+  };
+  clew.hush = () => (tip.hidden = true);
+
+  /** Says lines of text beside the pointer while it is on a node; gives the node. */
   clew.tip = function (node, lines) {
-    const show = (event) => {
-      clew.add(clew.empty(tip), [lines].flat().map((line) => clew.el("div", {}, line)));
-      tip.hidden = false;
-      const [x, y] = [event.clientX, event.clientY];
-      const box = tip.getBoundingClientRect();
-      tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - box.width - 4))}px`;
-      tip.style.top = `${y + 18 + box.height > innerHeight ? Math.max(4, y - box.height - 10) : y + 18}px`;
-    };
-    node.addEventListener("pointerenter", show);
-    node.addEventListener("pointermove", show);
-    node.addEventListener("pointerleave", () => (tip.hidden = true));
+    const says = (event) => clew.say(event, lines);
+    for (const event of ["pointerenter", "pointermove"]) node.addEventListener(event, says);
+    node.addEventListener("pointerleave", clew.hush);
     return node;
   };
 
@@ -262,7 +265,7 @@ const clew = { kinds: {}, served: false };
     const asked = sections.findIndex((one) => one.key === fragment().get("tab"));
     page.place = Math.max(0, asked);
     const section = sections[page.place];
-    tip.hidden = true;
+    clew.hush();
     page.tabs.forEach((tab, i) => {
       tab.setAttribute("aria-selected", String(i === page.place));
       tab.tabIndex = i === page.place ? 0 : -1;
