@@ -77,6 +77,8 @@ class ModelConfig:
 
     folder: str | None = None
     """a Hugging Face causal LM folder, a run's, or zoo:NAME, to start from; by default a new Llama of the next sizes"""
+    add_layers: int = 0
+    """layers to add to the folder's model, which change nothing until they are trained"""
     layers: int = 4
     """layers of a new model"""
     width: int = 128

@@ -60,6 +60,8 @@ def shape_of(model: ModelConfig, vocab: int) -> Shape:
         parameters = sum(map(_parameters, folder.glob("*.safetensors")))
         layers, width = (_number(values, *names) for names in NAMES)
         mlp = _number({"intermediate_size": 4 * width} | values, "intermediate_size")
+        parameters += model.add_layers * (4 * width**2 + 3 * width * mlp)  # attention and MLP, as Llama has them
+        layers += model.add_layers
         return Shape(layers, width, _number(values, "vocab_size"), parameters, min(width, mlp // 4))
     except (
         InputError,

@@ -210,6 +210,17 @@ def _grader_entry(given: Any) -> GraderConfig:
     return GraderConfig(**values)
 
 
+def check_model(model: ModelConfig) -> None:
+    """InputError for a size that no model has, or layers to add where there is no model to add them to."""
+    for name in ("layers", "width", "heads"):
+        if (size := getattr(model, name)) < 1:
+            raise InputError(f"model.{name}: {size} is not more than 0")
+    if model.add_layers < 0:
+        raise InputError(f"model.add_layers: {model.add_layers} is not at least 0")
+    if model.add_layers and not model.folder:
+        raise InputError("model.add_layers: is for the model of a folder (--model); a new one has model.layers")
+
+
 def check_optimizer(config: Any, inside: str = "optimizer") -> None:
     """InputError for an optimizer's option that cannot be used."""
     names = ("muon_scale", "lr", "clip", "tokens_at_once")
@@ -221,7 +232,8 @@ def check_train(config: TrainConfig) -> None:
     """InputError for an option of `clew train` that cannot be used, as far as can be seen from it alone."""
     check_values(config)
     counts = "mazes.branches per_step steps minutes log_every validation_questions final_questions"
-    check_positive(config, *counts.split(), "model.layers", "model.width", "model.heads")
+    check_positive(config, *counts.split())
+    check_model(config.model)
     check_positive(config, "prompt_weight", "detour_cost", "wall_cost", "validate_every", "checkpoint_every", zero=True)
     if config.snapshots is not None and not config.snapshots > 1:
         raise InputError(f"snapshots: {config.snapshots} is not more than 1; 2 keeps steps 1, 2, 4, 8, ...")
@@ -232,12 +244,13 @@ def check_split(config: SplitConfig) -> None:
     """InputError for an option of `clew split` that cannot be used, as far as can be seen from it alone."""
     check_values(config)
     counts = """questions thoughts answers rank validation_questions final_questions time_limit max_thought max_answer
-        mazes.branches warm_start.per_step model.layers model.width model.heads sampling.top_p sampling.temperature
+        mazes.branches warm_start.per_step sampling.top_p sampling.temperature
         objective.updates objective.beta objective.clip_ratio objective.importance_cap sampler.timeout sampler.cache
         sampler.window"""
     check_positive(config, *counts.split())
     at_least_0 = "rounds warm_start.steps objective.kl length_cost validate_every checkpoint_every sampling.top_k"
     check_positive(config, *at_least_0.split(), zero=True)
+    check_model(config.model)
     check_optimizer(config)
     check_optimizer(config, "warm_start.optimizer")
     grader_entries(config.grader)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clew import zoo
 from clew.config import ModelConfig, OptimizerConfig
+from clew.deepening import deepen
 from clew.errors import InputError
 from clew.learner import Learner, read_tensors
 from clew.losses import OBJECTIVES
@@ -120,6 +121,7 @@ def first_policies(
         fits(world)
         for policy in policies.values():
             policy.make_room()
+            deepen(policy, model.add_layers)
             check_numbers(policy, world, f"model.folder: {model.folder}")
     else:
         world = world_of(config, config.seed)
