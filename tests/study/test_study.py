@@ -16,9 +16,9 @@ from clew.errors import InputError
 from clew.runs.options import read_yaml
 from clew.study import cells, grid, tabular
 from clew.study.cells import Job, Kept, Result, key, path_of, read, run_cells
-from clew.study.effects import effect_of, paired, tally
+from clew.study.effects import Row, Verdict, effect_of, paired, tally, together
 from clew.study.grid import TabularConfig
-from clew.study.report import report
+from clew.study.report import report, wider
 from clew.study.tabular import Cell, World
 from small import split_config
 
@@ -147,6 +147,57 @@ def test_intervals_hold_the_truth_at_the_stated_rate() -> None:
         assert held == pytest.approx(0.95, abs=0.015)
 
 
+def test_intervals_of_one_question_hold_together_at_the_stated_rate() -> None:
+    """Ten comparisons a question: uncorrected, all ten hold the truth in 60% of studies."""
+    rng = np.random.default_rng(0)
+    for replicas in (4, 200):
+        alone, held = [], []
+        for _ in range(1000):
+            effects = [effect_of(rng.normal(0.1, 1, replicas), "", "a", "b") for _ in range(10)]
+            first, second = together(effects[:3], effects[3:])
+            assert len(first) == 3 and {e.among for e in (*first, *second)} == {10}
+            alone.append(all(e.low <= 0.1 <= e.high for e in effects))
+            held.append(all(e.low <= 0.1 <= e.high for e in (*first, *second)))
+        assert np.mean(alone) < 0.7
+        assert 0.93 < np.mean(held) < 0.98
+
+
+def test_the_best_of_several_counts_for_all_that_it_was_picked_from() -> None:
+    """Four arms that are alike, and the largest against a fifth: picked, it seems ahead too often."""
+    rng = np.random.default_rng(1)
+    signs = []
+    for _ in range(1000):
+        base = rng.normal(0, 1, 30)
+        arms = [effect_of(rng.normal(0, 1, 30) - base, "", "a", "b") for _ in range(4)]
+        best = max(arms, key=lambda e: e.mean)
+        signs.append((best.sign > 0, together([best], chosen_from=4)[0][0].sign > 0))
+    naive, corrected = np.mean(signs, axis=0)
+    assert naive > 0.04 and corrected < 0.025
+
+
+def test_verdicts_that_more_comparisons_would_open_are_named() -> None:
+    rng = np.random.default_rng(2)
+    sure, weak = (effect_of(mean + rng.normal(0, 1, 400), where, "a", "b") for mean, where in ((1, "x"), (0.12, "y")))
+    assert sure.sign == weak.sign == 1
+    null = [effect_of(rng.normal(0, 1, 400), "z", "a", "b") for _ in range(58)]
+    verdicts = [Verdict("q", "", (Row("r", (sure,)), Row("s", (weak,)))), Verdict("n", "", (Row("t", tuple(null)),))]
+    said = wider(verdicts)
+    assert "all 60 comparisons" in said and "1 (a against b, y)" in said and "1 (a against b, x)" not in said
+
+
+def test_committed_verdicts_are_those_of_the_committed_results(tmp_path: Path) -> None:
+    """What is committed is what `clew study report` makes; docs/study.md names the verdicts that are open."""
+    committed = Path(__file__).parents[2] / "bench" / "results" / "study"
+    for name in ("tabular.parquet", "mazes.parquet"):
+        (tmp_path / name).write_bytes((committed / name).read_bytes())
+    verdicts, written = report(tmp_path)
+    assert written.read_text() == (committed / "report.md").read_text()
+    assert {path.name for path in tmp_path.glob("*.png")} == {path.name for path in committed.glob("*.png")}
+    assert [e.sign for e in verdicts[9].effects] == [0, 0, 0, 0]
+    many = sum(len(one.effects) for one in verdicts)
+    assert f"all {many} intervals" in (committed.parents[2] / "docs" / "study.md").read_text()
+
+
 def result(name: str, gained: np.ndarray, seed: int = 0) -> Result:
     values = {"world": asdict(TINY), "seed": seed, "replicas": len(gained)}
     return Result("rules", {"noise": 1.0}, name, Kept(values, {"gained": gained}, [], []))
@@ -196,6 +247,7 @@ def test_a_study_from_the_command_line(tmp_path: Path) -> None:
     repeats = read_yaml(tmp_path / "out" / "tabular.yaml")  # all that is needed to run it again
     assert repeats["lrs"] == values["lrs"] and repeats["world"]["thoughts"] == 4
     assert all(f"({name}.png)" in text for name in ("phase", "curves", "effects"))
+    assert "Bonferroni" in text
     again = subprocess.run(command, capture_output=True, text=True)  # nothing is left to run, and nothing changes
     assert again.stdout == first.stdout and (tmp_path / "out" / "report.md").read_text() == text
     verdicts, _ = report(tmp_path / "out")
@@ -236,6 +288,7 @@ def test_a_study_on_mazes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     mazes.study(config, lambda phase, done, count: told.append((done, count)))
     assert all(done == count for done, count in told)
     verdicts, written = report(tmp_path / "study")
+    assert (tmp_path / "study" / "effects_mazes.png").is_file()
     assert [len(v.effects) for v in verdicts] == [1, 1] and "one that plays both" in verdicts[1].question
     assert "2 seeds" in written.read_text()
 

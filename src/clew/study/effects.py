@@ -1,7 +1,7 @@
 """By how much one arm of a study is ahead of another: paired differences with intervals, in numbers and in words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,24 @@ class Effect:
     a: str
     b: str
     mean: float
-    low: float
-    high: float
+    error: float
+    """standard error of the mean"""
+    replicas: int
+    among: int = 1
+    """how many comparisons the interval holds for together (Bonferroni)"""
+
+    @property
+    def half(self) -> float:
+        """Half of the interval: Student's t at 1 - 0.05 / (2 * among), times the standard error."""
+        return float(stats.t.ppf(1 - 0.025 / self.among, self.replicas - 1)) * self.error if self.error else 0.0
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half
 
     @property
     def sign(self) -> int:
@@ -46,12 +62,26 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class Row:
+    """One comparison in plain words, under one or several conditions: a row of the picture."""
+
+    label: str
+    effects: tuple[Effect, ...]
+    marks: tuple[str, ...] = ()
+    """what distinguishes its effects, one a mark; empty where there is one effect alone"""
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """One question of the study and what the numbers say."""
+    """One question of the study and what the numbers say. The intervals of all its effects hold together."""
 
     question: str
     text: str
-    effects: tuple[Effect, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        return tuple(effect for row in self.rows for effect in row.effects)
 
 
 def percent(share: float) -> str:
@@ -69,9 +99,18 @@ def paired(a: Result, b: Result, figure: str = "gained", condition: str = "") ->
 def effect_of(difference_R: np.ndarray, condition: str, a: str, b: str) -> Effect:
     """The mean of a difference over replicas, with Student's t interval."""
     count = len(difference_R)
-    mean = float(difference_R.mean())
-    half = float(stats.t.ppf(0.975, count - 1) * difference_R.std(ddof=1) / count**0.5)
-    return Effect(condition, a, b, mean, mean - half, mean + half)
+    error = float(difference_R.std(ddof=1) / count**0.5)
+    return Effect(condition, a, b, float(difference_R.mean()), error, count)
+
+
+def together(*groups: Sequence[Effect], chosen_from: int = 1) -> list[tuple[Effect, ...]]:
+    """The groups of one question with intervals that hold for all of their effects at once, in 95 of 100 studies.
+
+    Bonferroni: each of m comparisons gets an interval of 1 - 0.05 / m. An effect that was picked as the largest of
+    several counts for all of them: `chosen_from` is how many each stands for.
+    """
+    among = chosen_from * sum(map(len, groups))
+    return [tuple(replace(effect, among=among) for effect in group) for group in groups]
 
 
 def tally(effects: Sequence[Effect], a: str, b: str) -> str:

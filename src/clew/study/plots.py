@@ -1,14 +1,18 @@
 """Pictures of a study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from clew.plots import BLUE, GOLD, GREY, INK, STYLE, save
+from clew.plots import INK, STYLE, save
 from clew.study.cells import Result
-from clew.study.effects import Allocation, Verdict
+from clew.study.effects import Allocation, Row, Verdict
 
 
 def phase_diagram(found: Sequence[Allocation], out: Path) -> None:
@@ -62,17 +66,65 @@ def study_curves(panels: Sequence[tuple[str, Sequence[Result]]], what: str, out:
         save(figure, out)
 
 
-def effects(verdicts: Sequence[Verdict], out: Path) -> None:
-    """All effects with their 95% intervals, question by question; grey where the interval holds 0."""
-    rows = [(number, effect) for number, verdict in enumerate(verdicts, 1) for effect in verdict.effects]
-    with plt.rc_context({**STYLE, "axes.grid": False, "font.size": 7}):
-        figure, ax = plt.subplots(figsize=(7, 0.6 + 0.16 * len(rows)))
-        ax.axvline(0, color=INK, lw=0.8)
-        for y, (_, effect) in enumerate(rows):
-            color = (GREY, GOLD, BLUE)[effect.sign]
-            ax.plot([100 * effect.low, 100 * effect.high], [-y, -y], color=color, lw=1.5)
-            ax.plot(100 * effect.mean, -y, "o", color=color, ms=3)
-        labels = [f"{number}. {effect.a} vs. {effect.b} ({effect.condition})" for number, effect in rows]
-        ax.set_yticks([-y for y in range(len(rows))], labels)
-        ax.set(xlabel="lead, in percent of the attainable gain", ylim=(-len(rows), 1))
+def effects(verdicts: Sequence[Verdict], first: int, unit: str, out: Path) -> None:
+    """All effects with their intervals: a panel a question, a row a comparison, a mark a condition; one scale for all.
+
+    first: the number of the first question. A mark is hollow where its interval holds 0.
+    """
+    columns = 1 if len(verdicts) < 3 else 2
+    lines = -(-len(verdicts) // columns)
+    panels = [verdicts[i : i + columns] for i in range(0, len(verdicts), columns)]
+    heights = [max(sum(_height(row) for row in one.rows) for one in line) + 0.75 for line in panels]
+    kinds = [*dict.fromkeys(mark for one in verdicts for row in one.rows for mark in row.marks)]
+    shades = plt.get_cmap("viridis")([0.85 * i / max(1, len(kinds) - 1) for i in range(len(kinds))])
+    with plt.rc_context({**STYLE, "axes.grid.axis": "x", "font.size": 8.5, "axes.titlesize": 9.5}):
+        size = (6.2 * columns, 0.45 * sum(heights) + 0.9)
+        ratios = {"height_ratios": heights}
+        figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False, gridspec_kw=ratios)
+        places = axes.flatten()
+        for number, (ax, verdict) in enumerate(zip(places, verdicts, strict=False), first):
+            asked = fill(f"{number}. {verdict.question.replace('`', '')}", 46)
+            ax.set_title(asked, loc="left", weight="bold")
+            _panel(ax, verdict, dict(zip(kinds, shades, strict=True)))
+        for ax in places[len(verdicts) :]:
+            ax.axis("off")
+        handles = [
+            Line2D([], [], color=shade, marker="o", ms=4, label=kind) for kind, shade in zip(kinds, shades, strict=True)
+        ]
+        handles += [Line2D([], [], color=INK, marker="o", ms=4, mfc=fc, lw=0, label=said) for fc, said in MARKS]
+        figure.legend(
+            handles=handles, ncols=len(handles), frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.01)
+        )
+        figure.supxlabel(f"the second is ahead  ←   0   →  the first is ahead\n{unit}", fontsize=9)
         save(figure, out)
+
+
+MARKS = ((INK, "the interval excludes 0"), ("white", "it holds 0"))
+
+
+BAND = "#f3f5f8"
+
+
+def _height(row: Row) -> float:
+    return max(0.8, 0.3 * len(row.effects))
+
+
+def _panel(ax: Axes, verdict: Verdict, shades: Mapping[str, Any]) -> None:
+    top, middles = 0.0, []
+    for band, row in enumerate(verdict.rows):
+        height = _height(row)
+        if band % 2 == 0:
+            ax.axhspan(-(top + height), -top, color=BAND, lw=0, zorder=0)
+        middles.append(-(top + height / 2))
+        step = height / (len(row.effects) + 1)
+        for i, effect in enumerate(row.effects, 1):
+            y, color = -(top + i * step), shades[row.marks[i - 1]] if row.marks else INK
+            ax.plot([100 * effect.low, 100 * effect.high], [y, y], color=color, lw=1.4)
+            ax.plot(100 * effect.mean, y, "o", color=color, ms=4, mfc=color if effect.sign else "white")
+        top += height
+    ax.axvline(0, color=INK, lw=0.9)
+    ax.set_yticks(middles, [row.label for row in verdict.rows])
+    ax.tick_params(axis="y", length=0)
+    ax.tick_params(labelbottom=True)
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(-top, 0)
