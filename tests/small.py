@@ -14,7 +14,8 @@ from clew.mazes.world import MazeWorld
 from clew.policy import Policy
 from clew.rollout.types import Rollout
 from clew.train.config import SplitConfig, TrainConfig, WarmStartConfig
-from clew.train.team import Team, team_of, warm_names
+from clew.train.team import Team, paraphrase_for, team_of, warm_names
+from clew.world import World
 
 WORLD = MazeWorld(MazeConfig(sizes=[3]))
 
@@ -71,11 +72,12 @@ def split_config(out: Path | None = None, **changes: Any) -> SplitConfig:
     return changed(config, changes)
 
 
-def fresh_team(config: SplitConfig) -> Team:
+def fresh_team(config: SplitConfig, world: World = WORLD) -> Team:
     """The team of a config, with new policies; adapters and heads are shaken so that no two policies agree."""
     names = warm_names(config)
-    policies = {name: Policy.build(WORLD.tokenizer, 1, 16, 2, seed=seed) for seed, name in enumerate(names)}
+    policies = {name: Policy.build(world.tokenizer, 1, 16, 2, seed=seed) for seed, name in enumerate(names)}
     team = team_of(config, policies, Accelerator(cpu=True))
+    team.paraphrase = paraphrase_for(config, world)
     for seed, member in enumerate(team.members.values()):
         member.policy.activate()
         dice = torch.Generator().manual_seed(seed)
@@ -86,10 +88,10 @@ def fresh_team(config: SplitConfig) -> Team:
     return team
 
 
-def played(config: SplitConfig, team: Team, questions: int = 4) -> list[Rollout]:
+def played(config: SplitConfig, team: Team, questions: int = 4, world: World = WORLD) -> list[Rollout]:
     """Rollouts of a team: as a round of `clew split` makes them."""
-    asked, shape = WORLD.questions(range(questions)), (config.thoughts, config.answers)
-    return team.reasoner(config).rollouts(WORLD, asked, shape, config.sampling, range(1, questions + 1))
+    asked, shape = world.questions(range(questions)), (config.thoughts, config.answers)
+    return team.reasoner(config).rollouts(world, asked, shape, config.sampling, range(1, questions + 1))
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from clew.errors import InputError
-from clew.text import check_text
+from clew.text import check_text, show
 
 Attention = Literal["trees", "rows"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -126,6 +126,20 @@ class SamplingConfig:
 
 
 @dataclass
+class RewriterConfig:
+    """How a model rewrites thoughts, with --paraphraser model:FOLDER."""
+
+    template: str = "Say the following in other words. Keep its meaning and its numbers, and add nothing.\n\n{text}\n\n"
+    """what the model is asked, {text} standing for what it is to rewrite; a chat model is asked as by a user"""
+    versions: int = 4
+    """versions that it writes, of which one that can be read is drawn; where none can, the text stays as it is"""
+    temperature: float = 1.0
+    """sampling temperature; 0 takes the likeliest token"""
+    max_tokens: int = 128
+    """most tokens of a version, in the model's own tokens"""
+
+
+@dataclass
 class SamplerConfig:
     """What makes completions."""
 
@@ -161,6 +175,10 @@ class RunConfig:
     """run folder; by default runs/COMMAND-DATE-TIME"""
 
 
+PLACE = "{text}"
+"""where a rewriter's template holds what is to be rewritten"""
+
+
 def sizes_of(sizes: list[Size]) -> tuple[tuple[int, int], ...]:
     """Sizes as (rows, cols) pairs."""
     return tuple((size, size) if isinstance(size, int) else (size[0], size[1]) for size in sizes)
@@ -177,6 +195,16 @@ def check_positive(config: Any, *names: str, zero: bool = False) -> None:
             value = getattr(value, part)
         if value is not None and not (value >= 0 if zero else value > 0):
             raise InputError(f"{name}: {value} is not {'at least 0' if zero else 'more than 0'}")
+
+
+def check_rewriter(config: RewriterConfig) -> None:
+    """InputError for an option of a rewriter that cannot be used."""
+    if PLACE not in config.template:
+        lacks = f"has no {PLACE}, where what is to be rewritten would stand"
+        raise InputError(f"rewriter.template: {show(config.template)} {lacks}")
+    for name, least in (("versions", 1), ("max_tokens", 1), ("temperature", 0)):
+        if not getattr(config, name) >= least:
+            raise InputError(f"rewriter.{name}: {getattr(config, name)} is not at least {least}")
 
 
 def check_values(config: Any, inside: str = "") -> None:

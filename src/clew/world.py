@@ -207,7 +207,7 @@ class World:
 
     def filler(self, count: int) -> list[int]:
         """So many tokens in a thought's place that say nothing: dots."""
-        dots = self.tokenizer("...", add_special_tokens=False).input_ids or [self.tokenizer.pad_token_id or 0]
+        dots: Any = self.tokenizer("...", add_special_tokens=False).input_ids or [self.tokenizer.pad_token_id or 0]
         return (dots * count)[:count]
 
     def drawing(self, question: Question, answer: str) -> Any:

@@ -9,10 +9,10 @@ import pytest
 
 from clew.config import SamplingConfig
 from clew.policy import Policy
-from clew.rollout import paraphrase
+from clew.rollout.paraphrase import Paraphrase, Passage, copy
 from clew.rollout.sampler import SharedPrefixSampler
 from clew.rollout.stages import direct_answers, limited, reading, rollouts
-from clew.rollout.types import Completion, Context, Request
+from clew.rollout.types import Completion, Context, Line, Request, Thought, as_written
 from small import WORLD
 
 PROMPT = Context([5, 6, 7], "prompt")
@@ -41,38 +41,40 @@ class Scripted:
         return made
 
 
+def told(completion: Completion, *tokens: int) -> Thought:
+    """A thought that is read as other tokens."""
+    return Thought([Line(completion, Context(tokens, "thought", completion.context))], completion.ended)
+
+
 def test_what_the_face_reads() -> None:
     for face_sees, before in (("prompt+thought", [5, 6, 7]), ("thought", [])):
-        assert reading(WORLD, ENDED, face_sees, None).ids() == [*before, 8, 9]  # type: ignore[arg-type]
-        assert reading(WORLD, CUT, face_sees, None).ids() == [*before, 8, 9, *END]  # type: ignore[arg-type]
-        told = reading(WORLD, ENDED, face_sees, lambda thoughts: [[1, *thought] for thought in thoughts])  # type: ignore[arg-type]
-        assert told.ids() == [*before, 1, 8, 9] and told.written is None and told.role == "thought"
-        assert reading(WORLD, CUT, face_sees, paraphrase.copy).ids() == [*before, 8, 9, *END]  # type: ignore[arg-type]
+        assert reading(WORLD, as_written(ENDED), face_sees).ids() == [*before, 8, 9]  # type: ignore[arg-type]
+        assert reading(WORLD, as_written(CUT), face_sees).ids() == [*before, 8, 9, *END]  # type: ignore[arg-type]
+        read = reading(WORLD, told(ENDED, 1, 8, 9), face_sees)  # type: ignore[arg-type]
+        assert read.ids() == [*before, 1, 8, 9] and read.written is None and read.role == "thought"
+        assert reading(WORLD, told(CUT, 8), face_sees).ids() == [*before, 8, *END]  # type: ignore[arg-type]
 
 
 def test_only_a_thought_read_behind_its_prompt_as_it_is_counts_as_what_was_written() -> None:
-    assert reading(WORLD, ENDED, "prompt+thought", None).written is ENDED
-    assert reading(WORLD, ENDED, "thought", None).written is None
-    assert reading(WORLD, ENDED, "prompt+thought", paraphrase.copy).written is None
-    closed = reading(WORLD, CUT, "prompt+thought", None)
+    assert reading(WORLD, as_written(ENDED), "prompt+thought").written is ENDED
+    assert reading(WORLD, as_written(ENDED), "thought").written is None
+    assert reading(WORLD, told(ENDED, 8, 9), "prompt+thought").written is None
+    closed = reading(WORLD, as_written(CUT), "prompt+thought")
     assert closed.written is None and closed.before is not None and closed.before.written is CUT
 
 
 def test_copies_are_copies() -> None:
-    thoughts = [[1, 2], [3]]
-    copied = paraphrase.copy(thoughts)
-    assert copied == thoughts and all(one is not other for one, other in zip(copied, thoughts, strict=True))
-    assert paraphrase.PARAPHRASERS["copy"] is paraphrase.copy
+    assert copy([Passage([5], [], [1, 2]), Passage([5], [1, 2], [3])]) == [[[1, 2]], [[3]]]
 
 
 @pytest.mark.parametrize(
-    ("face_sees", "rewrite"), product(("prompt+thought", "thought"), (None, paraphrase.copy)), ids=str
+    ("face_sees", "rewrite"), product(("prompt+thought", "thought"), (None, Paraphrase(copy))), ids=str
 )
 def test_samplers_are_asked_for_thoughts_and_then_for_answers(face_sees: Any, rewrite: Any) -> None:
     shoggoth = Scripted(([8, 9], "stop"), ([4], "length"))
     face, sampling = Scripted(([3], "stop")), SamplingConfig(temperature=0.7)
     questions = limited(WORLD.questions(range(3)), None, 5)
-    options: dict[str, Any] = {"sampling": sampling, "face_sees": face_sees, "paraphraser": rewrite}
+    options: dict[str, Any] = {"sampling": sampling, "face_sees": face_sees, "paraphrase": rewrite}
     made = rollouts(WORLD, shoggoth, face, questions, (2, 4), **options, seeds=[7, 8, 9])
     assert [(one.copies, one.max_tokens, one.stop) for one in shoggoth.requests] == [
         (2, question.max_thought, WORLD.thought_stop) for question in questions

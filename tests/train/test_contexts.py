@@ -15,10 +15,9 @@ from accelerate import Accelerator
 
 from clew.losses import token_nll
 from clew.policy import Policy
-from clew.rollout.paraphrase import PARAPHRASERS
 from clew.rollout.stages import reading
 from clew.rollout.trees import training_batch
-from clew.rollout.types import Completion, Context, Rollout
+from clew.rollout.types import Completion, Context, Rollout, as_written
 from clew.train import warm
 from clew.train.crediting import Weights
 from clew.train.rounds import weighted
@@ -121,7 +120,7 @@ def test_a_prompt_that_nobody_read_is_seen(policies: str) -> None:
     team, rollouts, weights = a_round(policies, "thought", None)
     moved = []
     for one in rollouts:
-        read = [reading(WORLD, thought, "prompt+thought", None) for thought in one.thoughts]
+        read = [reading(WORLD, thought, "prompt+thought") for thought in one.thoughts]
         both = zip(one.answers, read, strict=True)
         answers = [[replace(answer, context=before) for answer in several] for several, before in both]
         moved.append(replace(one, read=read, answers=answers))
@@ -163,7 +162,6 @@ Rows = Counter[tuple[int, ...]]
 
 def warm_rows(config: Any, found: list[tuple[str, TreeBatch]]) -> Iterator[tuple[Rows, Rows]]:
     """The supervised tokens of a warm start's batches, each with all before it; and what they should be."""
-    rewrite = PARAPHRASERS[config.paraphraser] if config.paraphraser else None
     numbers = range(config.warm_start.per_step)
     shown = [pair for tree in WORLD.demonstrations(numbers) for pair in completions_of(tree)]
     assert len(shown) == len(numbers) * WORLD.config.branches
@@ -171,7 +169,7 @@ def warm_rows(config: Any, found: list[tuple[str, TreeBatch]]) -> Iterator[tuple
         roles = ROLES[name] if config.policies == "two" else ROLES["shoggoth"] + ROLES["face"]
         wanted: Rows = Counter()
         for thought, answer in shown:
-            asked, read = thought.context.ids(), reading(WORLD, thought, config.face_sees, rewrite).ids()
+            asked, read = thought.context.ids(), reading(WORLD, as_written(thought), config.face_sees).ids()
             if "thought" in roles:
                 wanted.update((*asked, *thought.tokens[: i + 1]) for i in range(len(thought.tokens)))
             if "answer" in roles:

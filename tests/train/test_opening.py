@@ -57,7 +57,7 @@ def test_a_splits_run_thinks_as_it_did(tmp_path: Path, policies: str) -> None:
     few = {"rounds": 0, "warm_start__steps": 2, "final_questions": 2, "max_thought": 5, "max_answer": 4}
     split(split_config(out, policies=policies, face_sees="thought", paraphraser="copy", **few))
     world, reasoner = opened(out, THREE)
-    assert reasoner.face_sees == "thought" and reasoner.paraphraser is not None
+    assert reasoner.face_sees == "thought" and reasoner.paraphrase is not None
     made = reasoner.rollouts(world, world.held_out([0, 1]))[0]
     assert len(made.thoughts[0].tokens) <= 5 and len(made.answers[0][0].tokens) <= 4
     assert made.read[0].chain()[0].role == "thought"

@@ -17,6 +17,7 @@ from clew.mazes.forks import lookahead, step_shares
 from clew.mazes.grading import PathGrade, grade_path, path_metrics, solution
 from clew.mazes.interop import read_questions
 from clew.mazes.questions import MazeStream
+from clew.mazes.rewrite import other_order
 from clew.mazes.steps import found_path, true_steps, with_false_step
 from clew.mazes.traces import ALGORITHMS, search_steps, trace, trace_tokens
 from clew.text import show
@@ -73,6 +74,7 @@ class MazeWorld(World):
 
     headline = "exact"
     curves = ("exact", "optimal", "starts_at_once")
+    rewrites = True
     held_out_rule = "mazes whose connectivity hash is 0 modulo 10; no training ever uses them"
 
     def __init__(
@@ -217,6 +219,24 @@ class MazeWorld(World):
     def _numbered(self, words: list[str]) -> list[int]:
         return self.tokenizer.convert_tokens_to_ids(words)  # type: ignore[return-value]
 
+    def line_end(self) -> Stop | None:
+        """A step of a breadth-first or A* trace is a line; a walk has none."""
+        (separator,) = self._numbered([";"])
+        ids = (separator,) if "bfs" in self.config.traces else ()
+        # Any cell behind the connector, as tokenizers of both kinds spell it.
+        strings = ("<--> (", "<-->(") if "astar" in self.config.traces else ()
+        return Stop(ids, strings) if ids or strings else None
+
+    def rewritten(
+        self, prompt: Sequence[int], before: Sequence[int], tokens: Sequence[int], rng: np.random.Generator
+    ) -> list[int] | None:
+        """The same search, of the same steps, in another order: see `mazes.rewrite`."""
+        order = other_order(self._words(prompt), self._words(before), self._words(tokens), rng)
+        return None if order is None else [int(tokens[i]) for i in order]
+
+    def _words(self, tokens: Sequence[int]) -> list[str]:
+        return [str(word) for word in self.tokenizer.convert_ids_to_tokens([int(token) for token in tokens])]
+
     def grader(self) -> Callable[..., list[float]]:
         return path_score
 
@@ -245,7 +265,7 @@ class MazeWorld(World):
 
     def thought_answer(self, question: Question, tokens: Sequence[int]) -> str | None:
         path = found_path(question.reference, self.text(tokens))
-        return path and " ".join(_path_words(path))
+        return " ".join(_path_words(path)) if path else None
 
     def corrupted(
         self, question: Question, tokens: Sequence[int], rng: np.random.Generator

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from clew.rollout.types import Completion, Context, Rollout
+from clew.rollout.types import Completion, Context, Rollout, Thought
 from clew.world import World
 
 Scores = Mapping[str, np.ndarray]
@@ -44,6 +44,7 @@ def records_of(
                     worth["extra"] = {name: each[place] for name, each in extra.items()}
                 below.append(written(answer, rollout.answer_texts[i][j]) | worth)
             own = written(thought, rollout.thought_texts[i]) | {"read": text_of(world, read, known)}
+            own |= lines_of(world, thought)
             thoughts.append(own | {"weight": float(thought_QN[q, i]), "answers": below})
         question = rollout.question
         asked = {"number": numbers[q], "prompt": question.prompt, "context": question.tokens}
@@ -52,9 +53,21 @@ def records_of(
     return records
 
 
-def written(one: Completion, text: str) -> dict[str, Any]:
+def written(one: Completion | Thought, text: str) -> dict[str, Any]:
     """A completion's own part of a record."""
     return {"text": text, "tokens": one.tokens, "logps": one.logps, "ended": one.ended}
+
+
+def lines_of(world: World, thought: Thought) -> dict[str, Any]:
+    """What was written and what was read in its place, line by line; nothing of a thought that nobody rewrote."""
+    if not thought.paraphrased:
+        return {}
+    lines = []
+    for line in thought.lines:
+        own, read = list(line.written.tokens), list(line.read.tokens)
+        said = {"text": world.text(own), "tokens": own, "read": world.text(read), "read_tokens": read}
+        lines.append(said | {"kept": line.kept})
+    return {"lines": lines}
 
 
 def text_of(world: World, read: Context, known: dict[int, str] | None = None) -> str:

@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Literal
 
 from clew.config import SamplingConfig
-from clew.rollout.paraphrase import Paraphraser
-from clew.rollout.types import Completion, Context, Request, Rollout, Sampler
+from clew.rollout.lines import line_by_line, whole
+from clew.rollout.paraphrase import Paraphrase
+from clew.rollout.types import Completion, Context, Request, Rollout, Sampler, Thought
 from clew.world import Question, World
 
 FaceSees = Literal["prompt+thought", "thought"]
@@ -23,19 +24,20 @@ def rollouts(
     *,
     sampling: SamplingConfig = GREEDY,
     face_sees: FaceSees = "prompt+thought",
-    paraphraser: Paraphraser | None = None,
+    paraphrase: Paraphrase | None = None,
     seeds: Sequence[int] = (),
 ) -> list[Rollout]:
     """n thoughts of the shoggoth for each question and k answers of the face to each thought; shape is (n, k).
 
-    seeds: one a question, from which all its dice follow; none are needed where sampling is greedy.
+    paraphrase: how thoughts are rewritten before they are read; None leaves them as they are. seeds: one a question,
+    from which all its dice follow; none are needed where sampling is greedy.
     """
     n, k = shape
     seeds = seeds or [0] * len(questions)
-    begun = [_thoughts(world, question, n, 2 * seed) for question, seed in zip(questions, seeds, strict=True)]
-    thoughts = shoggoth.sample(begun, sampling)
+    think = line_by_line if paraphrase and paraphrase.by_line else whole
+    thoughts = think(world, shoggoth, questions, n, sampling, seeds, paraphrase)
     grouped = [thoughts[i : i + n] for i in range(0, len(thoughts), n)]
-    read = [reading(world, thought, face_sees, paraphraser) for thought in thoughts]
+    read = [reading(world, thought, face_sees) for thought in thoughts]
     asked = [
         Request(read[q * n + i], "answer", question.max_answer, world.answer_stop, k, (2 * seeds[q] + 1) * SEEDS + i)
         for q, question in enumerate(questions)
@@ -50,16 +52,12 @@ def rollouts(
 
 
 def rollout_of(
-    world: World, question: Question, thoughts: list[Completion], read: list[Context], answers: list[list[Completion]]
+    world: World, question: Question, thoughts: list[Thought], read: list[Context], answers: list[list[Completion]]
 ) -> Rollout:
     """All completions to a question, with their texts."""
     thought_texts = [world.text(thought.tokens) for thought in thoughts]
     answer_texts = [[world.text(answer.tokens) for answer in some] for some in answers]
     return Rollout(question, thoughts, read, answers, thought_texts, answer_texts)
-
-
-def _thoughts(world: World, question: Question, n: int, seed: int) -> Request:
-    return Request(Context(question.tokens, "prompt"), "thought", question.max_thought, world.thought_stop, n, seed)
 
 
 def direct_answers(world: World, sampler: Sampler, questions: Sequence[Question]) -> list[Completion]:
@@ -70,15 +68,10 @@ def direct_answers(world: World, sampler: Sampler, questions: Sequence[Question]
     return sampler.sample(asked, GREEDY)
 
 
-def reading(world: World, thought: Completion, face_sees: FaceSees, paraphraser: Paraphraser | None) -> Context:
+def reading(world: World, thought: Thought, face_sees: FaceSees) -> Context:
     """What the face reads of a thought, closed where the thought did not end by itself."""
-    before = thought.context if face_sees == "prompt+thought" else None
-    if paraphraser is not None:
-        read = Context(paraphraser([thought.tokens])[0], "thought", before)
-    elif before is not None:
-        read = thought.as_read()
-    else:
-        read = Context(thought.tokens, "thought")
+    behind_prompt = face_sees == "prompt+thought"
+    read = thought.lines[-1].read if behind_prompt else Context(thought.read_tokens, "thought")
     return read if thought.ended else Context(world.thought_end, "prompt", before=read)
 
 

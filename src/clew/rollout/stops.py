@@ -5,6 +5,7 @@ each row at each step. Where tokens have texts of their own (byte-level BPE), on
 """
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -47,6 +48,26 @@ class Ending:
             text = str(self.tokenizer.decode(self.last_RW[rows[i], window - self.count :].tolist()))
             over[i] = any(string in text for string in self.strings)
         return over
+
+
+def held(stop: Stop, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> bool:
+    """Whether a completion of these tokens is over by `stop`."""
+    if not set(stop.token_ids).isdisjoint(tokens):
+        return True
+    text = str(tokenizer.decode(list(tokens))) if stop.strings and len(tokens) else ""
+    return any(string in text for string in stop.strings)
+
+
+def cut(stop: Stop, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> list[list[int]]:
+    """Tokens as the completions that a sampler would have made of them, one behind the other."""
+    parts: list[list[int]] = [[]]
+    ending, row = Ending(stop, tokenizer, 1), np.zeros(1, dtype=np.int64)
+    for token in tokens:
+        parts[-1].append(token)
+        if ending.after(row, np.array([token]))[0]:
+            ending = Ending(stop, tokenizer, 1)
+            parts.append([])
+    return [part for part in parts if part]
 
 
 @lru_cache(maxsize=8)

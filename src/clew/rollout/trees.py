@@ -47,7 +47,7 @@ def _missing(context: Context, spans: dict[int, _Span]) -> list[Context]:
 
 
 def _as_tree(span: _Span, children: list[SpanTree]) -> SpanTree:
-    return SpanTree(span.of.tokens, span.of.role, span.weight, children, span.logps)
+    return SpanTree(span.of.tokens, span.of.role, span.weight, children, span.logps or None)
 
 
 def training_batch(weighted: Iterable[tuple[Completion, float]], pad_token_id: int) -> TreeBatch | None:

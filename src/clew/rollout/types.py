@@ -5,7 +5,12 @@
             └─ thought 2 …
 
 "Read" is what the face has before it: prompt and thought, the thought alone, or its paraphrase. Whatever it is, it is
-kept as the context of the answers, and they are trained on in that context.
+kept as the context of the answers, and they are trained on in that context. So it is with the lines of a thought that
+is rewritten line by line: each is a completion of its own, in the context of the rewritten ones before it.
+
+    prompt ─┬─ line 1 as written (a completion)
+            └─ line 1 as read ─┬─ line 2 as written (a completion)
+                               └─ line 2 as read ── answers
 """
 
 from collections.abc import Sequence
@@ -88,11 +93,62 @@ class Completion:
 
 
 @dataclass(frozen=True, eq=False)
+class Line:
+    """A line of a thought, or all of it: what the shoggoth wrote, and what stands in its place for whoever reads on."""
+
+    written: Completion
+    read: Context
+    """the line as it is read, behind all that is read before it; its `written` is the completion where nothing rewrote
+    it"""
+    kept: bool = False
+    """whether it was to be rewritten, and stayed as it was for want of a rewriting that can be read"""
+
+
+@dataclass(frozen=True, eq=False)
+class Thought:
+    """One thought of the shoggoth's: one line where it wrote without a pause."""
+
+    lines: list[Line]
+    ended: bool
+    """whether it ended by itself, and was not cut at the question's `max_thought`"""
+
+    @property
+    def context(self) -> Context:
+        """What stood before it."""
+        return self.lines[0].written.context
+
+    @property
+    def tokens(self) -> list[int]:
+        """All that was written, whatever was then read in its place."""
+        return [token for line in self.lines for token in line.written.tokens]
+
+    @property
+    def logps(self) -> list[float]:
+        """Of each written token, as `Completion` has it."""
+        return [logp for line in self.lines for logp in line.written.logps]
+
+    @property
+    def read_tokens(self) -> list[int]:
+        """All that is read of it."""
+        return [token for line in self.lines for token in line.read.tokens]
+
+    @property
+    def paraphrased(self) -> bool:
+        """Whether it was to be rewritten, and is read as another span than it was written as."""
+        return any(line.read.written is None for line in self.lines)
+
+
+def as_written(completion: Completion) -> Thought:
+    """A thought that is read as it was written, without a pause."""
+    return Thought([Line(completion, completion.as_read())], completion.ended)
+
+
+@dataclass(frozen=True, eq=False)
 class Rollout:
     """All completions to one question: N thoughts, K answers to each."""
 
     question: Question
-    thoughts: list[Completion]
+    thoughts: list[Thought]
     """N, by the shoggoth"""
     read: list[Context]
     """N: what the face read of each thought: the context of its answers"""

@@ -13,6 +13,10 @@ The one schema of all commands (samples.jsonl has it as JSON lines):
         logps      natural log-probability of each token when it was sampled
         ended      whether it ended by itself, and was not cut
         read       text that the face read before it answered
+        lines      (of a thought that was rewritten) the whole thought, or each line: what was written, what was read
+            text, tokens         as written; all lines' tokens are those of the thought, and each has its weight
+            read, read_tokens    what stood in its place for the face and, line by line, for the shoggoth's next lines
+            kept       whether it stayed as it was for want of a version that could be read
         weight     its credit
         answers    of the face, each
             text, tokens, logps, ended, weight
@@ -49,7 +53,7 @@ NEEDED: tuple[dict[str, tuple[type, ...]], ...] = (  # of a question, of a thoug
     {"text": TEXT, "weight": NUMBER, "score": NUMBER},
 )
 AS_JSON = ("columns", "extra")
-OPTIONAL = (*AS_JSON, "scores", "monitors")
+OPTIONAL = (*AS_JSON, "scores", "monitors", "lines")
 
 
 @cache
@@ -61,7 +65,9 @@ def schema() -> "pa.Schema":
     wrote = [("text", text), ("tokens", ids), ("logps", pa.list_(pa.float32())), ("ended", pa.bool_())]
     worth = [("weight", number), ("score", number), ("scores", named), ("monitors", named), ("extra", text)]
     answers = ("answers", pa.list_(pa.struct([*wrote, *worth])))
-    thoughts = ("thoughts", pa.list_(pa.struct([*wrote, ("read", text), ("weight", number), answers])))
+    line = [("text", text), ("tokens", ids), ("read", text), ("read_tokens", ids), ("kept", pa.bool_())]
+    read = [("read", text), ("lines", pa.list_(pa.struct(line)))]
+    thoughts = ("thoughts", pa.list_(pa.struct([*wrote, *read, ("weight", number), answers])))
     asked = [("prompt", text), ("context", ids), ("columns", text), thoughts]
     return pa.schema([("round", pa.int64()), ("number", pa.int64()), *asked])
 
@@ -183,7 +189,7 @@ def _row(value: Any, name: str = "") -> Any:
         return value if math.isfinite(value) else None
     if name == "logps":
         return value if math.isfinite(sum(value)) else [_row(one) for one in value]
-    return [_row(one) for one in value] if name in ("thoughts", "answers") else value
+    return [_row(one) for one in value] if name in ("thoughts", "answers", "lines") else value
 
 
 def as_line(record: Any) -> str:

@@ -8,11 +8,13 @@ from clew.config import (
     MazeConfig,
     ModelConfig,
     OptimizerConfig,
+    RewriterConfig,
     RunConfig,
     SamplerConfig,
     SamplingConfig,
     WorldConfig,
     check_positive,
+    check_rewriter,
     check_value,
     check_values,
 )
@@ -114,8 +116,12 @@ class SplitConfig(RunConfig, WorldConfig):
     """LoRA rank, with --policies adapters or adapter"""
     face_sees: Literal["prompt+thought", "thought"] = "prompt+thought"
     """what the face may read before it answers"""
-    paraphraser: Literal["copy"] | None = None
-    """what rewrites a thought before the face reads it; copy: nothing is changed (the control)"""
+    paraphraser: str | None = None
+    """what rewrites thoughts: copy (nothing: the control), shuffle (the world), model:FOLDER, or package.module:name"""
+    paraphrase: Literal["whole", "line"] | None = None
+    """whole, by default: before the face reads it; line: line by line, and the shoggoth goes on behind each one"""
+    paraphrase_at: Literal["both", "training", "evaluation"] = "both"
+    """when thoughts are rewritten"""
     model: ModelConfig = field(default_factory=ModelConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     rounds: int = 100
@@ -129,6 +135,7 @@ class SplitConfig(RunConfig, WorldConfig):
     allocate: Literal["fixed", "auto"] = "fixed"
     """auto: plan n and k anew every few rounds, from the scores' variances, at the same cost"""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    rewriter: RewriterConfig = field(default_factory=RewriterConfig)
     rule: str = "denoised"
     """basic, denoised, contrastive, advantage, group, or package.module:function of one's own"""
     rule_options: dict[str, Any] = field(default_factory=dict)
@@ -138,7 +145,7 @@ class SplitConfig(RunConfig, WorldConfig):
     monitor: list[str] = field(default_factory=list)
     """package.module:function of what reads thoughts and answers for the log alone, in a process of its own"""
     time_limit: float = 60.0
-    """seconds that one call of a grader or a monitor may take"""
+    """seconds that one call of a grader, a monitor or a paraphraser may take"""
     length_cost: float = 0.0
     """share of a positive score that the shoggoth, and it alone, loses for each token of a thought"""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -240,6 +247,13 @@ def check_train(config: TrainConfig) -> None:
     check_optimizer(config)
 
 
+def _check_paraphrase(config: SplitConfig) -> None:
+    for name, default in (("paraphrase", None), ("paraphrase_at", "both")):
+        if getattr(config, name) != default and config.paraphraser is None:
+            raise InputError(f"{name}: nothing rewrites thoughts; name what does: --paraphraser copy, say")
+    check_rewriter(config.rewriter)
+
+
 def check_split(config: SplitConfig) -> None:
     """InputError for an option of `clew split` that cannot be used, as far as can be seen from it alone."""
     check_values(config)
@@ -250,6 +264,7 @@ def check_split(config: SplitConfig) -> None:
     check_positive(config, *counts.split())
     at_least_0 = "rounds warm_start.steps objective.kl length_cost validate_every checkpoint_every sampling.top_k"
     check_positive(config, *at_least_0.split(), zero=True)
+    _check_paraphrase(config)
     check_model(config.model)
     check_optimizer(config)
     check_optimizer(config, "warm_start.optimizer")

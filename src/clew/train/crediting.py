@@ -13,12 +13,12 @@ from clew import credit
 from clew.calls import load_function
 from clew.errors import InputError
 from clew.graders import Grader, Scores, Share, check_call, grade, length_discount, load_grader
-from clew.rollout.types import Completion, Rollout
-from clew.runs.intervals import Tally, figures_in
+from clew.rollout.types import Completion, Rollout, Thought
+from clew.runs.intervals import Ratio, Tally, figures_in
 from clew.text import one_line, printable, show
 from clew.train.config import GraderConfig, SplitConfig, grader_entries
 from clew.train.plan import variance_components
-from clew.world import Question, World
+from clew.world import Figures, Question, World
 
 WORLD_S_OWN = "world"  # as a list of graders names it
 Rule = Callable[..., credit.Credit]
@@ -234,7 +234,22 @@ def figures_of(world: World, rollouts: Sequence[Rollout], weights: Weights) -> d
     if graded_Q.any():
         best = float(np.nanmax(face_QNK[graded_Q], (1, 2)).mean())
         figures = {"score": float(np.nanmean(face_QNK)), "best_score": best} | figures
-    return figures | told_by(weights.scores) | measured(world, rollouts)
+    return figures | told_of_lines(thoughts) | told_by(weights.scores) | measured(world, rollouts)
+
+
+def told_of_lines(thoughts: Sequence[Thought]) -> Figures:
+    """Of thoughts that were rewritten: lines a thought, tokens as they are read, the share of lines that read otherwise
+    than they were written, and of those that stayed as they were for want of a version that could be read."""
+    lines = [line for thought in thoughts if thought.paraphrased for line in thought.lines]
+    if not lines:
+        return {}
+    changed = sum(list(line.read.tokens) != list(line.written.tokens) for line in lines)
+    return {
+        "lines": len(lines) / len(thoughts),
+        "read_tokens": sum(len(line.read.tokens) for line in lines) / len(thoughts),
+        "lines_changed": Ratio(changed, len(lines)),
+        "lines_kept": Ratio(sum(line.kept for line in lines), len(lines)),
+    }
 
 
 def told_by(scores: Scores) -> dict[str, float]:

@@ -14,13 +14,13 @@ from transformers import TrainerState
 from clew import graders
 from clew.config import SamplingConfig
 from clew.errors import InputError
-from clew.rollout.paraphrase import Paraphraser
-from clew.rollout.records import written
+from clew.rollout.paraphrase import Paraphrase
+from clew.rollout.records import lines_of, written
 from clew.rollout.stages import GREEDY, FaceSees, direct_answers, limited, rollout_of, rollouts
 from clew.rollout.types import Rollout, Sampler
 from clew.rollout.window import check_room
 from clew.runs.intervals import Tally, figures_in
-from clew.train.crediting import grade_texts
+from clew.train.crediting import grade_texts, told_of_lines
 from clew.world import Figures, Look, Question, World
 
 BASELINE = 0xBA5E
@@ -34,7 +34,8 @@ class Reasoner:
     shoggoth: Sampler | None = None
     """None: answers come with no thought before them"""
     face_sees: FaceSees = "prompt+thought"
-    paraphraser: Paraphraser | None = None
+    paraphrase: Paraphrase | None = None
+    """how thoughts are rewritten before they are read"""
     max_thought: int | None = None
     """tokens of a thought, where not the world's own"""
     max_answer: int | None = None
@@ -69,7 +70,7 @@ class Reasoner:
             shape,
             sampling=sampling,
             face_sees=self.face_sees,
-            paraphraser=self.paraphraser,
+            paraphrase=self.paraphrase,
             seeds=seeds,
         )
 
@@ -175,6 +176,7 @@ def samples_of(
         figures = _score(scores, i) | world.measure(rollout.question, thought, texts[i])
         if rollout.thoughts:
             figures["thought_tokens"] = float(len(rollout.thoughts[0].tokens))
+            figures |= told_of_lines(rollout.thoughts)
         figures["answer_tokens"] = float(len(rollout.answers[0][0].tokens))
         extra = {name: values[i] for name, values in scores.extra.items()} if scores else {}
         samples.append(Sample(rollout.question, thought, texts[i], figures, _record(world, rollout, figures, extra)))
@@ -213,7 +215,7 @@ def _record(world: World, one: Rollout, figures: Figures, extra: dict[str, Any])
     answered |= {"extra": extra} if extra else {}
     thought = {"text": "", "tokens": [], "logps": [], "ended": True}
     if one.thoughts:
-        thought = written(one.thoughts[0], one.thought_texts[0])
+        thought = written(one.thoughts[0], one.thought_texts[0]) | lines_of(world, one.thoughts[0])
     thought |= {"read": world.text(one.read[0].ids()), "weight": 0.0, "answers": [answered | {"figures": figures}]}
     told = {"prompt": one.question.prompt, "context": one.question.tokens, "labels": one.question.labels}
     return told | {"held_out": one.question.held_out, "thoughts": [thought]}

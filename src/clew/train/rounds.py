@@ -52,6 +52,7 @@ from clew.train.team import (
     adapted,
     asks_reference,
     first_policies,
+    paraphrase_for,
     sampler_maker,
     team_of,
     warm_names,
@@ -112,6 +113,7 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
     if config.sampler.url:
         policies = adapted(config, policies)  # what the server is asked for before any work
     sampler_of = sampler_maker(config, policies, accelerator, out)
+    paraphrase = paraphrase_for(config, world, accelerator.device)
     rule, graders = crediting.rule_of(config), crediting.graders_of(config.grader, world, config.time_limit)
     _tell(config, world, report)
     if not any(grader.route == "both" for grader in graders):
@@ -120,8 +122,9 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
         if main:
             write_config(out / "config.yaml", config)
         if not warm:
-            policies = warm_start(config, world, policies, accelerator, out, resume, report)
+            policies = warm_start(config, world, policies, accelerator, out, resume, report, paraphrase)
         team = team_of(config, policies, accelerator, sampler_of)
+        team.paraphrase = paraphrase
         torch.manual_seed(config.seed)  # a model's dropout: the same dice whether or not the warm start was just run
         state = resumed(out, team.load, accelerator.wait_for_everyone, main) if resume else None
         if config.track:
@@ -209,11 +212,13 @@ def play_round(setting: Setting, state: State) -> dict[str, Any]:
 def weighted(
     rollouts: Sequence[Rollout], weights: Weights, roles: Sequence[Role]
 ) -> Iterable[tuple[Completion, float]]:
-    """The completions of these roles with their shares of the round's credit, thoughts before their answers."""
+    """The completions of these roles with their shares of the round's credit, thoughts before their answers. Each line
+    of a thought has the weight of the thought: it is what the shoggoth wrote, whatever was read in its place."""
     for q, rollout in enumerate(rollouts):
         for i, (thought, answers) in enumerate(zip(rollout.thoughts, rollout.answers, strict=True)):
             if "thought" in roles:
-                yield thought, float(weights.thought_QN[q, i]) / weights.questions
+                for line in thought.lines:
+                    yield line.written, float(weights.thought_QN[q, i]) / weights.questions
             if "answer" in roles:
                 for answer, weight in zip(answers, weights.answer_QNK[q, i], strict=True):
                     yield answer, float(weight) / weights.questions
@@ -307,7 +312,7 @@ def _evaluated(setting: Setting, questions: int, step: int, look: Any = "final")
     config, world, asked = setting.config, setting.world, held_out(setting.world, questions, look)
     told: dict[str, Any] = {"state": crediting.trainer_state(step, config.rounds), "accelerator": setting.accelerator}
     with setting.team.whole():
-        return evaluate(world, setting.team.reasoner(config), asked, setting.graders, **told, keep=100)
+        return evaluate(world, setting.team.reasoner(config, "evaluation"), asked, setting.graders, **told, keep=100)
 
 
 def _log(setting: Setting, values: dict[str, Any], progress: float) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from clew.learner import Learner, read_tensors
 from clew.losses import OBJECTIVES
 from clew.memory import LARGE, machine_memory, tokens_that_fit
 from clew.policy import Policy, pick_device, with_adapters
-from clew.rollout.paraphrase import PARAPHRASERS
+from clew.rollout.paraphrase import Paraphrase
+from clew.rollout.rewriters import paraphrase_of
 from clew.rollout.sampler import SharedPrefixSampler
 from clew.rollout.stages import limited
 from clew.rollout.types import Sampler
@@ -234,13 +235,15 @@ class Team:
     """The shoggoth and the face; one member where one policy plays both."""
 
     members: dict[str, Member]
+    paraphrase: Paraphrase | None = None
+    """what rewrites thoughts, when the options say that it does"""
 
-    def reasoner(self, config: SplitConfig) -> Reasoner:
+    def reasoner(self, config: SplitConfig, at: Literal["training", "evaluation"] = "training") -> Reasoner:
         """The team as it answers questions, its samplers brought to where its policies stand."""
         for member in self.members.values():
             member.sampler.sync(member.policy)
         samplers = [member.sampler for member in self.members.values()]
-        rewrite = PARAPHRASERS[config.paraphraser] if config.paraphraser else None
+        rewrite = self.paraphrase if config.paraphrase_at in ("both", at) else None
         limits = (config.max_thought, config.max_answer)
         window = window_of(*(member.policy for member in self.members.values()))
         return Reasoner(samplers[-1], samplers[0], config.face_sees, rewrite, *limits, window)
@@ -305,6 +308,12 @@ def sampler_maker(
     return lambda policy: VllmServer(
         chosen.url or "", out / "served" / str(policy.adapter), chosen.timeout, accelerator
     )
+
+
+def paraphrase_for(config: SplitConfig, world: World, device: torch.device | str = "cpu") -> Paraphrase | None:
+    """What a split's options say of the rewriting of thoughts. InputError as `paraphrase_of` has it."""
+    how = (config.paraphraser, config.paraphrase, config.rewriter)
+    return paraphrase_of(*how, world, time_limit=config.time_limit, device=device)
 
 
 def asks_reference(objective: ObjectiveConfig) -> bool:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,18 @@ from clew import losses
 from clew.files import folder_written_whole
 from clew.learner import release
 from clew.policy import Policy
-from clew.rollout.stages import FaceSees
+from clew.rollout.lines import seed_of
+from clew.rollout.paraphrase import Paraphrase, Passage, line_stop
+from clew.rollout.stages import FaceSees, reading
+from clew.rollout.stops import cut, held
+from clew.rollout.trees import training_trees
+from clew.rollout.types import Completion, Context, Line, Thought
 from clew.sharding import full, is_spread
 from clew.train.config import SplitConfig
 from clew.train.supervised import Report, imitate
 from clew.train.team import ADAPTERS, BOTH, adapted, adapter_weights, learner_for, roles_of, warm_names, warm_policies
 from clew.tree import Role, SpanTree, TreeBatch, only, pruned, spans_of
-from clew.world import World
+from clew.world import Stop, World
 
 KEEP_EVERY = 100  # steps between checkpoints
 
@@ -33,8 +39,12 @@ def warm_start(
     out: Path,
     resume: bool,
     report: Report,
+    paraphrase: Paraphrase | None = None,
 ) -> dict[str, Policy]:
     """Each policy imitates its own spans of the world's demonstrations. Leaves them in `out/warm`, and returns them.
+
+    paraphrase: how the rounds will rewrite thoughts. Where it says so (`in_warm_start`) demonstrations are rewritten,
+    and imitated in the contexts that will be read then.
 
     Adapters that are put on a model from a folder learn by themselves, and their base stays as it is; under adapters on
     a new model, of which they could make nothing, the model itself imitates all roles, and they come after it.
@@ -43,6 +53,8 @@ def warm_start(
     had not been.
     """
     warm, roles = config.warm_start, roles_of(config)
+    rewrite = paraphrase if paraphrase and paraphrase.in_warm_start and config.paraphrase_at != "evaluation" else None
+    shown = Demonstrations(world, config.face_sees, rewrite, config.seed)
     if config.model.folder and warm.steps:
         policies = adapted(config, policies)
     for name, policy in policies.items():
@@ -53,7 +65,7 @@ def warm_start(
         learner = learner_for(policy, warm.optimizer, accelerator)
         imitate(
             learner,
-            partial(_spans, world, learns, config.face_sees, policy.pad_token_id),
+            partial(_spans, shown, learns, policy.pad_token_id),
             losses.OBJECTIVES["nll"],
             losses.ObjectiveOptions(),
             warm.optimizer,
@@ -85,12 +97,55 @@ def _report_as(report: Report, phase: str, values: dict[str, Any]) -> None:
     report(values | {"phase": phase})
 
 
-def _spans(
-    world: World, roles: Sequence[Role], face_sees: FaceSees, pad_token_id: int, numbers: Sequence[int]
-) -> TreeBatch | None:
+@dataclass(frozen=True)
+class Demonstrations:
+    """What is imitated, and in which contexts."""
+
+    world: World
+    face_sees: FaceSees
+    paraphrase: Paraphrase | None
+    seed: int
+
+
+def _spans(shown: Demonstrations, roles: Sequence[Role], pad_token_id: int, numbers: Sequence[int]) -> TreeBatch | None:
     """What a policy that plays these roles imitates, each span in the context that it will be written in."""
-    trees = [part for tree in world.demonstrations(numbers) for part in as_read(tree, roles, face_sees)]
+    demonstrations = shown.world.demonstrations(numbers)
+    if shown.paraphrase is None:
+        trees = [part for tree in demonstrations for part in as_read(tree, roles, shown.face_sees)]
+    else:
+        both = zip(numbers, demonstrations, strict=True)
+        written = [one for number, tree in both for one in rewritten(shown, shown.paraphrase, tree, number)]
+        trees = training_trees((one, 1.0) for one in written if one.role in roles)
     return TreeBatch.pack(trees, pad_token_id) if trees else None
+
+
+def rewritten(shown: Demonstrations, paraphrase: Paraphrase, tree: SpanTree, number: int) -> list[Completion]:
+    """A demonstration as if it had been sampled under a paraphrase: its lines and its answers, each in the context in
+    which it will be written."""
+    made: list[Completion] = []
+    stop = line_stop(shown.world) if paraphrase.by_line else Stop()
+
+    def thought(span: SpanTree, before: Context) -> None:
+        place, room = (shown.seed, before.ids(), number, len(made)), 1 << 30
+        lines: list[Line] = []
+        for i, tokens in enumerate(cut(stop, shown.world.tokenizer, span.tokens)):
+            read = [token for one in lines for token in one.read.tokens]
+            line = Completion(lines[-1].read if lines else before, "thought", tokens, [], "stop")
+            passage = Passage(before.ids(), read, tokens, seed_of(*place, i))
+            ((told, kept),) = paraphrase.rewritten(shown.world, [passage], [room])
+            lines.append(Line(line, Context(told, "thought", line.context), kept))
+        ended = held(shown.world.thought_stop, shown.world.tokenizer, span.tokens)
+        answers_read = reading(shown.world, Thought(lines, ended), shown.face_sees)
+        made.extend(line.written for line in lines)
+        made.extend(Completion(answers_read, "answer", list(one.tokens), [], "stop") for one in span.children)
+
+    def walk(span: SpanTree, before: Context | None) -> None:
+        here = Context(span.tokens, "prompt", before)
+        for child in span.children:
+            thought(child, here) if child.role == "thought" else walk(child, here)
+
+    walk(tree, None)
+    return made
 
 
 def as_read(tree: SpanTree, roles: Sequence[Role], face_sees: FaceSees) -> list[SpanTree]:
