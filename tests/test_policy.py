@@ -91,6 +91,12 @@ def of_fewer_tokens(folder: Path) -> None:
     Policy.build(maze_tokenizer(2), 1, 16, 2).model.save_pretrained(folder)
 
 
+def with_code_of_its_own(folder: Path) -> None:
+    (folder / "own.py").write_text("raise KeyboardInterrupt\n")  # which nothing on the way would catch
+    code = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": code}))
+
+
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
     "no tokenizer": (lambda folder: (folder / "tokenizer_config.json").unlink(), "holds no tokenizer"),
@@ -98,6 +104,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "torn weights": (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 99), "cannot be loaded: "),
     "config of another kind": (lambda folder: (folder / "config.json").write_text("[]"), "cannot be loaded: "),
     "a tensor lacking": (without_a_tensor, "lacks weights of the model that its config.json describes: model.norm"),
+    "code of its own": (with_code_of_its_own, "contains custom code"),
     "a larger tokenizer": (of_fewer_tokens, "more than its embeddings"),
 }
 

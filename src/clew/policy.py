@@ -151,6 +151,7 @@ class Policy:
                 path,
                 config=config,
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
                 dtype=dtype or "auto",
                 output_loading_info=True,
@@ -287,11 +288,12 @@ def described(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     if not list(path.glob("*.safetensors")):
         raise InputError(f"model: {path} holds no *.safetensors weights")
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        # no code of a model's folder is run; without a word on it, transformers may ask a person in the terminal
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds for a damaged folder
         raise InputError(f"model: {path} cannot be loaded: {one_line(error)[:300]}") from None
-    for how in ("is_local", "local_files_only"):  # how it was found is nothing that a folder should keep
+    for how in ("is_local", "local_files_only", "trust_remote_code"):  # what no folder should keep
         tokenizer.init_kwargs.pop(how, None)
     return config, tokenizer
 
