@@ -16,6 +16,7 @@ from clew.mazes.lattice import Question
 from clew.mazes.vocab import answer_cells
 from clew.mazes.world import cells_known
 from clew.read.targets import classes_of
+from clew.runs.intervals import merged, ranges_of
 from clew.text import show
 from clew.train.evaluate import Sample, evaluate, held_out, world_grader
 from clew.view import maze_requests
@@ -26,7 +27,8 @@ from clew.view.page import Section
 
 ASKED, FAILURES = 500, 10
 """held-out questions that accuracy is measured on, and how many of those shown are chosen for a failure"""
-GROUPS = ("size", "path_length", "lookahead")
+GROUPS, MOST = ("size", "path_length", "lookahead"), 10
+"""what accuracy is told by, and in how many groups at most: more are drawn as ranges"""
 
 
 @dataclass(frozen=True)
@@ -175,5 +177,6 @@ def _rate(report: Record) -> Record:
 
 
 def _rates(report: Record, name: str) -> list[Record]:
-    """By the groups of a label: the share of shortest paths, with its interval."""
-    return [{"group": group} | _rate(one) for group, one in report.get(f"by_{name}", {}).items()]
+    """By the groups of a label, or ranges of them: the share of shortest paths, with its interval."""
+    groups = report.get(f"by_{name}", {})
+    return [{"group": group} | _rate(one) for group, one in merged(groups, ranges_of(groups, MOST)).items()]
