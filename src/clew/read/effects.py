@@ -17,6 +17,8 @@ Direction = Literal["noising", "denoising"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 LEAST = 10
 """pairs below which no interval is given: the normal approximation says nothing then"""
+SHOWN = 0.05
+"""effects below which a picture or a table leaves a place out"""
 Figure = tuple[float, float, float]
 """a value, and the two ends of its 95% interval"""
 

@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, save
+from clew.read.effects import SHOWN
+from clew.read.probes import furthest
 from clew.read.reading import Reading
-from clew.read.terminal import LEAST, furthest
 
 Rows = list[dict[str, Any]]
 
@@ -28,7 +29,7 @@ def _residual(rows: dict[str, Rows]) -> Any:
     """Effects of the stream by layer and place, beside those of heads."""
     mine = rows["residual"]
     shown = [
-        place for place in _of(mine, "place") if any(abs(r["effect"]) >= LEAST for r in mine if r["place"] == place)
+        place for place in _of(mine, "place") if any(abs(r["effect"]) >= SHOWN for r in mine if r["place"] == place)
     ]
     layers = _of(mine, "layer")
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=[max(2, len(shown)), 3])
@@ -200,7 +201,7 @@ def _heat(
     most = float(np.nanmax(np.abs(grid), initial=1e-9))
     axes.imshow(grid, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
     for (row, column), value in np.ndenumerate(grid):
-        if abs(value) >= LEAST * max(1.0, most):
+        if abs(value) >= SHOWN * max(1.0, most):
             color = "white" if abs(value) > 0.6 * most else INK
             axes.text(
                 column, row, f"{value:.2f}"[: 5 if value < 0 else 4], ha="center", va="center", color=color, fontsize=7

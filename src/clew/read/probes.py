@@ -244,3 +244,15 @@ def _figures(counts_M3C: np.ndarray, drawn_BM: np.ndarray, known: dict[int, dict
         out |= {name: float(value[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
     out |= {"test": round(float(counts_M3C[:, 2].sum())), "test_mazes": int((counts_M3C[:, 2].sum(1) > 0).sum())}
     return known.setdefault(id(counts_M3C), out)
+
+
+def furthest(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of the probes of one label, that which is furthest above its best control, with this control; of tokens that can
+    know the target, where there are such."""
+    found, knowing = [], any(row["after_target"] for row in rows)
+    for row in rows:
+        if row["control"] == "model" and row["after_target"] >= knowing:
+            same = ("form", "site", "layer", "place")
+            others = [one for one in rows if one["control"] != "model" and all(one[k] == row[k] for k in same)]
+            found.append((row, max(others, key=lambda one: one["macro_f1"])))
+    return max(found, key=lambda pair: pair[0]["macro_f1"] - pair[1]["macro_f1"])

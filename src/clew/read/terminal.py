@@ -1,16 +1,18 @@
 """A reading in the terminal: of each table what says most."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clew.read.effects import SHOWN
+from clew.read.probes import furthest
 from clew.read.reading import Reading
 
 Rows = list[dict[str, Any]]
-LEAST = 0.05  # effects below which a place is left out
 FEW = 3
 
 
@@ -18,7 +20,11 @@ def show_reading(console: Console, reading: Reading) -> None:
     """A table for each part that was read."""
     o, rows = reading.subject.options, {name: table.to_pylist() for name, table in reading.tables.items()}
     size = f"{o.size[0]}x{o.size[1]} by {', '.join(o.generators)}"
-    console.print(Text(f"{o.pairs:,} minimal pairs and {o.mazes:,} held-out mazes of {size}; all intervals are 95%"))
+    console.print(
+        Text(
+            f"{o.pairs:,} minimal pairs and {o.mazes:,} held-out mazes of {size}; figures with half their 95% intervals"
+        )
+    )
     if "residual" in rows:
         console.print(_residual(rows["residual"]))
     if "heads" in rows or "ablation" in rows:
@@ -43,27 +49,37 @@ def _residual(rows: Rows) -> Table:
     table = _table(title, "place", *(f"layer {layer}" for layer in layers))
     for place in dict.fromkeys(row["place"] for row in rows):
         mine = {row["layer"]: row for row in rows if row["place"] == place}
-        if max(abs(row["effect"]) for row in mine.values()) >= LEAST:
+        if max(abs(row["effect"]) for row in mine.values()) >= SHOWN:
             table.add_row(Text(place), *(_strong(mine[layer]["effect"]) for layer in layers))
     return table
 
 
 def _heads(rows: dict[str, Rows]) -> Table:
-    table = _table("Heads", "head", "patched", "ablated: accuracy lost", "attends to", "open less walled neighbour")
+    """A row a head, a column each for what was read of it."""
     attention = rows.get("attention", [])
-    score = [row for row in attention if row["group"] == "adjacency"]
-    for layer, head in sorted({(row["layer"], row["head"]) for row in rows.get("heads") or rows["ablation"]}):
-        groups = _of_head([row for row in attention if row["group"] != "adjacency"], layer, head)
-        groups = sorted(groups, key=lambda row: row["mass"] - row["uniform"], reverse=True)[:2]
-        patched = [row for row in rows.get("heads", ()) if row["direction"] == "denoising"]
+    groups = [row for row in attention if row["group"] != "adjacency"]
+    scores = [row for row in attention if row["group"] == "adjacency"]
+    patched = [row for row in rows.get("heads", ()) if row["direction"] == "denoising"]
+    columns: dict[str, tuple[Rows, Callable[[Rows], str]]] = {
+        "patched": (patched, lambda mine: _figure(mine, "effect")),
+        "fork accuracy\nlost without": (rows.get("ablation", []), lambda mine: _figure(mine, "accuracy_lost")),
+        "attends to": (groups, _attends),
+        "open less walled\nneighbour": (scores, lambda mine: _figure(mine, "mass", 4)),
+    }
+    columns = {name: of for name, of in columns.items() if of[0]}
+    table = _table("Heads", "head", *columns)
+    some = next(iter(columns.values()))[0]
+    for layer, head in sorted({(row["layer"], row["head"]) for row in some}):
         table.add_row(
-            f"{layer}.{head}",
-            _figure(_of_head(patched, layer, head), "effect"),
-            _figure(_of_head(rows.get("ablation", []), layer, head), "accuracy_lost"),
-            Text(", ".join(f"{row['group']} {row['mass']:.2f}" for row in groups)),
-            _figure(_of_head(score, layer, head), "mass", 4),
+            f"{layer}.{head}", *(Text(say(_of_head(figures, layer, head))) for figures, say in columns.values())
         )
     return table
+
+
+def _attends(groups: Rows) -> str:
+    """The two groups of tokens that get most beyond their share."""
+    most = sorted(groups, key=lambda row: row["mass"] - row["uniform"], reverse=True)[:2]
+    return ", ".join(f"{row['group']} {row['mass']:.2f}" for row in most)
 
 
 def _of_head(rows: Rows, layer: int, head: int) -> Rows:
@@ -88,39 +104,26 @@ def _part(row: dict[str, Any]) -> str:
 
 def _probes(rows: Rows) -> Table:
     title = "What can be decoded: each label where its probe is furthest above its best control (macro-F1)"
-    table = _table(title, "label", "read", "layer", "probe", "best control", "")
+    table = _table(title, "label", "read at", "layer", "probe", "best control", "")
     for label in dict.fromkeys(row["label"] for row in rows if not row["sanity"]):
         row, best = furthest([row for row in rows if row["label"] == label])
-        where = f"{row['place']}, {'whole grid' if row['form'] == 'map' else 'its own cell'}"
-        said = "above" if row["above"] else "not above"
+        where = f"{row['place']}: {'grid' if row['form'] == 'map' else 'cell'}"
+        said = "" if row["above"] else ", not above"
         figures = (_figure([one], "macro_f1") for one in (row, best))
-        table.add_row(label, where, str(row["layer"]), *figures, f"{said} {best['control']}")
+        table.add_row(label, where, str(row["layer"]), *figures, f"{best['control']}{said}")
     return table
-
-
-def furthest(rows: Rows) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of the probes of one label, that which is furthest above its best control, with this control; of tokens that can
-    know the target, where there are such."""
-    found, knowing = [], any(row["after_target"] for row in rows)
-    for row in rows:
-        if row["control"] == "model" and row["after_target"] >= knowing:
-            same = ("form", "site", "layer", "place")
-            others = [one for one in rows if one["control"] != "model" and all(one[k] == row[k] for k in same)]
-            found.append((row, max(others, key=lambda one: one["macro_f1"])))
-    return max(found, key=lambda pair: pair[0]["macro_f1"] - pair[1]["macro_f1"])
 
 
 def _depth(rows: Rows) -> Table:
     whole = next(row for row in rows if row["layer"] is None and row["figure"] == "exact")
-    title = (
-        f"Whole paths lost without a part of a layer, of {_figure([whole], 'value')}; beside a random change as large"
-    )
+    whole_paths = f"Whole paths lost without a part of a layer, of {_figure([whole], 'value')}"
+    title = f"{whole_paths}; in brackets by a random change as large"
     parts = ("layer", "attention", "mlp")
-    table = _table(title, "layer", *(f"{part}{beside}" for part in parts for beside in ("", ", random")))
-    keyed = {(row["layer"], row["part"], row["figure"]): row for row in rows if row["mode"] == "skip"}
+    table = _table(title, "layer", "all of it", *parts[1:])
+    keyed = {(row["layer"], row["part"], row["figure"]): row["value"] for row in rows if row["mode"] == "skip"}
     for layer in sorted({layer for layer, _, _ in keyed}):
-        cells = [keyed[layer, part, f"{luck}exact_lost"] for part in parts for luck in ("", "random_")]
-        table.add_row(str(layer), *(f"{row['value']:.2f}" for row in cells))
+        lost = ((keyed[layer, part, f"{luck}exact_lost"] for luck in ("", "random_")) for part in parts)
+        table.add_row(str(layer), *("{:.2f} ({:.2f})".format(*both) for both in lost))
     return table
 
 
@@ -165,18 +168,19 @@ def _verdict(console: Console, rows: Rows) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=f"\n{title}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     return table
 
 
 def _strong(value: float) -> Text:
-    return Text(f"{value:.2f}", "bold" if value >= 0.3 else "" if value >= LEAST else "dim")
+    return Text(f"{value:.2f}", "bold" if value >= 0.3 else "" if value >= SHOWN else "dim")
 
 
 def _figure(rows: Sequence[dict[str, Any]] | None, name: str, places: int = 2) -> str:
+    """A figure and half the width of its interval."""
     if not rows:
         return ""
-    value, low, high = (f"{rows[0][name + end]:.{places}f}" for end in ("", "_low", "_high"))
-    return f"{value} [{low}, {high}]"
+    value, low, high = (rows[0][name + end] for end in ("", "_low", "_high"))
+    return f"{value:.{places}f}±{(high - low) / 2:.{places}f}"
