@@ -16,7 +16,7 @@ from clew.errors import InputError
 from clew.runs.options import read_yaml
 from clew.study import cells, grid, tabular
 from clew.study.cells import Job, Kept, Result, key, path_of, read, run_cells
-from clew.study.effects import Row, Verdict, effect_of, paired, tally, together
+from clew.study.effects import Effect, Row, Verdict, effect_of, paired, tally, together
 from clew.study.grid import TabularConfig
 from clew.study.report import report, wider
 from clew.study.tabular import Cell, World
@@ -176,10 +176,9 @@ def test_the_best_of_several_counts_for_all_that_it_was_picked_from() -> None:
 
 
 def test_verdicts_that_more_comparisons_would_open_are_named() -> None:
-    rng = np.random.default_rng(2)
-    sure, weak = (effect_of(mean + rng.normal(0, 1, 400), where, "a", "b") for mean, where in ((1, "x"), (0.12, "y")))
+    sure, weak = (Effect(where, "a", "b", mean, 0.05, 400) for mean, where in ((1.0, "x"), (0.12, "y")))
     assert sure.sign == weak.sign == 1
-    null = [effect_of(rng.normal(0, 1, 400), "z", "a", "b") for _ in range(58)]
+    null = [Effect("z", "a", "b", 0.0, 0.05, 400)] * 58
     verdicts = [Verdict("q", "", (Row("r", (sure,)), Row("s", (weak,)))), Verdict("n", "", (Row("t", tuple(null)),))]
     said = wider(verdicts)
     assert "all 60 comparisons" in said and "1 (a against b, y)" in said and "1 (a against b, x)" not in said
