@@ -41,12 +41,14 @@ def run(args: list[str]) -> None:
     """The command."""
     config, paths, given = _asked(args)
 
+    from rich.console import Console
+
     from clew.cli import terminal
-    from clew.view.build import ViewOptions, sections_of_all
+    from clew.view.build import ViewOptions, page_sections
     from clew.view.page import page_of
 
     terminal.quiet()
-    options = ViewOptions(config.questions, config.rounds, config.seed, given["serve"])
+    options = ViewOptions(config.questions, config.rounds, config.seed)
     if given["serve"]:
         return _serve(config, paths, options, not given["no_open"])
     out = Path(config.out or f"runs/view-{_name(paths)}.html")
@@ -55,7 +57,11 @@ def run(args: list[str]) -> None:
 
     from clew.files import write_atomically
 
-    write_atomically(out, page_of(sections_of_all(paths, options), title_of(paths)))
+    with terminal.StudyProgress(Console(stderr=True), "parts") as progress:
+        page = page_sections(paths, options, lambda part, done, count: progress(part, done, count))
+    write_atomically(out, page_of(page.sections, title_of(paths)))
+    for note in page.notes:
+        terminal.told(f"note: {note}")
     terminal.told(f"wrote {out}")
     if not given["no_open"]:
         _open(out.resolve().as_uri())
@@ -90,7 +96,8 @@ def _serve(config: ViewConfig, paths: list[str], options: Any, opens: bool) -> N
     from clew.view.serve import Server
 
     live = Live(paths, options, title_of(paths))
-    live.page()  # what cannot be shown is told of before anything listens
+    for note in live.notes:
+        terminal.told(f"note: {note}")
     with Server(live.page, live.answer, config.port) as server:
         terminal.told(f"serving {server.address} until Ctrl-C")
         if opens:

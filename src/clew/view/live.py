@@ -9,7 +9,7 @@ from typing import Any
 from clew import zoo
 from clew.errors import InputError
 from clew.text import show
-from clew.view.build import ViewOptions, sections_of_all
+from clew.view.build import Page, ViewOptions, page_sections
 from clew.view.page import page_of
 
 FOLDERS = ("", "rollouts", "readings")
@@ -17,46 +17,44 @@ FOLDERS = ("", "rollouts", "readings")
 
 
 class Live:
-    """A page, made anew when a file has changed, and the models that it may ask, each opened once."""
+    """A page that is made anew when a file has changed, and the models that it may ask. notes: what a person should
+    know of it. InputError for what cannot be shown."""
 
     def __init__(self, paths: Sequence[str], options: ViewOptions, title: str):
         self.paths, self.options, self.title = list(paths), options, title
-        self._made: tuple[str, str] = ("", "")
-        self._models: dict[str, Any] = {}
         self._lock = Lock()
+        self._stamp, self._page, self._html = "", Page([]), ""
+        self.page()
+        self.notes = self._page.notes
 
     def page(self) -> str:
         """The HTML. InputError for what cannot be shown."""
         with self._lock:
             stamp = stamp_of(self.paths)
-            if self._made[0] != stamp:
-                self._made = stamp, page_of(sections_of_all(self.paths, self.options), self.title, stamp)
-            return self._made[1]
+            if self._stamp != stamp:
+                self._page = page_sections(self.paths, self.options)
+                self._html = page_of(self._page.sections, self.title, stamp)
+                self._stamp = stamp
+            return self._html
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """What the page is told. InputError for a request that means nothing.
 
-        {"kind": "stamp"}                    {"stamp": what the page would be made from now}
-        {"kind": "maze", "path": PATH, …}    what view.maze says; PATH is one of those that the page was made for
+        {"kind": "stamp"}      {"stamp": what the page would be made from now}
+        {"kind": "maze", …}    what `view.maze.answer` says of the page's models
         """
         kind = request.get("kind")
         if kind == "stamp":
             return {"stamp": stamp_of(self.paths)}
-        if kind == "maze":
+        if kind != "maze":
+            raise InputError(f"kind: {show(kind)} is not one of stamp, maze")
+        with self._lock:
+            if self._page.models is None:
+                raise InputError("kind: no maze model is on this page")
+
             from clew.view import maze
 
-            with self._lock:
-                return maze.answer(self._model(request.get("path")), request)
-        raise InputError(f"kind: {show(kind)} is not one of stamp, maze")
-
-    def _model(self, path: Any) -> Any:
-        if path not in self.paths:
-            raise InputError(f"path: {show(path)} is none that this page was made for")
-        if path not in self._models:
-            from clew.policy import Policy
-
-            self._models[path] = Policy.load(path)
-        return self._models[path]
+            return maze.answer(self._page.models, {name: value for name, value in request.items() if name != "kind"})
 
 
 def stamp_of(paths: Sequence[str]) -> str:

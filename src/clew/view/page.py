@@ -19,7 +19,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-CORE = ("core", "tables", "charts", "lattice")
+CORE = ("core", "tables", "charts", "lattice", "runs")
 """scripts and styles of every page, before those of its sections"""
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """characters that JSON lets stand and a page must not"""

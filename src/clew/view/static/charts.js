@@ -24,6 +24,11 @@
     return `rgb(${from.map((one, i) => Math.round(one + (to[i] - one) * part)).join(",")})`;
   };
 
+  /** A colour for an ordered series: gold, then green, then blue. */
+  clew.ramp = (share) => (share < 0.5
+    ? clew.mix(clew.color("gold"), clew.color("green"), share * 2)
+    : clew.mix(clew.color("green"), clew.color("blue"), share * 2 - 1));
+
   /** Round numbers across a range. */
   clew.ticks = function (low, high, count) {
     if (!(high > low)) return [low];
@@ -52,7 +57,7 @@
       nodes.push(clew.svg("line", mark), text(x + 21, y, name, { class: "muted" }));
       x += needs;
     }
-    return [nodes, nodes.length ? y + 10 : 6];
+    return [nodes, nodes.length ? y + 10 : 0];
   }
 
   function scale(values, range, log) {
@@ -84,7 +89,7 @@
     const told = (value) => (percent ? clew.percent(value, (down.high - down.low) < 0.05 ? 1 : 0) : clew.number(value));
     const marks = log ? powers(down.low, down.high) : clew.ticks(down.low, down.high, 4);
     const left = Math.max(...marks.map((value) => told(value).length)) * LETTER + 12;
-    const [top, bottom, right] = [above + 18, 36, 12];
+    const [top, bottom, right] = [above + (y ? 22 : 8), 36, 12];
     const [w, h] = [Math.max(40, width - left - right), height - top - bottom];
     const across = scale(categories ? [-0.5, categories.length - 0.5] : points.map((p) => p.x));
     const [px, py] = [across.to(left, w), down.to(top + h, -h)];
@@ -159,16 +164,19 @@
 
   /** Figures with their intervals, a row each.
       rows: [{label, value, low, high, series, hollow, said}]; several with one label share its row.
-      series: names, in the order of their colours; zero: a value to point out; digits, percent: how figures are told. */
-  clew.dots = function (width, { rows, series = [], x = "", zero, range, digits, percent, picked, pick }) {
-    const all = series.map((name, i) => ({ name, color: clew.hue(i) }));
+      series: names, or {name, color}, in their order; zero: a value to point out; digits, percent: how figures are
+      told; pick: called with a row that is clicked. */
+  clew.dots = function (width, { rows, series = [], x = "", zero, range, digits, percent, pick }) {
+    const all = series.map((one, i) => ({ color: clew.hue(i), ...(typeof one === "string" ? { name: one } : one) }));
     const [names, above] = legend(all, width);
     const told = (value) => (percent ? clew.percent(value, digits ?? 1) : clew.number(value, digits));
     const labels = [...new Set(rows.map((row) => row.label))];
-    const narrow = width < 520;
     const longest = Math.max(4, ...labels.map((label) => String(label).length));
-    const left = narrow ? 8 : Math.min(width * 0.42, longest * LETTER + 16);
-    const right = narrow ? 12 : 130;
+    const figures = Math.max(...rows.map((row) => (known(row.value) ? told(row.value) + between(row, told) : "").length));
+    const [beside, behind] = [longest * LETTER + 16, figures * LETTER * 0.92 + 18];
+    const over = beside > width * 0.4 || width - beside - behind < 150; // labels that do not fit stand over their marks
+    const right = width - behind < 220 ? 14 : behind;
+    const left = over ? 10 : beside;
     const w = Math.max(60, width - left - right);
     const values = rows.flatMap((row) => [row.value, row.low, row.high, zero].filter(known));
     const line = scale(values, range);
@@ -182,21 +190,23 @@
     const marks = [];
     labels.forEach((label, band) => {
       const mine = rows.filter((row) => row.label === label);
-      const height = (narrow ? 18 : 6) + 15 * mine.length + 3;
+      const height = (over ? 18 : 6) + 15 * mine.length + 3;
       if (band % 2 === 0) clew.add(svg, clew.svg("rect", { x: 0, y, width, height, fill: clew.color("faint") }));
-      const said = clip(clew.text(label), Math.floor((narrow ? width - 8 : left - 8) / LETTER));
-      marks.push(text(narrow ? 8 : left - 10, narrow ? y + 15 : y + height / 2 + 4, said, { "text-anchor": narrow ? null : "end" }));
+      const said = clip(clew.text(label), Math.floor((over ? width - 12 : left - 8) / LETTER));
+      marks.push(text(over ? 8 : left - 10, over ? y + 14 : y + height / 2 + 4, said, { "text-anchor": over ? null : "end" }));
       mine.forEach((row, i) => {
-        const at = y + (narrow ? 18 : 4) + 15 * i + 7;
-        const color = all.length ? all[Math.max(0, series.indexOf(row.series))].color : row.color || clew.color("blue");
-        marks.push(dot(row, at, { cut, color, told, x, label, picked, pick }));
-        if (!narrow) marks.push(text(left + w + 10, at + 4, known(row.value) ? told(row.value) + between(row, told) : "–", { class: "muted minor" }));
+        const at = y + (over ? 18 : 4) + 15 * i + 7;
+        const color = all.length ? (all.find((one) => one.name === row.series) || all[0]).color : row.color || clew.color("blue");
+        marks.push(dot(row, at, { cut, color, told, label, pick }));
+        if (right > 14) marks.push(text(left + w + 10, at + 4, known(row.value) ? told(row.value) + between(row, told) : "–", { class: "muted minor" }));
       });
       y += height;
     });
-    for (const value of clew.ticks(across.low, across.high, Math.max(2, Math.floor(w / 70)))) {
+    const ticks = clew.ticks(across.low, across.high, Math.max(2, Math.floor(w / 70)));
+    const short = (value) => (percent ? `${clew.number(100 * value)}%` : clew.number(value));
+    for (const value of ticks) {
       clew.add(svg, clew.svg("line", { class: "grid-line", x1: px(value), x2: px(value), y1: above + 6, y2: y }));
-      clew.add(svg, text(px(value), y + 15, told(value), { class: "muted minor", "text-anchor": "middle" }));
+      clew.add(svg, text(px(value), y + 15, short(value), { class: "muted minor", "text-anchor": "middle" }));
     }
     if (known(zero)) clew.add(svg, clew.svg("line", { class: "axis", x1: px(zero), x2: px(zero), y1: above + 6, y2: y }));
     const height = y + (x ? 38 : 22);
@@ -216,24 +226,30 @@
     ];
     const field = clew.svg("rect", { x: cut(low) - 8, y: y - 7, width: cut(high) - cut(low) + 16, height: 14, fill: "transparent" });
     if (pick) field.addEventListener("click", () => pick(row));
-    const said = [clew.text(label), row.series && clew.text(row.series), told(row.value) + between(row, told), row.said && clew.text(row.said)];
+    const said = [clew.text(label), row.series && clew.text(row.series), told(row.value) + between(row, told), row.condition && clew.text(row.condition), row.said && clew.text(row.said)];
     return [...nodes, clew.tip(field, said.filter(Boolean))];
   }
 
-  /** A heat map. rows, columns: names; at(r, c): {value, low, high, said} or null; range: of the colours, [-1, 1] goes
+  /** A heat map. rows, columns: names; at(r, c): {value, low, high, label, said} or null; range: of the colours, [-1, 1] goes
       from red through nothing to blue; pick: called with r and c. */
   clew.heat = function (width, { rows, columns, at, range = [0, 1], digits = 2, percent, corner = "", pick, picked }) {
-    const longest = Math.max(corner.length, ...rows.map((row) => String(row).length));
-    const left = Math.min(width * 0.4, longest * LETTER + 12);
-    const w = Math.min(76, (width - left - 2) / columns.length);
-    const [top, h] = [24, Math.max(18, Math.min(28, w))];
+    const longest = (names) => Math.max(...names.map((name) => String(name).length)) * LETTER * 0.92;
+    const left = Math.min(width * 0.4, Math.max(longest(rows), longest([corner])) + 12);
+    const wanted = Math.max(46, Math.min(110, longest(columns) + 8));
+    const w = Math.min(wanted, (width - left - 2) / columns.length);
+    const leans = longest(columns) + 6 > w; // names that do not fit stand on their toes
+    const top = leans ? Math.min(90, longest(columns) * 0.72 + 14) : 24;
+    const h = Math.max(18, Math.min(28, w));
     const height = top + h * rows.length + 4;
-    const total = left + w * columns.length + 2;
+    const total = Math.min(width, left + w * columns.length + (leans ? 30 : 2));
     const svg = clew.svg("svg", { width: total, height, viewBox: `0 0 ${total} ${height}`, role: "img", "aria-label": corner });
     const told = (value) => (percent ? clew.percent(value, 0) : clew.number(value, digits));
-    clew.add(svg, text(left - 8, 14, corner, { class: "muted minor", "text-anchor": "end" }));
-    const every = Math.ceil((Math.max(...columns.map((one) => String(one).length)) * LETTER + 4) / w);
-    columns.forEach((name, c) => c % every === 0 && clew.add(svg, text(left + w * (c + 0.5), 14, clew.text(name), { class: "muted minor", "text-anchor": "middle" })));
+    clew.add(svg, text(left - 8, top - 10, corner, { class: "muted minor", "text-anchor": "end" }));
+    columns.forEach((name, c) => {
+      const [x, y] = [left + w * (c + 0.5), top - 10];
+      const turned = leans ? { transform: `rotate(-42 ${x} ${y})`, "text-anchor": "start" } : { "text-anchor": "middle" };
+      clew.add(svg, text(x, y, clip(clew.text(name), 18), { class: "muted minor", ...turned }));
+    });
     rows.forEach((name, r) => {
       const label = clip(clew.text(name), Math.floor((left - 8) / LETTER));
       clew.add(svg, text(left - 8, top + h * (r + 0.5) + 4, label, { "text-anchor": "end", class: "minor" }));
@@ -243,12 +259,46 @@
         const box = { x: left + w * c + 1, y: top + h * r + 1, width: Math.max(1, w - 2), height: h - 2, rx: 3, fill: clew.shade(cell.value, range) };
         if (picked && picked(r, c)) Object.assign(box, { stroke: clew.color("ink"), "stroke-width": 2 });
         const field = clew.svg("rect", pick ? { ...box, on: { click: () => pick(r, c) }, style: { cursor: "pointer" } } : box);
-        clew.add(svg, clew.tip(field, [`${clew.text(name)}, ${clew.text(column)}`, told(cell.value) + between(cell, told), cell.said && clew.text(cell.said)].filter(Boolean)));
+        clew.add(svg, clew.tip(field, [`${clew.text(name)}, ${clew.text(column)}`, cell.label || told(cell.value) + between(cell, told), cell.said && clew.text(cell.said)].filter(Boolean)));
         const deep = Math.abs(cell.value) / Math.max(Math.abs(range[0]), Math.abs(range[1])) > 0.6;
-        const look = { "text-anchor": "middle", "pointer-events": "none", class: "minor", style: { fill: clew.color(deep ? "card" : "ink") } };
-        if (w > 34) clew.add(svg, text(left + w * (c + 0.5), top + h * (r + 0.5) + 4, told(cell.value), look));
+        const look = { "text-anchor": "middle", "pointer-events": "none", class: "minor", style: { fill: clew.color(deep ? "card" : "ink"), opacity: Math.abs(cell.value) < 0.005 ? 0.35 : 1 } };
+        if (w > 34) clew.add(svg, text(left + w * (c + 0.5), top + h * (r + 0.5) + 4, cell.label || told(cell.value), look));
       });
     });
+    return svg;
+  };
+
+  /** Arms by two figures. points: {name, condition, x, y}, both figures as [value, low, high]. A line joins those that
+      no other beats in both; more is better, of x less where `less` says so. */
+  clew.scatter = function (width, { points, x, y, less, height = 320 }) {
+    const sides = ["x", "y"].map((axis) => scale(points.flatMap((one) => one[axis].filter(known))));
+    const [xs, ys] = sides.map(({ low, high }) => scale([], [low - (high - low) * 0.04, high + (high - low) * 0.04]));
+    const marks = clew.ticks(ys.low, ys.high, 5);
+    const left = Math.max(...marks.map((value) => clew.number(value).length)) * LETTER + 14;
+    const [top, w, h] = [22, Math.max(40, width - left - 12), height - 60];
+    const [px, py] = [xs.to(left, w), ys.to(top + h, -h)];
+    const svg = clew.svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${y} against ${x}` });
+    clew.add(svg, text(0, 12, y, { class: "muted minor" }), bottomAxis(xs, px, top + h, w, { x, left }));
+    for (const value of marks) {
+      clew.add(svg, clew.svg("line", { class: "grid-line", x1: left, x2: left + w, y1: py(value), y2: py(value) }));
+      clew.add(svg, text(left - 7, py(value) + 4, clew.number(value), { class: "muted minor", "text-anchor": "end" }));
+    }
+    const worth = (one) => [less ? -one.x[0] : one.x[0], one.y[0]];
+    const beats = ([x1, y1], [x2, y2]) => x1 >= x2 && y1 >= y2 && (x1 > x2 || y1 > y2);
+    const best = points.filter((one) => !points.some((other) => beats(worth(other), worth(one))));
+    const edge = best.sort((a, b) => a.x[0] - b.x[0]).map((one) => [px(one.x[0]), py(one.y[0])]);
+    clew.add(svg, clew.svg("path", { d: path(edge), fill: "none", stroke: clew.color("gold"), "stroke-width": 5, "stroke-opacity": 0.35, "stroke-linejoin": "round" }));
+    const names = [...new Set(points.map((one) => one.name))];
+    const ends = ([value, low, high]) => [known(low) ? low : value, known(high) ? high : value];
+    for (const one of points) {
+      const stroke = clew.hue(names.indexOf(one.name));
+      const [[x1, x2], [y1, y2]] = [ends(one.x).map(px), ends(one.y).map(py)];
+      const look = { stroke, "stroke-width": 1, "stroke-opacity": 0.6 };
+      clew.add(svg, clew.svg("line", { ...look, x1, x2, y1: py(one.y[0]), y2: py(one.y[0]) }), clew.svg("line", { ...look, x1: px(one.x[0]), x2: px(one.x[0]), y1, y2 }));
+      const told = (name, [value, low, high]) => `${name}: ${clew.number(value)}${between({ low, high }, clew.number)}`;
+      const dot = clew.svg("circle", { cx: px(one.x[0]), cy: py(one.y[0]), r: 5, fill: stroke, stroke: clew.color("card"), "stroke-width": 1 });
+      clew.add(svg, clew.tip(dot, [clew.text(one.name), clew.text(one.condition), told(x, one.x), told(y, one.y)].filter(Boolean)));
+    }
     return svg;
   };
 

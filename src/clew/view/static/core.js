@@ -332,6 +332,7 @@ const clew = { kinds: {}, served: false };
     const tabs = clew.el("nav", { role: "tablist", hidden: sections.length < 2 }, page.tabs);
     const head = clew.el("header", { class: "top" }, name, clew.el("span", { class: "tools" }, page.news, dark), tabs);
     document.body.append(head, page.main, tip);
+    new ResizeObserver(() => document.documentElement.style.setProperty("--top", `${head.offsetHeight}px`)).observe(head);
     addEventListener("hashchange", draw);
     addEventListener("keydown", keys);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

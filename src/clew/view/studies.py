@@ -1,0 +1,141 @@
+"""Studies on a page: each verdict with the effects that it rests on, all results with their intervals, curves."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clew.errors import InputError
+from clew.text import one_line
+from clew.view.page import Section
+from clew.view.runs import rounded
+
+if TYPE_CHECKING:
+    from clew.study.cells import Result
+    from clew.study.effects import Verdict
+
+TITLES = {
+    "tabular": "Credit rules on tables",
+    "mazes": "Credit rules on mazes",
+    "spillover": "Spillover",
+    "reading": "Crispness",
+}
+"""the results that a study's folder may hold, as NAME.parquet"""
+AXES = {
+    "tabular": ("cost_90", "gained"),
+    "mazes": ("thought_tokens", "gained"),
+    "spillover": ("thought_tells", "score"),
+    "reading": ("steps_localisation", "steps_exact"),
+}
+"""figures that a Pareto picture begins with, across and up"""
+POINTS = 60
+"""of a curve that a page holds; more are thinned"""
+Json = dict[str, Any]
+Results = Sequence["Result"]
+
+
+def sections(folder: Path, name: str) -> list[Section]:
+    """A section for each file of results in a study's folder. InputError for one that is not whole."""
+    return [
+        _section(name, kind, folder / f"{kind}.parquet") for kind in TITLES if (folder / f"{kind}.parquet").is_file()
+    ]
+
+
+def _section(name: str, kind: str, file: Path) -> Section:
+    from clew.study.cells import read_results
+
+    config, results = read_results(file)
+    try:
+        found = {
+            "name": name,
+            "facts": [
+                (one.replace("_", " "), value) for one, value in config.items() if isinstance(value, (str, int, float))
+            ],
+            "axes": AXES[kind],
+            "percent": kind != "reading",
+            "verdicts": verdicts_of(kind, config, results),
+            "results": [_result(one) for one in results],
+            "phase": _phase(results) if kind == "tabular" else [],
+        }
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration) as error:
+        if isinstance(error, InputError):
+            raise
+        said = one_line(f"{type(error).__name__}: {error}")[:200]
+        raise InputError(f"{file}: its results are not those of a whole study ({said})") from error
+    return Section("study", TITLES[kind], {"runs": [found]})
+
+
+def verdicts_of(kind: str, config: Json, results: Results) -> list[Json]:
+    """What a study says, question by question, with every comparison that it rests on."""
+    from clew.study import reading_report, verdicts
+    from clew.study.spillover.verdicts import verdicts as spillover_verdicts
+
+    by_kind: dict[str, Callable[[Results], Sequence[Verdict]]] = {
+        "tabular": verdicts.tabular_verdicts,
+        "mazes": verdicts.maze_verdicts,
+        "spillover": spillover_verdicts,
+    }
+    if kind == "reading":
+        return _contrasts(reading_report.contrasts(config, results))
+    return [_verdict(one) for one in by_kind[kind](results)]
+
+
+def _verdict(verdict: "Verdict") -> Json:
+    rows = [
+        {"label": row.label, "series": row.marks[i] if row.marks else "", "said": effect.sentence(), **_effect(effect)}
+        for row in verdict.rows
+        for i, effect in enumerate(row.effects)
+    ]
+    return {"question": verdict.question, "text": verdict.text, "rows": rows}
+
+
+def _effect(effect: Any) -> Json:
+    ends = {"value": rounded(effect.mean), "low": rounded(effect.low), "high": rounded(effect.high)}
+    return {"condition": effect.condition, "a": effect.a, "b": effect.b, **ends, "hollow": not effect.sign}
+
+
+def _contrasts(found: Sequence[Any]) -> list[Json]:
+    """Those of a study of crispness, a number a question."""
+    said: dict[str, list[Json]] = {}
+    for one in found:
+        row = {"label": f"{one.a} less {one.b}", "series": one.form, "said": one.sentence, "a": one.a, "b": one.b}
+        ends = {"value": rounded(one.mean), "low": rounded(one.low), "high": rounded(one.high)}
+        row |= {"condition": one.form, **ends, "hollow": one.low <= 0 <= one.high}
+        said.setdefault(one.number.replace("_", " "), []).append(row)
+    return [{"question": number, "text": "", "rows": rows} for number, rows in said.items()]
+
+
+def _result(one: "Result") -> Json:
+    """An arm: what it was, each of its figures over replicas, its curve."""
+    from clew.study.verdicts import words
+
+    curve = list(zip(one.kept.curve, one.kept.curve_error, strict=True))
+    every = max(1, -(-len(curve) // POINTS))
+    points = [[i, rounded(y), rounded(error, 3)] for i, (y, error) in enumerate(curve) if i % every == 0]
+    condition = words(one.condition) if one.condition else ""
+    figures = {name: figure for name, values in one.kept.figures.items() if (figure := _figure(values))}
+    return {"section": one.section, "condition": condition, "name": one.name, "figures": figures, "curve": points}
+
+
+def _figure(values_R: np.ndarray) -> list[float | None] | None:
+    """A mean over replicas with Student's 95% interval; without one where there is one replica, None where none."""
+    from clew.study.effects import effect_of
+
+    known = values_R[~np.isnan(values_R)]
+    if not len(known):
+        return None
+    if len(known) == 1:
+        return [rounded(float(known[0])), None, None]
+    effect = effect_of(known, "", "", "")
+    return [rounded(effect.mean), rounded(effect.low), rounded(effect.high)]
+
+
+def _phase(results: Results) -> list[Json]:
+    """Which number of answers to a thought wins, by noise and price."""
+    from clew.study.verdicts import allocations
+
+    return [
+        {**one.condition, "best": one.best, "planned": one.planned, "grid": one.grid, "lead": _effect(one.certainty)}
+        for one in allocations(results)
+    ]
