@@ -11,13 +11,10 @@ and a few thoughts and answers to read. All variants ask the same questions in t
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from clew.text import printable
-from measure import figure, keep, options
+from measure import EXAMPLES, figure, keep, minutes_of, options, run
 
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "basic": ("`basic`", ["--rule", "basic", "--rule-options", "{keep: 0.25}"]),
@@ -27,19 +24,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "one": ("`group`, one policy", ["--rule", "group", "--policies", "one"]),
 }
 """by the name of a run's folder: what the table calls it, and what it adds to split.yaml"""
-ROOT = Path(__file__).parents[1]
-EXAMPLES = Path(os.path.relpath(ROOT / "examples" / "language"))
 SHOWN = 5  # samples that the report shows
-
-
-def run(out: Path, command: str, *args: str) -> dict:
-    """The evaluation of one `clew train` or `clew split`, run now or earlier."""
-    if not (out / "eval.json").is_file():
-        go_on = ["--resume", str(out)] if (out / "config.yaml").is_file() else ["--out", str(out)]
-        paths = os.pathsep.join(filter(None, (str(EXAMPLES), os.environ.get("PYTHONPATH", ""))))
-        called = [sys.executable, "-m", "clew", command, *args, *go_on]
-        subprocess.run(called, check=True, env={**os.environ, "PYTHONPATH": paths})
-    return json.loads((out / "eval.json").read_text())
 
 
 def read_samples(out: Path) -> list[str]:
@@ -60,12 +45,6 @@ def row(name: str, report: dict, minutes: float | None = None) -> str:
     tokens = figure(report["thought_tokens"]) if "thought_tokens" in report else ""
     took = "" if minutes is None else f"{minutes:.1f}"
     return f"| {name} | {figure(report['score'], digits=3)} | {tokens} | {took} |"
-
-
-def minutes_of(out: Path) -> float:
-    """What a run's rounds or steps took, without evaluations."""
-    logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return max(one["seconds"] for one in logged) / 60
 
 
 def main() -> None:

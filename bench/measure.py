@@ -1,8 +1,11 @@
 """What the benches share: sides that take turns, and results with the command that made them."""
 
 import argparse
+import json
+import os
 import re
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +18,7 @@ from clew.files import write_atomically, write_json
 from clew.runs.provenance import provenance
 
 Clock = Callable[[], float]
+EXAMPLES = Path(os.path.relpath(Path(__file__).parents[1] / "examples" / "language"))
 
 
 def interleaved(
@@ -60,6 +64,23 @@ def room(run: Callable[[], object]) -> int:
     before = held()
     run()
     return held("VmHWM") - before
+
+
+def run(out: Path, command: str, *args: str, threads: int | None = None) -> dict[str, Any]:
+    """The evaluation of one `clew train` or `clew split` of the language examples, run now or earlier; one that was
+    killed goes on. threads: of its own, where several run side by side."""
+    if not (out / "eval.json").is_file():
+        go_on = ["--resume", str(out)] if (out / "config.yaml").is_file() else ["--out", str(out)]
+        paths = os.pathsep.join(filter(None, (str(EXAMPLES), os.environ.get("PYTHONPATH", ""))))
+        env = {**os.environ, "PYTHONPATH": paths} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+        subprocess.run([sys.executable, "-m", "clew", command, *args, *go_on], check=True, env=env)
+    return json.loads((out / "eval.json").read_text())
+
+
+def minutes_of(out: Path) -> float:
+    """What a run's rounds or steps took, without evaluations."""
+    logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return max(one["seconds"] for one in logged) / 60
 
 
 def figure(value: dict[str, float], scale: float = 1.0, digits: int = 1) -> str:

@@ -117,10 +117,15 @@ class GymWorld(TextWorld):
         raise InputError(f"gym.tasks: {task.name} has no {side} among {ATTEMPTS}: too few of its questions differ")
 
     def _asked(self, name: str, index: int, held_out: bool) -> Question:
-        entry, place = self._entry(name, index), f"question {index} of {name}"
-        columns = {"task": name, "index": index, "answer": _plain(entry["answer"])}
-        row = Row({"prompt": entry["question"], **columns, "metadata": _plain(entry["metadata"])}, place, "gym.tasks")
+        asked = self.asked(name, index, self._entry(name, index))
+        row = Row(asked, f"question {index} of {name}", "gym.tasks")
         return replace(self._made([row])[0], labels={"task": name}, held_out=held_out)
+
+    def asked(self, name: str, index: int, entry: dict[str, Any]) -> dict[str, Any]:
+        """The prompt and the columns of an entry of a task: what a world that asks in other words changes. Which side a
+        question is on is decided by the task's own text."""
+        columns = {"task": name, "index": index, "answer": _plain(entry["answer"])}
+        return {"prompt": entry["question"], **columns, "metadata": _plain(entry["metadata"])}
 
     def _to_show(self, number: int) -> Iterable[Question]:
         tries = range(number * SHOWN, (number + 1) * SHOWN)  # of tasks that the writer passes over, too
