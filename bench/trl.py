@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("--equal", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if find_spec("trl") is None:
-        parser.error("trl is not there: pip install 'clew[trl]'")
+        parser.error("trl is not there: pip install 'clew-spans[trl]'")
     torch.set_num_threads(1)
     if args.side:
         play, shapes = trl_rounds if args.side == "TRL" else clew_rounds, SHAPES if args.equal else LEARNING

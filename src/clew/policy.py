@@ -240,7 +240,7 @@ def with_adapters(base: Policy, names: tuple[str, ...], rank: int, seed: int = 0
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
-        raise InputError('policies: adapters need peft: pip install "clew[adapters]"') from None
+        raise InputError('policies: adapters need peft: pip install "clew-spans[adapters]"') from None
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

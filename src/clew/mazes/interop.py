@@ -222,7 +222,7 @@ def _maze_dataset() -> Iterator[ModuleType]:
             try:
                 import maze_dataset
             except ImportError as error:
-                raise InputError(f'maze-dataset: {error}; to install it: pip install "clew[maze-dataset]"') from None
+                raise InputError(f'maze-dataset: {error}; to get it: pip install "clew-spans[maze-dataset]"') from None
             yield maze_dataset
     finally:
         random.setstate(python_state)

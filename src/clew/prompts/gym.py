@@ -226,7 +226,7 @@ def task_of(given: str | dict[str, Any], answer_tag: str | None = None) -> Task:
     try:
         from reasoning_gym.factory import DATASETS, create_dataset
     except ImportError:
-        raise InputError('world: reasoning_gym needs reasoning-gym: pip install "clew[gym]"') from None
+        raise InputError('world: reasoning_gym needs reasoning-gym: pip install "clew-spans[gym]"') from None
     values = {"name": given} if isinstance(given, str) else dict(given)
     name, weight = values.pop("name", None), values.pop("weight", 1.0)
     tag = values.pop("answer_tag", answer_tag)

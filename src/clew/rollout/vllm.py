@@ -322,7 +322,7 @@ def engine_for(policy: Policy, config: SamplerConfig, dtype: torch.dtype) -> Eng
         from vllm import LLM  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
-            'sampler: vllm is not installed here: pip install "clew[vllm]", or name a server: --url'
+            'sampler: vllm is not installed here: pip install "clew-spans[vllm]", or name a server: --url'
         ) from None
     on_cpu = policy.model.device.type == "cpu"
     model_config = copy.copy(inner(policy.model).config)

@@ -128,7 +128,7 @@ def check_training(config: TrainConfig, world: World) -> None:
 def check_splitting(config: SplitConfig, world: World) -> None:
     """InputError for a split that nothing is held out for, without peft where adapters need it, or beyond memory."""
     if config.policies in ADAPTED and importlib.util.find_spec("peft") is None:
-        raise InputError('policies: adapters need peft: pip install "clew[adapters]"')
+        raise InputError('policies: adapters need peft: pip install "clew-spans[adapters]"')
     if world.held_out_count() == 0:
         raise InputError(f"world: {world.not_evaluated() or 'it holds no question out'}, and a split looks at some")
     if not config.model.folder:
