@@ -1,0 +1,166 @@
+"""Thoughts about mazes with a door: a search as the passages that it took, a line each, whose ends come in any order.
+
+    <THOUGHT_START> (0,0) (0,1) ; (0,1) (0,2) ; <DOOR> (1,1) (0,1) ; (1,1) (1,2) ; <THOUGHT_END>
+
+Each line but the first has one cell that was found before, and one that is new; the last finds the target. `<DOOR>`
+stands before the passage that is the door, where the thought mentions that. What says the same in other words is a
+matter of proof: the same passages from the same cells, the same one marked, the same end.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from clew.mazes.lattice import Cell, Question
+from clew.mazes.traces import trace
+from clew.mazes.vocab import cell_text, parse_cell
+
+MARK = "<DOOR>"
+START, END, LINE_END = "<THOUGHT_START>", "<THOUGHT_END>", ";"
+
+
+class Line(NamedTuple):
+    """A passage that a search took."""
+
+    cells: tuple[Cell, Cell]
+    marked: bool = False
+
+    def words(self) -> list[str]:
+        return [MARK] * self.marked + [*map(cell_text, self.cells), LINE_END]
+
+
+@dataclass(frozen=True)
+class Passages:
+    """What a thought, or a part of it, holds: lines, with the thought's ends where they are part of it."""
+
+    lines: tuple[Line, ...]
+    starts: bool
+    ends: bool
+
+    def words(self) -> list[str]:
+        inside = [word for line in self.lines for word in line.words()]
+        return [START] * self.starts + inside + [END] * self.ends
+
+
+def parse(words: Sequence[str]) -> Passages | None:
+    """The whole lines that a text holds, in its order; None for one that is not made of such lines alone."""
+    starts, ends = words[:1] == [START], words[-1:] == [END]
+    body = list(words[starts : len(words) - ends])
+    if body and body[-1] != LINE_END:
+        return None
+    lines: list[Line] = []
+    for line in _split(body):
+        marked = line[:1] == [MARK]
+        cells = [parse_cell(word) for word in line[marked:]]
+        if len(cells) != 2 or cells[0] is None or cells[1] is None or cells[0] == cells[1]:
+            return None
+        lines.append(Line((cells[0], cells[1]), marked))
+    return Passages(tuple(lines), starts, ends)
+
+
+def _split(body: list[str]) -> Iterator[list[str]]:
+    first = 0
+    for at, word in enumerate(body):
+        if word == LINE_END:
+            yield body[first:at]
+            first = at + 1
+
+
+class Step(NamedTuple):
+    """A line as a step of a search: from a cell that it had found to a new one."""
+
+    parent: Cell
+    cell: Cell
+    marked: bool
+
+
+def steps_of(lines: Sequence[Line], origin: Cell) -> list[Step] | None:
+    """The steps that lines tell, from the origin; None where one of them finds nothing new from anywhere found."""
+    found, steps = {origin}, []
+    for (a, b), marked in lines:
+        if (a in found) == (b in found):
+            return None
+        parent, cell = (a, b) if a in found else (b, a)
+        found.add(cell)
+        steps.append(Step(parent, cell, marked))
+    return steps
+
+
+def path_to(steps: Sequence[Step], origin: Cell, target: Cell) -> list[Cell] | None:
+    """The way that a search found from its origin to a cell; None if it did not come there."""
+    came_from = {step.cell: step.parent for step in steps}
+    path = [target]
+    while path[-1] != origin:
+        if path[-1] not in came_from:
+            return None
+        path.append(came_from[path[-1]])
+    return path[::-1]
+
+
+def search(maze: Question, door: Sequence[Cell], told: bool, rng: np.random.Generator) -> Passages:
+    """A random depth-first search that finds the question's path, with its dead ends and without the ways back."""
+    path = [*maze.path] if maze.path else maze.lattice.shortest_path(maze.origin, maze.target)
+    seed = int(rng.integers(2**31))
+    found = trace(maze, "dfs", seed)
+    while found.path != path:  # at a cycle it may have gone the longer way round
+        seed += 1
+        found = trace(maze, "dfs", seed)
+    seen, lines = {maze.origin}, []
+    for parent, cell in found.steps:
+        if cell not in seen:
+            seen.add(cell)
+            lines.append(Line((parent, cell), told and {parent, cell} == set(door)))
+    return Passages(tuple(_swapped(line, rng) for line in lines), True, True)
+
+
+def _swapped(line: Line, rng: np.random.Generator) -> Line:
+    return line._replace(cells=line.cells[:: 1 if rng.random() < 0.5 else -1])  # type: ignore[arg-type]
+
+
+def reworded(words: Sequence[str], origin: Cell | None, rng: np.random.Generator) -> list[str] | None:
+    """The same in other words: each line's ends in random order, and, where a whole thought is told (its origin is
+    given), the branches that leave a cell in random order, the one with the thought's end last as it was.
+
+    None for what is not made of such lines, or is a whole thought that is no search from the origin.
+    """
+    read = parse(words)
+    if read is None or not read.lines:
+        return None
+    lines: Sequence[Line] = read.lines
+    if origin is not None:
+        steps = steps_of(lines, origin)
+        if steps is None:
+            return None
+        lines = [Line((step.parent, step.cell), step.marked) for step in _reordered(steps, origin, rng)]
+    return Passages(tuple(_swapped(line, rng) for line in lines), read.starts, read.ends).words()
+
+
+def _reordered(steps: Sequence[Step], origin: Cell, rng: np.random.Generator) -> list[Step]:
+    """A search in which siblings come in another order, each with all that it led to; its last step stays last."""
+    below: dict[Cell, list[Step]] = {}
+    for step in steps:
+        below.setdefault(step.parent, []).append(step)
+    last = path_to(steps, origin, steps[-1].cell) or []
+    ordered, waiting = [], [origin]
+    while waiting:
+        cell = waiting.pop()
+        siblings = below.get(cell, [])
+        drawn = [siblings[i] for i in rng.permutation(len(siblings))]
+        drawn.sort(key=lambda step: step.cell in last)  # stable: the others stay as they were drawn
+        ordered.append(cell)
+        waiting += [step.cell for step in reversed(drawn)]
+    arrived = {step.cell: step for step in steps}
+    return [arrived[cell] for cell in ordered if cell != origin]
+
+
+def same_meaning(words: Sequence[str], others: Sequence[str], origin: Cell) -> bool:
+    """Whether two thoughts are searches that took the same passages the same way, mark the same and end alike."""
+    a, b = parse(words), parse(others)
+    if a is None or b is None or (a.starts, a.ends) != (b.starts, b.ends):
+        return False
+    mine, theirs = steps_of(a.lines, origin), steps_of(b.lines, origin)
+    if not mine or not theirs:
+        return False
+    return set(mine) == set(theirs) and mine[-1] == theirs[-1]
