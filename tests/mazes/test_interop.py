@@ -340,7 +340,7 @@ def test_without_maze_dataset_the_way_to_install_it_is_told(monkeypatch):
     monkeypatch.delitem(sys.modules, "maze_dataset", raising=False)
     question = parse_ascii(DRAWN)
     square = questions(1, sizes=((3, 3),))
-    said = r"No module named 'maze_dataset'; to install it: pip install \"clew\[maze-dataset\]\""
+    said = r"No module named 'maze_dataset'; to get it: pip install \"clew-spans\[maze-dataset\]\""
     refused(to_solved_maze, question, said=said)
     refused(to_maze_dataset, square, said=said)
     assert parse_ascii(ascii_maze(question)) == question
