@@ -10,7 +10,7 @@
 (function () {
   clew.lattice = function (maze, { size = 120, trails = [], label = "maze" } = {}) {
     const { rows, cols } = maze;
-    const unit = Math.min(24, size / Math.max(rows, cols));
+    const unit = Math.min(32, size / Math.max(rows, cols));
     const thick = Math.max(1.2, unit / 14);
     const [w, h] = [unit * cols + thick * 2, unit * rows + thick * 2];
     const view = { viewBox: `${-thick} ${-thick} ${w} ${h}`, width: w, height: h, class: "maze", role: "img", "aria-label": label };

@@ -3,16 +3,17 @@
 
 (function () {
   const SORTS = [
-    ["number", "as asked"], ["-score", "highest score"], ["score", "lowest score"], ["-spread", "most unlike answers"],
+    ["", "as asked"], ["-score", "highest score"], ["score", "lowest score"], ["-spread", "most unlike answers"],
     ["-thought", "heaviest thought"], ["-answer", "heaviest answer"],
   ];
 
   clew.kinds.split = function (root, data, state) {
     const runs = data.runs;
     const numbers = [...new Set(runs.flatMap((run) => run.rounds.map((round) => round.round)))].sort((a, b) => a - b);
-    const asked = state.get("round", numbers[numbers.length - 1] ?? 0);
+    const shared = numbers.filter((number) => runs.every((run) => run.rounds.some((round) => round.round === number)));
+    const asked = state.get("round", shared[shared.length - 1] ?? numbers[numbers.length - 1] ?? 0);
     const round = numbers.includes(asked) ? asked : nearest(numbers, asked);
-    const view = { round, find: state.get("find", ""), sort: state.get("sort", "number") };
+    const view = { round, find: state.get("find", ""), sort: state.get("sort", "") };
     const tree = clew.el("div", { class: "trees" });
     const list = clew.el("div", { class: "questions" });
     let shown = [];
@@ -97,7 +98,9 @@
         found.get(prompt).texts.push(textOf(question, here.texts));
       }
     });
-    return [...found.values()].map((one) => ({ ...one, ...figures(one.found), text: one.texts.join("\n").toLowerCase() }));
+    const lacking = (one) => one.found.filter((other) => !other).length; // those that all were asked come first
+    const all = [...found.values()].sort((a, b) => lacking(a) - lacking(b));
+    return all.map((one) => ({ ...one, ...figures(one.found), text: one.texts.join("\n").toLowerCase() }));
   }
 
   function textOf(question, texts) {
@@ -138,7 +141,7 @@
       if (cut.length) said.push(`of ${cut.length} of them not all questions, so that the page stays small`);
       return said.length ? [`${runs.length > 1 ? `${clew.text(run.name)}: ` : ""}${said.join("; ")}.`] : [];
     });
-    return lines.map((line) => clew.el("p", { class: "note" }, line));
+    return lines.length ? clew.el("p", { class: "note" }, lines.join(" ")) : null;
   }
 
   function trained(state, runs, mark, pick) {

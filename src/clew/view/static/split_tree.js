@@ -51,10 +51,21 @@
       clew.el("b", {}, `thought ${thought.number}`), weighed(thought.weight, show.heaviest[0]),
       clew.el("span", { class: "note" }, `${tokens}${typeof thought.logp === "number" ? ` · log p ${clew.number(thought.logp, 1)}` : ""}`), cut,
       clew.el("span", { class: "note" }, `mean score ${clew.number(thought.score, 2)}`));
-    const answers = clew.ordered(thought.answers.map((one, i) => ({ ...one, number: i + 1 })), show.order);
+    const answers = clew.ordered(alike(thought.answers), show.order);
     const own = clew.el("div", { class: "thought" }, head, said(show.texts[thought.text], show), rewritten(thought, show), whatWasRead(thought, show));
     const below = clew.el("div", { class: "answers" }, answers.map((one) => leaf(one, show)));
     return clew.el("section", { class: "branch", style: { "--of": `var(--${color(thought.weight)})` } }, own, below);
+  }
+
+  /** Answers, those that are alike in all as one with how many they are. */
+  function alike(answers) {
+    const found = new Map();
+    for (const one of answers) {
+      const { logp, ...same } = one;
+      const key = JSON.stringify(same);
+      found.set(key, { ...one, count: 1 + (found.get(key)?.count || 0) });
+    }
+    return [...found.values()];
   }
 
   function leaf(answer, show) {
@@ -67,9 +78,10 @@
     const picture = show.maze ? clew.attempt(show.maze, { text, good: answer.good }, 62) : null;
     const one = answer.scores?.length === 1 && !answer.monitors && !answer.extra; // the score says it already
     const cut = answer.ended === false ? clew.el("span", { class: "pill" }, "cut off") : null;
+    const times = answer.count > 1 ? clew.el("span", { class: "times", title: "as many answers, alike in all" }, `× ${answer.count}`) : null;
     const body = clew.el("div", { class: "body" }, said(text, show), clew.el("div", { class: "parts" }, one ? null : parts, cut));
     return clew.el("div", { class: "leaf", style: { "--of": `var(--${color(answer.weight)})` } },
-      clew.el("div", { class: "worth" }, score, weighed(answer.weight, show.heaviest[1])), picture, body);
+      clew.el("div", { class: "worth" }, score, weighed(answer.weight, show.heaviest[1]), times), picture, body);
   }
 
   function part(what, name, value) {
