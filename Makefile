@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 # Two processes at a time with one thread each; a file's tests stay together, since they share what they set up.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile
 
-.PHONY: help demo language vllm test test-all check wheel lowest format clean
+.PHONY: help demo language vllm test test-all docs check wheel lowest format clean
 
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,10 @@ test: $(VENV)/installed-dev  ## run the tests, but for those marked slow (JOBS=2
 test-all: $(VENV)/installed-dev  ## run every test, long campaigns included
 	.ci/browser
 	$(PYTEST)
+
+docs: $(VENV)/installed  ## build the documentation into build/site, offline; open build/site/index.html
+	$(BIN)/pip install -q -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: $(VENV)/installed-dev  ## lint, type-check, and see that imports point down
 	$(BIN)/ruff check .
