@@ -53,7 +53,8 @@ const clew = { kinds: {}, served: false };
 
   clew.empty = (node) => (node.replaceChildren(), node);
 
-  const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+  const UNSEEN =
+    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 
   /** Somebody else's text with the characters named that have no look of their own, or turn the direction of others. */
   clew.text = (text) =>
@@ -181,7 +182,13 @@ const clew = { kinds: {}, served: false };
   clew.card = function (title, attrs, ...children) {
     const { note, tools, ...others } = attrs || {};
     const head = clew.el("header", {}, clew.el("h2", {}, title), clew.el("span", { class: "tools" }, tools || []));
-    return clew.el("section", { class: "card", ...others }, head, note && clew.el("p", { class: "note" }, note), children);
+    return clew.el(
+      "section",
+      { class: "card", ...others },
+      head,
+      note && clew.el("p", { class: "note" }, note),
+      children,
+    );
   };
 
   /** A card with a picture that can be downloaded. draw: called with the width there is, gives an SVG element; the
@@ -209,16 +216,30 @@ const clew = { kinds: {}, served: false };
   /** A labelled choice. options: texts, or [value, text] pairs; chosen is called with the value. */
   clew.select = function (label, options, value, chosen) {
     const pairs = options.map((one) => (Array.isArray(one) ? one : [one, one]));
-    const made = pairs.map(([of, text]) => clew.el("option", { value: of, selected: String(of) === String(value) }, text));
+    const made = pairs.map(([of, text]) =>
+      clew.el("option", { value: of, selected: String(of) === String(value) }, text),
+    );
     const pick = (event) => chosen(pairs[event.target.selectedIndex][0]);
-    return clew.el("label", { class: "field" }, clew.el("span", {}, label), clew.el("select", { on: { change: pick } }, made));
+    return clew.el(
+      "label",
+      { class: "field" },
+      clew.el("span", {}, label),
+      clew.el("select", { on: { change: pick } }, made),
+    );
   };
 
   /** A labelled slider over whole numbers, which says its value as `told` has it. `.to(value)` moves it. */
   clew.slider = function (label, [least, most], value, moved, told = String) {
     const said = clew.el("output", {}, told(value));
     const moves = () => ((said.textContent = told(Number(input.value))), moved(Number(input.value)));
-    const input = clew.el("input", { type: "range", min: least, max: most, step: 1, "aria-label": label, on: { input: moves } });
+    const input = clew.el("input", {
+      type: "range",
+      min: least,
+      max: most,
+      step: 1,
+      "aria-label": label,
+      on: { input: moves },
+    });
     input.value = value;
     const field = clew.el("label", { class: "field slider" }, clew.el("span", {}, label), input, said);
     field.to = (to) => ((input.value = to), (said.textContent = told(to)));
@@ -229,7 +250,10 @@ const clew = { kinds: {}, served: false };
 
   /** Says lines of text beside the pointer of an event; clew.hush ends it. */
   clew.say = function (event, lines) {
-    clew.add(clew.empty(tip), [lines].flat().map((line) => clew.el("div", {}, line)));
+    clew.add(
+      clew.empty(tip),
+      [lines].flat().map((line) => clew.el("div", {}, line)),
+    );
     tip.hidden = false;
     const box = tip.getBoundingClientRect();
     const [x, y] = [event.clientX, event.clientY];
@@ -324,15 +348,27 @@ const clew = { kinds: {}, served: false };
     clew.served = page.about.stamp !== null;
     const { sections, title } = page.about;
     page.tabs = sections.map((one, i) =>
-      clew.el("button", { type: "button", role: "tab", on: { click: () => choose(i) } }, one.title));
+      clew.el("button", { type: "button", role: "tab", on: { click: () => choose(i) } }, one.title),
+    );
     page.main = clew.el("main", {});
     page.news = clew.button("new figures · load", () => location.reload(), { class: "news", hidden: true });
-    const dark = clew.button("◐", switchTheme, { class: "plain", title: "light or dark (d)", "aria-label": "light or dark" });
-    const name = clew.el("h1", {}, clew.el("span", { class: "mark" }, "clew"), clew.el("span", { class: "name" }, clew.text(title)));
+    const dark = clew.button("◐", switchTheme, {
+      class: "plain",
+      title: "light or dark (d)",
+      "aria-label": "light or dark",
+    });
+    const name = clew.el(
+      "h1",
+      {},
+      clew.el("span", { class: "mark" }, "clew"),
+      clew.el("span", { class: "name" }, clew.text(title)),
+    );
     const tabs = clew.el("nav", { role: "tablist", hidden: sections.length < 2 }, page.tabs);
     const head = clew.el("header", { class: "top" }, name, clew.el("span", { class: "tools" }, page.news, dark), tabs);
     document.body.append(head, page.main, tip);
-    new ResizeObserver(() => document.documentElement.style.setProperty("--top", `${head.offsetHeight}px`)).observe(head);
+    new ResizeObserver(() => document.documentElement.style.setProperty("--top", `${head.offsetHeight}px`)).observe(
+      head,
+    );
     addEventListener("hashchange", draw);
     addEventListener("keydown", keys);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

@@ -13,16 +13,31 @@
     const unit = Math.min(32, size / Math.max(rows, cols));
     const thick = Math.max(1.2, unit / 14);
     const [w, h] = [unit * cols + thick * 2, unit * rows + thick * 2];
-    const view = { viewBox: `${-thick} ${-thick} ${w} ${h}`, width: w, height: h, class: "maze", role: "img", "aria-label": label };
+    const view = {
+      viewBox: `${-thick} ${-thick} ${w} ${h}`,
+      width: w,
+      height: h,
+      class: "maze",
+      role: "img",
+      "aria-label": label,
+    };
     const svg = clew.svg("svg", view);
     const center = ([r, c]) => [(c + 0.5) * unit, (r + 0.5) * unit];
     for (const [a, b] of maze.marked || []) {
       clew.add(svg, trail([a, b].map(center), { color: clew.color("violet"), width: unit * 0.62, opacity: 0.35 }));
     }
-    for (const one of trails) clew.add(svg, trail(one.cells.map(center), { ...one, width: (one.width || 0.12) * unit }));
-    clew.add(svg, clew.svg("path", {
-      d: walls(maze, unit), stroke: clew.color("wall"), "stroke-width": thick, fill: "none", "stroke-linecap": "round",
-    }));
+    for (const one of trails)
+      clew.add(svg, trail(one.cells.map(center), { ...one, width: (one.width || 0.12) * unit }));
+    clew.add(
+      svg,
+      clew.svg("path", {
+        d: walls(maze, unit),
+        stroke: clew.color("wall"),
+        "stroke-width": thick,
+        fill: "none",
+        "stroke-linecap": "round",
+      }),
+    );
     const [[x0, y0], [x1, y1]] = [center(maze.origin), center(maze.target)];
     const ink = clew.color("ink");
     const side = unit * 0.36;

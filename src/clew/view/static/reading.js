@@ -10,46 +10,196 @@
     patching: {
       title: "What carries it",
       pictures: [
-        { table: "residual", kind: "heat", row: "place", ...layers, value: "effect", filters: ["direction"], title: "Residual stream into a layer", note: "Effect of putting the clean activation at one place and layer into the corrupt run, where 1 is all of the difference between the two targets. Place by place." },
-        { table: "heads", kind: "dots", label: head, value: "effect", filters: ["direction"], first: { direction: "denoising" }, zero: 0, title: "Heads", note: "The same for the output of one head, at all places." },
-        { table: "mlps", kind: "dots", label: (row) => `layer ${row.layer}`, value: "effect", filters: ["direction"], first: { direction: "denoising" }, zero: 0, title: "MLPs", note: "The same for what one MLP adds." },
-        { table: "paths", kind: "dots", label: (row) => `${row.senders} to ${row.receivers}`, value: "effect", zero: 0, title: "Paths to the logits", note: "A head's effect along its direct way to the logits alone." },
+        {
+          table: "residual",
+          kind: "heat",
+          row: "place",
+          ...layers,
+          value: "effect",
+          filters: ["direction"],
+          title: "Residual stream into a layer",
+          note: "Effect of putting the clean activation at one place and layer into the corrupt run, where 1 is all of the difference between the two targets. Place by place.",
+        },
+        {
+          table: "heads",
+          kind: "dots",
+          label: head,
+          value: "effect",
+          filters: ["direction"],
+          first: { direction: "denoising" },
+          zero: 0,
+          title: "Heads",
+          note: "The same for the output of one head, at all places.",
+        },
+        {
+          table: "mlps",
+          kind: "dots",
+          label: (row) => `layer ${row.layer}`,
+          value: "effect",
+          filters: ["direction"],
+          first: { direction: "denoising" },
+          zero: 0,
+          title: "MLPs",
+          note: "The same for what one MLP adds.",
+        },
+        {
+          table: "paths",
+          kind: "dots",
+          label: (row) => `${row.senders} to ${row.receivers}`,
+          value: "effect",
+          zero: 0,
+          title: "Paths to the logits",
+          note: "A head's effect along its direct way to the logits alone.",
+        },
       ],
     },
     heads: {
       title: "Heads",
       pictures: [
-        { table: "attention", kind: "heat", row: head, x: "group", value: "mass", range: [0, 1], title: "What heads attend to", note: "Mean attention from the current cell onto groups of tokens. “adjacency” is the attention to open neighbours less that to walled ones." },
-        { table: "ablation", kind: "dots", label: head, value: "accuracy_lost", percent: true, zero: 0, title: "Accuracy lost without a head", note: "Its output is taken from another maze; right steps at forks." },
+        {
+          table: "attention",
+          kind: "heat",
+          row: head,
+          x: "group",
+          value: "mass",
+          range: [0, 1],
+          title: "What heads attend to",
+          note: "Mean attention from the current cell onto groups of tokens. “adjacency” is the attention to open neighbours less that to walled ones.",
+        },
+        {
+          table: "ablation",
+          kind: "dots",
+          label: head,
+          value: "accuracy_lost",
+          percent: true,
+          zero: 0,
+          title: "Accuracy lost without a head",
+          note: "Its output is taken from another maze; right steps at forks.",
+        },
       ],
     },
     attribution: {
       title: "Logits",
-      pictures: [{ table: "attribution", kind: "heat", row: component, x: "task", value: "logit", diverging: true, digits: 1, title: "Who pushes the right token's logit", note: "Each component's direct part of the logit of the right token, over the mean of all tokens. Tasks of one token each." }],
+      pictures: [
+        {
+          table: "attribution",
+          kind: "heat",
+          row: component,
+          x: "task",
+          value: "logit",
+          diverging: true,
+          digits: 1,
+          title: "Who pushes the right token's logit",
+          note: "Each component's direct part of the logit of the right token, over the mean of all tokens. Tasks of one token each.",
+        },
+      ],
     },
     probes: {
       title: "Probes",
       pictures: [
-        { table: "probes", kind: "curves", by: "control", ...layers, value: ["macro_f1", "accuracy"], filters: ["label", "place"], range: [0, 1], title: "What can be decoded", note: "A probe on the model's activations beside those on controls, which know no more than the tokens say." },
-        { table: "hops", kind: "curves", by: "layer", x: "distance", value: "accuracy", filters: ["place", "from", "control"], range: [0, 1], percent: true, bySaid: "layer", title: "How far each layer knows", note: "Whether the next hop is decoded, by steps from the target or from the current cell." },
+        {
+          table: "probes",
+          kind: "curves",
+          by: "control",
+          ...layers,
+          value: ["macro_f1", "accuracy"],
+          filters: ["label", "place"],
+          range: [0, 1],
+          title: "What can be decoded",
+          note: "A probe on the model's activations beside those on controls, which know no more than the tokens say.",
+        },
+        {
+          table: "hops",
+          kind: "curves",
+          by: "layer",
+          x: "distance",
+          value: "accuracy",
+          filters: ["place", "from", "control"],
+          range: [0, 1],
+          percent: true,
+          bySaid: "layer",
+          title: "How far each layer knows",
+          note: "Whether the next hop is decoded, by steps from the target or from the current cell.",
+        },
       ],
     },
     layers: {
       title: "Layers",
       pictures: [
-        { table: "depth", kind: "dots", label: (row) => `layer ${row.layer}`, value: "value", by: "part", filters: ["figure", "mode"], where: (row) => row.layer !== null, first: { figure: "forks_lost" }, percent: true, zero: 0, title: "What is lost without a layer", note: "Its output is skipped, or replaced by its mean over mazes; “random” is a change of equal size in a random direction." },
-        { table: "lens", kind: "curves", by: "lookahead", x: "depth", value: "value", filters: ["figure"], bySaid: "lookahead", where: (row) => row.lookahead !== null, title: "Logit lens", note: "What the stream after so many layers says of the fork, by how far ahead it must look." },
+        {
+          table: "depth",
+          kind: "dots",
+          label: (row) => `layer ${row.layer}`,
+          value: "value",
+          by: "part",
+          filters: ["figure", "mode"],
+          where: (row) => row.layer !== null,
+          first: { figure: "forks_lost" },
+          percent: true,
+          zero: 0,
+          title: "What is lost without a layer",
+          note: "Its output is skipped, or replaced by its mean over mazes; “random” is a change of equal size in a random direction.",
+        },
+        {
+          table: "lens",
+          kind: "curves",
+          by: "lookahead",
+          x: "depth",
+          value: "value",
+          filters: ["figure"],
+          bySaid: "lookahead",
+          where: (row) => row.lookahead !== null,
+          title: "Logit lens",
+          note: "What the stream after so many layers says of the fork, by how far ahead it must look.",
+        },
       ],
     },
     edges: {
       title: "Passages",
-      pictures: [{ table: "edges", kind: "curves", by: "run", ...layers, value: "value", filters: ["kind", "figure"], first: { figure: "heeded" }, range: [0, 1], percent: true, title: "Passages changed within the stream", note: "A passage is moved, taken out or put in at one layer, and the path is rolled out: is it that of the changed maze? Beside the same change in the prompt, and random directions." }],
+      pictures: [
+        {
+          table: "edges",
+          kind: "curves",
+          by: "run",
+          ...layers,
+          value: "value",
+          filters: ["kind", "figure"],
+          first: { figure: "heeded" },
+          range: [0, 1],
+          percent: true,
+          title: "Passages changed within the stream",
+          note: "A passage is moved, taken out or put in at one layer, and the path is rolled out: is it that of the changed maze? Beside the same change in the prompt, and random directions.",
+        },
+      ],
     },
     search: {
       title: "Search",
       pictures: [
-        { table: "knockouts", kind: "heat", row: "distance", x: "layers", value: "value", filters: ["from", "figure"], first: { figure: "effect_above_random" }, diverging: true, title: "Knock-outs of attention", note: "What is lost when a layer may not read passages that lie so many steps away: by steps from the target, or from the current cell." },
-        { table: "arrival", kind: "curves", by: "distance", x: "depth", value: "value", filters: ["by", "place"], bySaid: "steps", where: (row) => row.figure === "effect" && row.depth !== null, range: [0, 1], title: "When what lies how far away is known", note: "The share of the patching effect that is there after so many layers." },
+        {
+          table: "knockouts",
+          kind: "heat",
+          row: "distance",
+          x: "layers",
+          value: "value",
+          filters: ["from", "figure"],
+          first: { figure: "effect_above_random" },
+          diverging: true,
+          title: "Knock-outs of attention",
+          note: "What is lost when a layer may not read passages that lie so many steps away: by steps from the target, or from the current cell.",
+        },
+        {
+          table: "arrival",
+          kind: "curves",
+          by: "distance",
+          x: "depth",
+          value: "value",
+          filters: ["by", "place"],
+          bySaid: "steps",
+          where: (row) => row.figure === "effect" && row.depth !== null,
+          range: [0, 1],
+          title: "When what lies how far away is known",
+          note: "The share of the patching effect that is there after so many layers.",
+        },
       ],
     },
   };
@@ -59,20 +209,32 @@
   }
 
   clew.kinds.reading = function (root, data, state) {
-    const runs = data.runs.map((run) => ({ ...run, tables: Object.fromEntries(Object.entries(run.tables).map(([name, table]) => [name, rowsOf(table)])) }));
+    const runs = data.runs.map((run) => ({
+      ...run,
+      tables: Object.fromEntries(Object.entries(run.tables).map(([name, table]) => [name, rowsOf(table)])),
+    }));
     const has = (name) => runs.some((run) => run.tables[name]);
     const parts = Object.keys(PARTS).filter((part) => PARTS[part].pictures.some((one) => has(one.table)));
     const names = ["summary", ...parts, "tables"];
     const part = names.includes(state.get("part")) ? state.get("part") : names[0];
     const choose = (next) => (state.set("part", next), clew.redraw());
     const title = (name) => PARTS[name]?.title || { summary: "In sum", tables: "All tables" }[name];
-    const buttons = names.map((name) => clew.button(title(name), () => choose(name), { "aria-pressed": String(name === part) }));
+    const buttons = names.map((name) =>
+      clew.button(title(name), () => choose(name), { "aria-pressed": String(name === part) }),
+    );
     clew.add(root, clew.el("div", { class: "bar parts" }, buttons));
     if (part === "summary") clew.add(root, clew.readingSummary(runs, state), clew.facts(runs));
     else if (part === "tables") clew.add(root, allTables(runs, state));
     else {
       const pictures = PARTS[part].pictures.filter((one) => has(one.table));
-      clew.add(root, clew.el("div", { class: runs.length > 1 ? "kind" : "grid wider" }, pictures.map((one) => clew.pictureOf(runs, one, state.within(one.table)))));
+      clew.add(
+        root,
+        clew.el(
+          "div",
+          { class: runs.length > 1 ? "kind" : "grid wider" },
+          pictures.map((one) => clew.pictureOf(runs, one, state.within(one.table))),
+        ),
+      );
     }
     const moves = { ArrowLeft: -1, ArrowRight: 1 };
     const step = (by) => choose(names[(names.indexOf(part) + by + names.length) % names.length]);
@@ -89,7 +251,12 @@
     const names = [...new Set(runs.flatMap((run) => Object.keys(run.tables)))];
     const name = names.includes(state.get("table")) ? state.get("table") : names[0];
     const choose = clew.select("table", names, name, (to) => (state.set("table", to), clew.redraw()));
-    const rows = runs.flatMap((run) => (run.tables[name] || []).map((row) => (runs.length > 1 ? { of: run.name, ...row } : row)));
-    return [clew.el("div", { class: "bar" }, choose), clew.table(state.within(`rows.${name}`), name, clew.columnsOf(rows), rows)];
+    const rows = runs.flatMap((run) =>
+      (run.tables[name] || []).map((row) => (runs.length > 1 ? { of: run.name, ...row } : row)),
+    );
+    return [
+      clew.el("div", { class: "bar" }, choose),
+      clew.table(state.within(`rows.${name}`), name, clew.columnsOf(rows), rows),
+    ];
   }
 })();

@@ -14,12 +14,16 @@
   /** The columns of rows for clew.table: what has _low and _high beside it shows them. */
   clew.columnsOf = function (rows) {
     const names = [...new Set(rows.slice(0, 50).flatMap(Object.keys))];
-    const ends = new Set(names.flatMap((name) => (names.includes(`${name}_low`) ? [`${name}_low`, `${name}_high`] : [])));
-    return names.filter((name) => !ends.has(name)).map((name) => {
-      const both = ends.has(`${name}_low`) ? { low: `${name}_low`, high: `${name}_high` } : {};
-      const long = rows.some((row) => String(row[name] ?? "").length > 40);
-      return { name, title: clew.words(name), class: long ? "long" : null, ...both };
-    });
+    const ends = new Set(
+      names.flatMap((name) => (names.includes(`${name}_low`) ? [`${name}_low`, `${name}_high`] : [])),
+    );
+    return names
+      .filter((name) => !ends.has(name))
+      .map((name) => {
+        const both = ends.has(`${name}_low`) ? { low: `${name}_low`, high: `${name}_high` } : {};
+        const long = rows.some((row) => String(row[name] ?? "").length > 40);
+        return { name, title: clew.words(name), class: long ? "long" : null, ...both };
+      });
   };
 
   /** The picture of each run, side by side, under one choice. */
@@ -33,18 +37,43 @@
       const first = options.includes(spec.first?.[name]) ? spec.first[name] : options[0];
       chosen[name] = options.find((one) => String(one) === state.get(name, String(first))) ?? first;
       const pick = (to) => (state.set(name, to), clew.redraw());
-      return options.length > 1 ? clew.select(clew.words(name), options.map((one) => [one, clew.words(String(one))]), chosen[name], pick) : null;
+      return options.length > 1
+        ? clew.select(
+            clew.words(name),
+            options.map((one) => [one, clew.words(String(one))]),
+            chosen[name],
+            pick,
+          )
+        : null;
     });
-    if (values.length > 1) choices.push(clew.select("figure", values.map((one) => [one, clew.words(one)]), value, (to) => (state.set("value", to), clew.redraw())));
-    const fits = (row) => Object.entries(chosen).every(([name, wanted]) => row[name] === wanted) && (!spec.where || spec.where(row));
+    if (values.length > 1)
+      choices.push(
+        clew.select(
+          "figure",
+          values.map((one) => [one, clew.words(one)]),
+          value,
+          (to) => (state.set("value", to), clew.redraw()),
+        ),
+      );
+    const fits = (row) =>
+      Object.entries(chosen).every(([name, wanted]) => row[name] === wanted) && (!spec.where || spec.where(row));
     const cards = runs.map((run) => {
       const rows = (run.tables[spec.table] || []).filter(fits);
       if (!rows.length) return null;
       const title = runs.length > 1 ? `${spec.title}: ${clew.text(run.name)}` : spec.title;
-      return clew.figure(title, drawing(rows, spec, value), { note: spec.note, rows, tools: runs.length > 1 ? [] : choices });
+      return clew.figure(title, drawing(rows, spec, value), {
+        note: spec.note,
+        rows,
+        tools: runs.length > 1 ? [] : choices,
+      });
     });
     if (runs.length === 1) return cards;
-    return clew.el("div", { class: "picture" }, clew.el("div", { class: "bar" }, choices), clew.el("div", { class: "grid wider" }, cards));
+    return clew.el(
+      "div",
+      { class: "picture" },
+      clew.el("div", { class: "bar" }, choices),
+      clew.el("div", { class: "grid wider" }, cards),
+    );
   };
 
   function distinct(rows, column) {
@@ -64,8 +93,16 @@
     const most = Math.max(1e-9, ...sizes);
     const range = spec.range || (spec.diverging ? [-most, most] : [0, Math.max(1, most)]);
     const corner = `${typeof spec.row === "string" ? clew.words(spec.row) : ""} \\ ${clew.words(spec.x)}`;
-    const how = { rows: lines.map(said), columns: columns.map(said), range, digits: spec.digits, percent: spec.percent, corner };
-    return (width) => clew.heat(width, { ...how, at: (r, c) => figure(at.get(JSON.stringify([lines[r], columns[c]]))) });
+    const how = {
+      rows: lines.map(said),
+      columns: columns.map(said),
+      range,
+      digits: spec.digits,
+      percent: spec.percent,
+      corner,
+    };
+    return (width) =>
+      clew.heat(width, { ...how, at: (r, c) => figure(at.get(JSON.stringify([lines[r], columns[c]]))) });
   }
 
   const said = (value) => clew.words(value === null || value === undefined ? "–" : String(value));
@@ -74,27 +111,54 @@
     const xs = distinct(rows, spec.x).filter((x) => x !== null);
     const names = distinct(rows, spec.by);
     const ordered = names.every((name) => typeof name === "number");
-    const series = names.map((name, i) => ({
-      name: `${spec.bySaid ? `${spec.bySaid} ` : ""}${said(name)}`,
-      color: ordered ? clew.ramp(names.length > 1 ? i / (names.length - 1) : 1) : null,
-      points: rows.filter((row) => row[spec.by] === name && row[spec.x] !== null).map((row) => {
-        const { value: y, low, high } = figure(row);
-        return { x: xs.indexOf(row[spec.x]), y, low, high };
-      }).sort((a, b) => a.x - b.x),
-    })).map(({ color, ...one }) => (color ? { ...one, color } : one));
-    return (width) => clew.curves(width, { series, x: clew.words(spec.x), y: clew.words(value), categories: xs.map(said), percent: spec.percent, range: inside(series, spec.range) });
+    const series = names
+      .map((name, i) => ({
+        name: `${spec.bySaid ? `${spec.bySaid} ` : ""}${said(name)}`,
+        color: ordered ? clew.ramp(names.length > 1 ? i / (names.length - 1) : 1) : null,
+        points: rows
+          .filter((row) => row[spec.by] === name && row[spec.x] !== null)
+          .map((row) => {
+            const { value: y, low, high } = figure(row);
+            return { x: xs.indexOf(row[spec.x]), y, low, high };
+          })
+          .sort((a, b) => a.x - b.x),
+      }))
+      .map(({ color, ...one }) => (color ? { ...one, color } : one));
+    return (width) =>
+      clew.curves(width, {
+        series,
+        x: clew.words(spec.x),
+        y: clew.words(value),
+        categories: xs.map(said),
+        percent: spec.percent,
+        range: inside(series, spec.range),
+      });
   }
 
   /** The range, wide enough for all that is drawn. */
   function inside(series, range) {
     if (!range) return undefined;
-    const ys = series.flatMap((one) => one.points.flatMap((p) => [p.y, p.low, p.high])).filter((y) => typeof y === "number");
+    const ys = series
+      .flatMap((one) => one.points.flatMap((p) => [p.y, p.low, p.high]))
+      .filter((y) => typeof y === "number");
     return [Math.min(range[0], ...ys), Math.max(range[1], ...ys)];
   }
 
   function dots(rows, spec, value, figure) {
-    const lines = rows.map((row) => ({ label: said(of(spec.label)(row)), series: spec.by ? said(row[spec.by]) : undefined, ...figure(row) }));
+    const lines = rows.map((row) => ({
+      label: said(of(spec.label)(row)),
+      series: spec.by ? said(row[spec.by]) : undefined,
+      ...figure(row),
+    }));
     const series = spec.by ? distinct(rows, spec.by).map(said) : [];
-    return (width) => clew.dots(width, { rows: lines, series, x: clew.words(value), zero: spec.zero, percent: spec.percent, range: spec.range });
+    return (width) =>
+      clew.dots(width, {
+        rows: lines,
+        series,
+        x: clew.words(value),
+        zero: spec.zero,
+        percent: spec.percent,
+        range: spec.range,
+      });
   }
 })();

@@ -3,8 +3,12 @@
 
 (function () {
   const SORTS = [
-    ["", "as asked"], ["-score", "highest score"], ["score", "lowest score"], ["-spread", "most unlike answers"],
-    ["-thought", "heaviest thought"], ["-answer", "heaviest answer"],
+    ["", "as asked"],
+    ["-score", "highest score"],
+    ["score", "lowest score"],
+    ["-spread", "most unlike answers"],
+    ["-thought", "heaviest thought"],
+    ["-answer", "heaviest answer"],
   ];
 
   clew.kinds.split = function (root, data, state) {
@@ -28,21 +32,32 @@
     }
 
     function drawList() {
-      clew.add(clew.empty(list), shown.map((one, i) => entry(one, runs, i === place, () => question(i))));
-      if (!shown.length) clew.add(list, clew.el("p", { class: "note" }, view.find ? "nothing holds that" : "no rounds are here yet"));
+      clew.add(
+        clew.empty(list),
+        shown.map((one, i) => entry(one, runs, i === place, () => question(i))),
+      );
+      if (!shown.length)
+        clew.add(list, clew.el("p", { class: "note" }, view.find ? "nothing holds that" : "no rounds are here yet"));
     }
 
     function drawTree() {
       const one = shown[place];
       clew.empty(tree).style.setProperty("--runs", runs.length);
-      if (one) clew.add(tree, runs.map((run, i) => clew.splitTree(run, one.found[i], { state, find: view.find, alone: runs.length === 1 })));
+      if (one)
+        clew.add(
+          tree,
+          runs.map((run, i) => clew.splitTree(run, one.found[i], { state, find: view.find, alone: runs.length === 1 })),
+        );
     }
 
     function refill(keep) {
       shown = questionsOf(runs, view).filter((one) => !view.find || one.text.includes(view.find.toLowerCase()));
       shown = clew.ordered(shown, view.sort);
       const wanted = keep ?? state.get("question", -1);
-      place = Math.max(0, shown.findIndex((one) => one.number === wanted));
+      place = Math.max(
+        0,
+        shown.findIndex((one) => one.number === wanted),
+      );
       drawList();
       drawTree();
     }
@@ -58,14 +73,37 @@
     }
 
     const said = (at) => (numbers.length ? `${numbers[at]} of ${numbers[numbers.length - 1]}` : "none");
-    const slider = clew.slider("round", [0, Math.max(0, numbers.length - 1)], numbers.indexOf(view.round), (at) => turn(at - numbers.indexOf(view.round)), said);
+    const slider = clew.slider(
+      "round",
+      [0, Math.max(0, numbers.length - 1)],
+      numbers.indexOf(view.round),
+      (at) => turn(at - numbers.indexOf(view.round)),
+      said,
+    );
     const search = clew.el("input", {
-      type: "search", placeholder: "search all texts", value: view.find, "aria-label": "search all texts",
+      type: "search",
+      placeholder: "search all texts",
+      value: view.find,
+      "aria-label": "search all texts",
       on: { input: () => ((view.find = search.value), state.set("find", view.find), refill(shown[place]?.number)) },
     });
-    const sort = clew.select("questions", SORTS, view.sort, (to) => ((view.sort = to), state.set("sort", to), refill(shown[place]?.number)));
-    const order = clew.select("branches", clew.splitOrders, state.get("order", ""), (to) => (state.set("order", to), drawTree()));
-    const folded = clew.button("unfold all", () => unfold(), { class: "small", title: "f", "aria-pressed": state.get("open", false) });
+    const sort = clew.select(
+      "questions",
+      SORTS,
+      view.sort,
+      (to) => ((view.sort = to), state.set("sort", to), refill(shown[place]?.number)),
+    );
+    const order = clew.select(
+      "branches",
+      clew.splitOrders,
+      state.get("order", ""),
+      (to) => (state.set("order", to), drawTree()),
+    );
+    const folded = clew.button("unfold all", () => unfold(), {
+      class: "small",
+      title: "f",
+      "aria-pressed": state.get("open", false),
+    });
 
     function unfold() {
       state.set("open", state.get("open", false) ? null : true);
@@ -74,17 +112,30 @@
     }
 
     const drawn = clew.el("div", {});
-    const curves = () => clew.add(clew.empty(drawn), trained(state, runs, view.round, (step) => turn(numbers.indexOf(nearest(numbers, step)) - numbers.indexOf(view.round))));
+    const curves = () =>
+      clew.add(
+        clew.empty(drawn),
+        trained(state, runs, view.round, (step) =>
+          turn(numbers.indexOf(nearest(numbers, step)) - numbers.indexOf(view.round)),
+        ),
+      );
     clew.add(root, clew.el("div", { class: "bar" }, slider, sort, order, search, folded), notes(runs));
     clew.add(root, clew.el("div", { class: "rollouts" }, list, tree), drawn);
     clew.add(root, evaluated(state, runs), clew.facts(runs), keysTold());
     refill();
     curves();
-    const moves = { ArrowDown: () => question(place + 1), ArrowUp: () => question(place - 1), ArrowRight: () => turn(1), ArrowLeft: () => turn(-1), f: unfold };
+    const moves = {
+      ArrowDown: () => question(place + 1),
+      ArrowUp: () => question(place - 1),
+      ArrowRight: () => turn(1),
+      ArrowLeft: () => turn(-1),
+      f: unfold,
+    };
     return { key: (event) => (moves[event.key] ? (moves[event.key](), true) : false) };
   };
 
-  const nearest = (numbers, to) => numbers.reduce((best, one) => (Math.abs(one - to) < Math.abs(best - to) ? one : best), numbers[0] ?? 0);
+  const nearest = (numbers, to) =>
+    numbers.reduce((best, one) => (Math.abs(one - to) < Math.abs(best - to) ? one : best), numbers[0] ?? 0);
 
   /** The questions of a round, by their prompts: what each run has of one, and its figures for sorting. */
   function questionsOf(runs, { round }) {
@@ -93,7 +144,8 @@
       const here = run.rounds.find((one) => one.round === round);
       for (const question of here?.questions || []) {
         const prompt = here.texts[question.prompt];
-        if (!found.has(prompt)) found.set(prompt, { number: question.number, prompt, found: runs.map(() => null), texts: [] });
+        if (!found.has(prompt))
+          found.set(prompt, { number: question.number, prompt, found: runs.map(() => null), texts: [] });
         found.get(prompt).found[i] = { ...question, texts: here.texts };
         found.get(prompt).texts.push(textOf(question, here.texts));
       }
@@ -104,7 +156,10 @@
   }
 
   function textOf(question, texts) {
-    const inside = question.thoughts.flatMap((thought) => [texts[thought.text], ...thought.answers.map((answer) => texts[answer.text])]);
+    const inside = question.thoughts.flatMap((thought) => [
+      texts[thought.text],
+      ...thought.answers.map((answer) => texts[answer.text]),
+    ]);
     return [texts[question.prompt], ...inside].join("\n");
   }
 
@@ -113,7 +168,9 @@
     const answers = thoughts.flatMap((thought) => thought.answers);
     const scores = answers.map((answer) => answer.score).filter((score) => typeof score === "number");
     const heaviest = (many) => Math.max(0, ...many.map((one) => Math.abs(one.weight || 0)));
-    const means = found.map((one) => mean(one ? one.thoughts.flatMap((thought) => thought.answers.map((answer) => answer.score)) : []));
+    const means = found.map((one) =>
+      mean(one ? one.thoughts.flatMap((thought) => thought.answers.map((answer) => answer.score)) : []),
+    );
     const spread = scores.length ? Math.max(...scores) - Math.min(...scores) : null;
     return { means, score: mean(scores), spread, thought: heaviest(thoughts), answer: heaviest(answers) };
   }
@@ -127,10 +184,26 @@
   function entry(one, runs, chosen, pick) {
     const maze = one.found.find(Boolean)?.maze;
     const picture = maze ? clew.lattice(maze, { size: 34 }) : null;
-    const told = one.means.map((value, i) => clew.el("span", { class: "bar-of", title: clew.text(runs[i].name), style: { "--share": Math.max(0, Math.min(1, value ?? 0)) } }, clew.number(value, 2)));
+    const told = one.means.map((value, i) =>
+      clew.el(
+        "span",
+        { class: "bar-of", title: clew.text(runs[i].name), style: { "--share": Math.max(0, Math.min(1, value ?? 0)) } },
+        clew.number(value, 2),
+      ),
+    );
     const name = one.number === null || one.number === undefined ? "" : `№ ${one.number}`;
-    const words = clew.el("span", { class: "asked" }, maze ? name : [clew.el("b", {}, name), " ", clew.text(one.prompt.slice(0, 90))]);
-    return clew.el("button", { type: "button", class: "entry", "aria-pressed": String(chosen), on: { click: pick } }, picture, words, told);
+    const words = clew.el(
+      "span",
+      { class: "asked" },
+      maze ? name : [clew.el("b", {}, name), " ", clew.text(one.prompt.slice(0, 90))],
+    );
+    return clew.el(
+      "button",
+      { type: "button", class: "entry", "aria-pressed": String(chosen), on: { click: pick } },
+      picture,
+      words,
+      told,
+    );
   }
 
   function notes(runs) {
@@ -154,12 +227,30 @@
 
   function evaluated(state, runs) {
     const stages = { before: "warm start", after: "after" };
-    const reports = runs.flatMap((run) => Object.entries(run.evaluation).map(([stage, report]) => ({
-      name: runs.length > 1 ? `${run.name}: ${stages[stage]}` : stages[stage], report: { ...report, baseline: null },
-    })));
+    const reports = runs.flatMap((run) =>
+      Object.entries(run.evaluation).map(([stage, report]) => ({
+        name: runs.length > 1 ? `${run.name}: ${stages[stage]}` : stages[stage],
+        report: { ...report, baseline: null },
+      })),
+    );
     return reports.length ? clew.evaluations(state.within("evaluation"), reports) : null;
   }
 
-  const keysTold = () => clew.el("p", { class: "keys" }, clew.el("kbd", {}, "↑"), " ", clew.el("kbd", {}, "↓"), " question  ",
-    clew.el("kbd", {}, "←"), " ", clew.el("kbd", {}, "→"), " round  ", clew.el("kbd", {}, "f"), " fold  ", clew.el("kbd", {}, "d"), " light or dark");
+  const keysTold = () =>
+    clew.el(
+      "p",
+      { class: "keys" },
+      clew.el("kbd", {}, "↑"),
+      " ",
+      clew.el("kbd", {}, "↓"),
+      " question  ",
+      clew.el("kbd", {}, "←"),
+      " ",
+      clew.el("kbd", {}, "→"),
+      " round  ",
+      clew.el("kbd", {}, "f"),
+      " fold  ",
+      clew.el("kbd", {}, "d"),
+      " light or dark",
+    );
 })();

@@ -17,7 +17,11 @@
     const count = clew.el("span", { class: "note count" });
     const more = clew.button("more", () => ((view.most *= 4), fill()), { class: "small" });
     const search = clew.el("input", {
-      type: "search", value: view.find, placeholder: "search", "aria-label": `search ${title}`, on: { input: find },
+      type: "search",
+      value: view.find,
+      placeholder: "search",
+      "aria-label": `search ${title}`,
+      on: { input: find },
     });
 
     function find() {
@@ -35,25 +39,34 @@
       fill();
     }
 
-    const shown = () => ordered(rows.filter((row) => holds(row, columns, view.find)), view.sort);
+    const shown = () =>
+      ordered(
+        rows.filter((row) => holds(row, columns, view.find)),
+        view.sort,
+      );
 
     function fill() {
       const found = shown();
       const lines = found.slice(0, view.most);
-      clew.add(clew.empty(body), lines.map((row) => line(row, columns, pick, picked)));
+      clew.add(
+        clew.empty(body),
+        lines.map((row) => line(row, columns, pick, picked)),
+      );
       heads.forEach((cell, i) => {
         const name = columns[i].name;
         const way = view.sort === name ? "ascending" : view.sort === `-${name}` ? "descending" : "none";
         cell.setAttribute("aria-sort", way);
       });
-      count.textContent = found.length === rows.length ? `${rows.length} rows` : `${found.length} of ${rows.length} rows`;
+      count.textContent =
+        found.length === rows.length ? `${rows.length} rows` : `${found.length} of ${rows.length} rows`;
       more.hidden = found.length <= lines.length;
     }
 
     fill();
     const names = columns.flatMap((column) => [column.name, column.low, column.high].filter(Boolean));
     const csv = clew.button("CSV", () => clew.save(`${title}.csv`, "text/csv", clew.csvText(names, shown())), {
-      class: "small", title: "download these rows",
+      class: "small",
+      title: "download these rows",
     });
     const grid = clew.el("table", {}, clew.el("thead", {}, clew.el("tr", {}, heads)), body);
     const tools = [rows.length > 8 && search, csv];
@@ -104,7 +117,8 @@
 
   /** A row's figure with its interval, as text. */
   function figure(row, column) {
-    const told = (value) => (column.percent ? clew.number(100 * value, column.digits ?? 1) : clew.number(value, column.digits));
+    const told = (value) =>
+      column.percent ? clew.number(100 * value, column.digits ?? 1) : clew.number(value, column.digits);
     const value = row[column.name];
     if (typeof value !== "number") return value === null || value === undefined ? "–" : clew.text(value);
     const said = told(value) + (column.percent ? "%" : "");

@@ -4,14 +4,29 @@
 clew.kinds.train = function (root, data, state) {
   const runs = data.runs;
   const known = new Set(runs.flatMap((run) => run.metrics.flatMap(Object.keys)));
-  const rates = ["exact", "optimal", "score", "starts_at_once"].map((name) => `held_out_${name}`).filter((name) => known.has(name));
+  const rates = ["exact", "optimal", "score", "starts_at_once"]
+    .map((name) => `held_out_${name}`)
+    .filter((name) => known.has(name));
   const positive = runs.every((run) => run.metrics.every((row) => !(row.loss <= 0)));
   const first = [
     { title: "Training loss", names: ["loss"], y: "loss per supervised token (nats)", log: positive },
-    { title: "Held-out questions", names: runs.length > 1 ? rates.slice(0, 1) : rates, y: "share of questions", percent: true, range: [0, 1] },
+    {
+      title: "Held-out questions",
+      names: runs.length > 1 ? rates.slice(0, 1) : rates,
+      y: "share of questions",
+      percent: true,
+      range: [0, 1],
+    },
   ];
   const curves = clew.trainingCurves(state, runs, first);
-  const reports = runs.filter((run) => Object.keys(run.evaluation).length).map((run) => ({ name: run.name, report: run.evaluation }));
-  clew.add(root, curves, reports.length ? clew.evaluations(state.within("evaluation"), reports) : null, clew.facts(runs));
+  const reports = runs
+    .filter((run) => Object.keys(run.evaluation).length)
+    .map((run) => ({ name: run.name, report: run.evaluation }));
+  clew.add(
+    root,
+    curves,
+    reports.length ? clew.evaluations(state.within("evaluation"), reports) : null,
+    clew.facts(runs),
+  );
   if (!curves && !reports.length) clew.add(root, clew.el("p", { class: "note" }, "no figures are here yet"));
 };
