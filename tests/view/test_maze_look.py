@@ -1,5 +1,6 @@
 """What a page is told of a path is what a plain forward pass has: attention, logit lens, heads taken away, probes."""
 
+import json
 from functools import cache
 from typing import Any
 
@@ -118,6 +119,25 @@ def test_the_lens_is_the_output_head_on_each_layers_stream(kind: str) -> None:
                 known = to in case.question.lattice
                 assert abs(move - (float(share_SV[step, tongue.cells[to]]) if known and to else 0)) < 1e-4
             assert abs(moves[4] - (float(share_SV[step, tongue.end]) if cell else 0)) < 1e-4
+
+
+def test_fifty_mazes_of_a_model_of_six_layers_stay_under_ten_megabytes() -> None:
+    """8x8 mazes, 24 heads, whole paths, and as many paths without a head as there are heads."""
+    world = MazeWorld(MazeConfig(sizes=[8]))
+    policy = Policy.build(world.tokenizer, 6, 32, 4)
+    sizes = []
+    for question in world.held_out(range(4)):
+        maze: Question = question.reference
+        words = ["<PATH_START>", *(f"({r},{c})" for r, c in maze.path or ()), "<PATH_END>"]
+        tokens: Any = world.tokenizer.convert_tokens_to_ids(words)
+        case = Case(maze, np.array(question.tokens), Rolled(tuple(tokens), maze.path or (), True))
+        others = [Rolled((), maze.path or (), False)] * 24
+        usual = np.zeros((6, 4, len(PLACES), 8))
+        told = record(case, look(policy, [case], usual)[0], Tongue.of(world.tokenizer), others)
+        sizes.append(len(json.dumps(told | {"probes": {"next_hop": ["0" * 64] * 6, "distance": ["0" * 64] * 6}})))
+        values = unpacked(told["attention"], 6, 4)
+        assert values.shape[0] == len(tokens) and np.abs(values[..., : -len(LISTED)].sum(-1) - 1).max() < 0.2
+    assert 50 * np.mean(sizes) < 10_000_000
 
 
 def test_a_fork_is_told_by_the_logits_of_its_branches() -> None:

@@ -52,7 +52,7 @@
     const inside = groups.map(({ group }) =>
       data.questions.map((one, place) => [one, place]).filter(([one]) => maze.inside(maze.group(one, name), group)));
     const [left, top, tall, side] = [34, 10, 120, 11];
-    const wide = Math.max(26, Math.min(60, 250 / groups.length));
+    const wide = Math.max(40, Math.min(60, 400 / groups.length));
     const across = Math.max(1, Math.floor((wide - 4) / side));
     const deep = Math.max(1, ...inside.map((some) => Math.ceil(some.length / across)));
     const [width, height] = [left + wide * groups.length + 6, top + tall + 24 + deep * side + 4];

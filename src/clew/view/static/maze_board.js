@@ -145,7 +145,7 @@
       svg,
       probes && probes[0],
       over?.kind === "attention" && attended(question, over),
-      !view.bare && line(question, question.right || [], { class: "right" }),
+      line(question, question.right || [], { class: over?.kind === "attention" ? "right thin" : "right" }),
       line(question, record.path.slice(0, good), { class: "walk ahead" }),
       line(question, record.path.slice(0, Math.min(here, good)), { class: "walk" }),
       record.wrong !== null && line(question, record.path.slice(Math.max(0, good - 1)), { class: "walk astray ahead" }),

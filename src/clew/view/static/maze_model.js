@@ -14,7 +14,7 @@
     const { data, view, set, choices } = context;
     const made = {
       verdict: clew.el("p", { class: "verdict" }),
-      holder: clew.el("div", {}),
+      holder: clew.el("div", { class: "whole" }),
       now: clew.el("p", { class: "now", "aria-live": "polite" }),
       steps: clew.el("div", { class: "steps", role: "group", "aria-label": "what the model wrote, step by step" }),
       panel: clew.el("div", { class: "panel" }),

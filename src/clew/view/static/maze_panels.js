@@ -107,9 +107,38 @@
         note("What the model would write here if it stopped after a layer: the stream behind it, given to the output head. A row shows its step as arrows on the maze, as strong as they are likely."),
         clew.el("div", { class: "wide" }, clew.el("table", { class: "grid-table" }, clew.el("thead", {}, head), clew.el("tbody", {}, lines))),
         note("What is not seen here may be there all the same, in directions that the output head does not read."),
+        along(run, i, context, record, choice, step),
       ],
     };
   };
+
+  /** How likely what the model wrote is by layer, all along its path: null where the lens has not kept it. */
+  function wrote(question, record, step, row) {
+    if (row[5] === record.next[step]) return row[6];
+    if (record.current[step] < 0) return null;
+    if (record.next[step] === "<PATH_END>") return row[4];
+    const way = [0, 1, 2, 3].find((one) => maze.cell(question, maze.beside(question, record.current[step], one)) === record.next[step]);
+    return way === undefined ? null : row[way];
+  }
+
+  function along(run, i, context, record, choice, step) {
+    const steps = [...record.next.keys()];
+    const cell = (at, depth) => {
+      const share = wrote(context.question(), record, at, record.lens[at][depth]);
+      const said = `step ${at}, ${record.next[at]}, after ${depth} layers: ${share === null ? "not among those kept" : clew.percent(share)}`;
+      const go = () => {
+        context.choose(i, { depth });
+        context.set({ step: at });
+      };
+      const pressed = String(at === step && depth === choice.depth);
+      return clew.el("td", {}, clew.button("", go, { title: said, "aria-label": said, "aria-pressed": pressed, style: { "--share": `${Math.round(100 * (share || 0))}%` } }));
+    };
+    const head = clew.el("tr", {}, clew.el("th", {}), steps.map((at) => clew.el("th", { scope: "col", title: record.forks[at] ? "a fork" : null }, record.forks[at] ? `${at}◆` : at)));
+    const lines = [...Array(run.layers + 1).keys()].reverse().map((depth) =>
+      clew.el("tr", {}, clew.el("td", {}, depth === 0 ? "embedding" : `layer ${depth - 1}`), steps.map((at) => cell(at, depth))));
+    return clew.card("All along the path", { note: "How likely what the model wrote is after each layer; steps from left to right, ◆ at forks." },
+      clew.el("div", { class: "wide" }, clew.el("table", { class: "grid-table along" }, clew.el("thead", {}, head), clew.el("tbody", {}, lines))));
+  }
 
   function toward(question, cell, number, row) {
     for (let way = 0; cell >= 0 && way < 4; way++) if (maze.beside(question, cell, way) === number) return `${clew.percent(row[way])} after this layer`;
@@ -156,7 +185,7 @@
     const fork = record.forks[step];
     const rows = [...Array(run.layers * run.heads).keys()].map((number) => {
       const walk = record.without ? record.without[number] : undefined;
-      const outcome = walk === undefined ? "ask" : walk === null ? "the same path" : maze.verdict(question, walk).said;
+      const outcome = walk === undefined ? "not asked yet" : walk === null ? "the same path" : maze.verdict(question, walk).said;
       const there = fork?.without?.[number];
       return { number, name: maze.head(run, number), outcome, bad: Boolean(walk) && !walk.solved, difference: there ?? null, lost: there === undefined ? null : fork.difference - there };
     });
