@@ -16,6 +16,8 @@ from clew.text import show
 from clew.tree import SpanTree
 from clew.world import Question, Stop, World
 
+BREAK = "\n"
+SPELT = (BREAK, "\u010a", "<0x0A>")  # a line break within tokens: as itself, as byte-level BPE has it, as a byte
 HELD_OUT = 10  # one prompt in so many is never trained on
 
 
@@ -150,6 +152,22 @@ class TextWorld(World):
         shown = SpanTree([*self._ids(answer), *self.answer_stop.token_ids], "answer", 1.0)
         thinks = SpanTree(self._ids(thought + self.delimiters[1]), "thought", 1.0, [shown])
         return SpanTree(question.tokens, "prompt", 0.0, [thinks])
+
+    def line_end(self) -> Stop:
+        """A line break. InputError for a delimiter that a pause could cut in two, so that it would not be seen."""
+        return self._line_end
+
+    @cached_property
+    def _line_end(self) -> Stop:
+        end = self.delimiters[1]
+        if BREAK in end:
+            raise InputError(f"paraphrase: line needs a thought's end that holds no line break, unlike {show(end)}")
+        breaks = [i for word, i in self.tokenizer.get_vocab().items() if any(spelt in word for spelt in SPELT)]
+        for text in map(str, self.tokenizer.batch_decode([[i] for i in breaks])):
+            behind = text.rpartition(BREAK)[2] if BREAK in text else ""
+            if any(end.startswith(behind[i:]) for i in range(len(behind))):
+                raise InputError(f"paraphrase: line cannot tell {show(end)} where the token {show(text)} begins it")
+        return Stop((), (BREAK,))
 
     def text(self, tokens: Sequence[int], special: bool = False) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=not special))
