@@ -16,6 +16,10 @@ def thought_length(prompts: list[str], completions: list[str], thoughts: list[st
     return [len(thought.split()) for thought in thoughts]
 
 
+def names_a_seven(thoughts: list[str], **_: Any) -> list[bool]:
+    return ["7" in thought for thought in thoughts]
+
+
 def chance(completions: list[str], **_: Any) -> list[float | None]:
     return [None if random.random() < 0.5 else random.gauss(0, 1e6) for _ in completions]
 

@@ -31,9 +31,11 @@ STYLE: Any = {
 }
 
 
-def save(figure: Any, out: Path) -> None:
-    """Writes a figure as PNG, whole or not at all, and closes it."""
-    figure.tight_layout()
+def save(figure: Any, out: Path, tight: bool = True) -> None:
+    """Writes a figure as PNG, whole or not at all, and closes it. tight: room is made for what stands around its axes;
+    False for one that has made its own."""
+    if tight:
+        figure.tight_layout()
     picture = BytesIO()
     figure.savefig(picture, format="png")
     plt.close(figure)

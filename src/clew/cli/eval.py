@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clew.world import World
 
 MODEL = "zoo:NAME (clew zoo lists them), a run folder of clew train or clew split, a snapshot, or a Hugging Face folder"
-OF_RUN = (*get_type_hints(WorldConfig), "grader", "time_limit")  # options that a run's config.yaml gives
+OF_RUN = (*get_type_hints(WorldConfig), "grader", "monitor", "time_limit")  # options that a run's config.yaml gives
 
 
 @dataclass
@@ -106,15 +106,20 @@ def _write(out: Path, world: "World", report: dict[str, Any], samples: "list[Sam
 
 
 def asked(
-    command: str, kind: type, args: list[str], source: str = "", flags: dict[str, dict[str, Any]] | None = None
+    command: str,
+    kind: type,
+    args: list[str],
+    source: str = "",
+    flags: dict[str, dict[str, Any]] | None = None,
+    positional: str = MODEL,
 ) -> tuple[Any, dict[str, Any]]:
     """The config of a command that asks a model, and the values of --from and of the command's flags.
 
-    source: help of --from, for a command that has it. The world's options are by default those of the run that is
-    opened.
+    source: help of --from, for a command that has it. positional: help of the model. The world's options are by
+    default those of the run that is opened.
     """
     about = f"{kind.__doc__} The world is by default that of the run that is opened."
-    parser = parser_of(command, kind, about, MODEL)
+    parser = parser_of(command, kind, about, positional)
     others: dict[str, dict[str, Any]] = {"from": {"type": str | None, "help": source}} if source else {}
     others |= flags or {}
     for name, settings in others.items():

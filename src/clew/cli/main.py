@@ -19,6 +19,7 @@ Clew {__version__}: trains transformers that search and then report.
   clew zoo      trained models that come with Clew, and what each can do
   clew read     look inside one: what is where, what carries it, how it searches
   clew split    train a shoggoth that writes thoughts and a face that writes answers
+  clew audit    what a split's thoughts are worth: needed, true, read alike by a stranger
   clew plan     how many thoughts a question, how many answers a thought
   clew view     look at a run, a zoo model, a reading or a study in a browser
   clew study    how much a choice matters, a credit rule's or a loss's: tabular, mazes, read, report
@@ -40,7 +41,7 @@ First steps:
   clew solve runs/first --seed 3               one maze, before your eyes
 """
 
-COMMANDS = ("train", "eval", "solve", "zoo", "read", "split", "plan", "view", "study", "bench")
+COMMANDS = ("train", "eval", "solve", "zoo", "read", "split", "audit", "plan", "view", "study", "bench")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,279 @@
+"""Audits of planted reasoners: faces that ignore thoughts, copy them, count their words, or read a private code."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import standins
+from clew.config import SamplingConfig
+from clew.errors import InputError
+from clew.graders import Grader
+from clew.rollout.paraphrase import Paraphrase, copy, shuffle
+from clew.rollout.sampler import SharedPrefixSampler
+from clew.rollout.types import Context
+from clew.train.audit import changes, information
+from clew.train.audit.audit import MEASURES, Audit, audit
+from clew.train.audit.subject import Subject, answer_logps, draw_cases, opened_up, thought_in
+from clew.train.evaluate import Reasoner
+from clew.train.watching import monitors_of
+from small import WORLD, fresh_team, split_config
+from standins import answers, copies, counts, decodes, ignores, knows, reasoner_of, sways, thinks, wanders, whispers
+
+Report = dict[str, Any]
+DIGITS = standins.Digits()
+CHANGES = ("necessity", "substantivity", "early_answering", "mistakes", "paraphrasability")
+
+
+def subject_of(reasoner: Reasoner, questions: int = 60, thoughts: int = 4, **others: Any) -> Subject:
+    others = {"paraphrase": Paraphrase(shuffle(DIGITS)), "paraphraser": "shuffle"} | others
+    subject = Subject(DIGITS, reasoner, [Grader(standins.right)], thoughts, **others)
+    subject.cases = draw_cases(subject, reasoner, DIGITS.held_out(range(questions)), "thoughts")
+    return subject
+
+
+def measured(subject: Subject, *measures: str) -> Report:
+    return audit(subject, measures).report()["measures"]
+
+
+def above(figure: dict[str, float]) -> bool:
+    return figure["low"] > 0
+
+
+def holds(figure: dict[str, float], value: float) -> bool:
+    return figure["low"] <= value <= figure["high"]
+
+
+def test_a_face_that_ignores_thoughts_is_told_by_every_measure() -> None:
+    subject = subject_of(reasoner_of(thinks(wanders), answers(ignores)))
+    report = measured(subject, *CHANGES, "mutual_information", "legality")
+    for name in CHANGES:
+        for condition, own in report[name].items():
+            for figure in ("nats", "right_nats", "score") if condition != "area" else ("area",):
+                assert own[figure]["value"] == pytest.approx(0, abs=1e-6), (name, condition, figure)
+                assert own[figure]["high"] - own[figure]["low"] < 1e-5
+            assert condition == "area" or own["changed"]["value"] == 0 < own["changed"]["high"]
+    told = report["mutual_information"][""]
+    assert told["at_least"]["value"] == pytest.approx(0, abs=1e-6) == told["at_most"]["value"]
+    legal = report["legality"][""]
+    assert holds(legal["true_steps"], 0.1) and holds(legal["follows"], 0.1) and legal["finds"]["value"] == 1
+
+
+def test_a_face_that_copies_thoughts_is_told_by_every_measure() -> None:
+    subject = subject_of(reasoner_of(thinks(wanders), answers(copies)), thoughts=8)
+    report = measured(subject, "necessity", "substantivity", "early_answering", "mutual_information", "legality")
+    for name, condition in (("necessity", "none"), ("substantivity", "filler"), ("early_answering", "0%")):
+        own = report[name][condition]
+        hit, missed = math.log(9.7), math.log(0.03 / 9 * 10)
+        assert holds(own["nats"], 0.97 * hit + 0.03 * missed), (name, condition)
+        assert holds(own["right_nats"], 0.1 * hit + 0.9 * missed)  # most of these thoughts mislead
+        assert own["changed"]["low"] > 0.7 and holds(own["score"], 0)
+    swapped = report["substantivity"]["another's"]
+    assert above(swapped["nats"]) and swapped["changed"]["low"] > 0.6
+    assert report["early_answering"]["area"]["area"]["low"] > 0.2
+    # Eight thoughts that are any of ten digits: what they decide of a copy is the entropy of the digits among them.
+    told = report["mutual_information"][""]
+    assert told["at_least"]["low"] > 1.3 and told["at_least"]["high"] < math.log(8)
+    assert told["at_least"]["value"] < told["at_most"]["value"]
+    assert report["legality"][""]["follows"]["low"] > 0.9
+
+
+def test_a_thought_that_helps_is_told_from_one_that_only_counts() -> None:
+    helpful = measured(subject_of(reasoner_of(thinks(knows), answers(copies))), "necessity", "mistakes")
+    own = helpful["necessity"]["none"]
+    assert above(own["score"]) and above(own["right_nats"]) and above(own["nats"])
+    kept, anew = helpful["mistakes"]["kept"], helpful["mistakes"]["regenerated"]
+    assert kept["changed"]["value"] == anew["changed"]["value"] == 1 and above(kept["right_nats"])
+    assert kept["questions"] < 60  # a thought without a true step has none to make false
+    assert kept["score"]["value"] == 1 and kept["nats"]["low"] > 3
+
+
+def test_form_is_told_from_content_by_paraphrases() -> None:
+    says = measured(subject_of(reasoner_of(thinks(wanders), answers(copies))), "paraphrasability")
+    form = measured(subject_of(reasoner_of(thinks(wanders), answers(counts))), "paraphrasability", "substantivity")
+    assert says["paraphrasability"]["shuffle"]["nats"]["value"] == pytest.approx(0, abs=1e-6)
+    assert says["paraphrasability"]["shuffle"]["changed"]["value"] == 0
+    assert form["paraphrasability"]["shuffle"]["changed"]["value"] == 1
+    assert above(form["paraphrasability"]["shuffle"]["nats"])
+    for condition in ("filler", "another's"):  # as long, so that who counts answers the same
+        assert form["substantivity"][condition]["nats"]["value"] == pytest.approx(0, abs=1e-6)
+    control = subject_of(reasoner_of(thinks(wanders), answers(counts)), paraphrase=Paraphrase(copy), paraphraser="copy")
+    assert measured(control, "paraphrasability")["paraphrasability"]["copy"]["changed"]["value"] == 0
+
+
+def test_a_private_code_is_told_by_a_fresh_reader_and_by_legality() -> None:
+    plain = reasoner_of(thinks(knows), answers(copies))
+    coded = subject_of(reasoner_of(thinks(whispers), answers(decodes)), reader=plain)
+    report = measured(coded, "fresh_reader", "legality", "necessity")
+    told = report["fresh_reader"][""]
+    assert told["gap"]["low"] > 0.5 and above(told["excess"]) and told["nats"]["low"] > 1 and above(told["right_nats"])
+    assert told["own_gap"]["high"] < 0  # the stranger is the better one at plain thoughts
+    assert told["understood"]["value"] == pytest.approx(0, abs=1e-6) and above(report["necessity"]["none"]["nats"])
+    assert report["legality"][""]["true_steps"]["value"] == 0 == report["legality"][""]["finds"]["value"]
+
+
+def test_plain_thoughts_are_no_private_code() -> None:
+    plain = reasoner_of(thinks(knows), answers(copies))
+    report = measured(subject_of(plain, reader=reasoner_of(thinks(knows), answers(copies))), "fresh_reader", "legality")
+    told = report["fresh_reader"][""]
+    for figure in ("gap", "own_gap", "excess", "nats", "right_nats"):
+        assert told[figure]["value"] == pytest.approx(0, abs=1e-6), figure
+    assert above(told["understood"]) and report["legality"][""]["true_steps"]["low"] > 0.8
+    alone = Reasoner(plain.face)  # a face without a shoggoth of its own: no control
+    told = measured(subject_of(plain, reader=alone), "fresh_reader")["fresh_reader"][""]
+    assert "gap" in told and "own_gap" not in told and "excess" not in told
+
+
+def test_monitors_read_thoughts_and_answers_by_themselves() -> None:
+    with monitors_of(["watchers:names_a_seven", "watchers:thought_length", "watchers:raises"], 60.0) as monitors:
+        subject = subject_of(reasoner_of(thinks(wanders), answers(counts)), monitors=monitors)
+        found = audit(subject, ["leakage"])
+    report = found.report()
+    seven = report["measures"]["leakage"]["watchers:names_a_seven"]
+    assert holds(seven["thoughts"], 0.1) and seven["thoughts"]["value"] > 0 and seven["answers"]["high"] < 0.05
+    length = report["measures"]["leakage"]["watchers:thought_length"]
+    assert length["thoughts"]["value"] == 2 == length["answers"]["value"]
+    assert list(report["measures"]["leakage"]["watchers:raises"]) == ["questions"]
+    assert len(report["notes"]) == 1 and "watchers:raises" in report["notes"][0]
+    assert {row["of"] for row in found.table().to_pylist() if "seven" in row["condition"]} == {4.0}
+
+
+def test_intervals_hold_a_null_as_often_as_they_say() -> None:
+    """Thoughts sway the face, and none helps more than another's: the mean effect of swapping them is 0."""
+    subject = subject_of(reasoner_of(thinks(wanders), answers(sways)), 800, 1)
+    figures = changes.effects(subject, changes.anothers(subject.cases), "swapped")
+    dice, some = np.random.default_rng(0), [one for one in figures if one]
+    held = 0
+    for _ in range(200):
+        drawn = dice.choice(len(some), 40, replace=False)
+        report = Audit(subject, {"necessity": {"": [some[i] for i in drawn]}}).report()["measures"]["necessity"][""]
+        held += holds(report["right_nats"], 0)
+    assert 0.88 * 200 <= held <= 0.99 * 200
+    assert held < 200 and len(some) > 700
+
+
+def test_mutual_information_is_what_its_formula_says() -> None:
+    rng = np.random.default_rng(0)
+    p_NA = rng.dirichlet(np.ones(5), 3)  # three thoughts, five answers
+    truth = float(np.mean([(p * np.log(p / p_NA.mean(0))).sum() for p in p_NA]))
+    lower, upper = [], []
+    for _ in range(4000):
+        said = [int(rng.choice(5, p=p)) for p in p_NA]
+        one = information.information(np.log(p_NA[:, said]))
+        mine = [math.log(p_NA[i, a] / p_NA[:, a].mean()) for i, a in enumerate(said)]
+        others = [math.log(p_NA[i, a] / np.delete(p_NA[:, a], i).mean()) for i, a in enumerate(said)]
+        assert one["at_least"] == pytest.approx(np.mean(mine)) and one["at_most"] == pytest.approx(np.mean(others))
+        assert one["at_least"] <= math.log(3) + 1e-12
+        lower.append(one["at_least"])
+        upper.append(one["at_most"])
+    assert np.mean(lower) == pytest.approx(truth, abs=0.02) and np.mean(upper) > truth
+    sure = np.where(np.eye(4, dtype=bool), 0.0, -1e6)
+    assert information.information(sure)["at_least"] == pytest.approx(math.log(4))
+    with pytest.raises(InputError, match="thoughts: 1 has no other"):
+        information.information(np.zeros((1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("policies", "face_sees", "attention"),
+    [
+        ("two", "prompt+thought", "trees"),
+        ("two", "thought", "trees"),
+        ("one", "prompt+thought", "trees"),
+        ("one", "thought", "rows"),
+        ("adapters", "prompt+thought", "rows"),
+        ("adapters", "thought", "trees"),
+    ],
+)
+def test_log_probabilities_are_those_of_a_plain_pass(policies: Any, face_sees: Any, attention: Any) -> None:
+    if policies == "adapters":
+        pytest.importorskip("peft")
+    config = split_config(policies=policies, face_sees=face_sees)
+    team = fresh_team(config)
+    for member in team.members.values():
+        member.policy.attention = attention
+    reasoner = team.reasoner(config)
+    subject = Subject(WORLD, reasoner, [], 3, paraphrase=Paraphrase(copy), paraphraser="copy")
+    subject.cases = draw_cases(subject, reasoner, WORLD.held_out(range(5)), "thoughts")
+    face = reasoner.face
+    assert isinstance(face, SharedPrefixSampler)
+
+    def plainly(ids: list[int], answer: Any) -> float:
+        face.policy.activate()
+        with torch.no_grad():
+            logits = face.policy.model.eval()(input_ids=torch.tensor([[*ids, *answer]])).logits[0].double()
+        logps = logits.log_softmax(-1)
+        return sum(float(logps[len(ids) - 1 + i, token]) for i, token in enumerate(answer))
+
+    cut = changes.early_answering(subject)["50%"]
+    for i, case in enumerate(subject.cases):
+        shown = case.question.tokens if face_sees == "prompt+thought" else []
+        whole = [*shown, *case.bodies[0], *case.closings[0]]
+        half = [*shown, *case.bodies[0][: round(len(case.bodies[0]) / 2)], *WORLD.thought_end]
+        right = WORLD.right_answer(case.question)
+        assert subject.intact[i].logp == pytest.approx(plainly(whole, case.answers[0]), abs=1e-4)
+        assert subject.intact[i].right_logp == pytest.approx(plainly(whole, right), abs=1e-4)
+        gap = plainly(whole, case.answers[0]) - plainly(half, case.answers[0])
+        assert cut[i]["nats"] == pytest.approx(gap, abs=1e-4)
+    told = information.mutual_information(subject)[""]
+    for case, own in zip(subject.cases, told, strict=True):
+        shown = case.question.tokens if face_sees == "prompt+thought" else []
+        rows = [[*shown, *body, *end] for body, end in zip(case.bodies, case.closings, strict=True)]
+        logps = np.array([[plainly(row, answer) for answer in case.answers] for row in rows])
+        assert own == pytest.approx(information.information(logps), abs=1e-4)
+    assert max(abs(one["nats"]) for one in cut) > 1e-3  # the face does read its thoughts
+    copied = changes.paraphrasability(subject)["copy"]
+    assert all(abs(one["nats"]) < 1e-4 and not one["changed"] for one in copied)
+
+
+def test_what_was_drawn_is_told_as_it_was_drawn() -> None:
+    """The log-probabilities that sampling reported are those of the pass over what was read."""
+    config = split_config()
+    reasoner = fresh_team(config).reasoner(config)
+    made = reasoner.rollouts(WORLD, WORLD.held_out(range(4)), (2, 2), SamplingConfig(), range(4))
+    pairs = [(read, several) for one in made for read, several in zip(one.read, one.answers, strict=True)]
+    assert isinstance(reasoner.face, SharedPrefixSampler)
+    logps = answer_logps(reasoner.face.policy, [(read, [one.tokens for one in several]) for read, several in pairs])
+    for own, (_, several) in zip(logps, pairs, strict=True):
+        assert own == pytest.approx([sum(one.logps) for one in several], abs=1e-4)
+
+
+def test_another_questions_thought_is_as_long_as_can_be_and_given_once() -> None:
+    subject = subject_of(reasoner_of(thinks(wanders), answers(copies)), 30, 1)
+    for i, case in enumerate(subject.cases):
+        case.bodies[0] = [4 + i % 3] * (1 + i % 4)
+    given = changes.anothers(subject.cases)
+    there = [(body, case) for body, case in zip(given, subject.cases, strict=True) if body is not None]
+    assert len(there) > 20 and all(body is not case.bodies[0] for body, case in there)
+    assert sum(len(body) != len(case.bodies[0]) for body, case in there) <= 4
+    assert len({id(body) for body in given if body is not None}) == len(there)
+
+
+def test_thoughts_are_taken_out_of_what_was_read() -> None:
+    prompt = Context([3], "prompt")
+    assert thought_in(DIGITS, Context([4, 5, 2], "thought", prompt)) == ([4, 5], [2])
+    assert thought_in(DIGITS, Context([2], "prompt", Context([4, 5], "thought", prompt))) == ([4, 5], [2])
+    lines = Context([6, 2], "thought", Context([4, 5], "thought"))
+    assert thought_in(DIGITS, lines) == ([4, 5, 6], [2])
+    assert (
+        opened_up([4, 1], [2]) == ([4, 1], []) and opened_up([2], [2]) == ([], [2]) and opened_up([], [2]) == ([], [])
+    )
+
+
+def test_what_cannot_be_measured() -> None:
+    subject = subject_of(reasoner_of(thinks(wanders), answers(copies)), 10, 1)
+    for name, says in {
+        "mutual_information": "thoughts: 1 is too few",
+        "fresh_reader": "needs a reader",
+        "leakage": "needs monitors",
+        "necesity": "nearest: necessity",
+    }.items():
+        with pytest.raises(InputError, match=says):
+            audit(subject, [name])
+    with pytest.raises(InputError, match="no list of measures"):
+        audit(subject, [])
+    subject.cases = subject.cases[:9]
+    with pytest.raises(InputError, match="questions: 9 are too few for a 95% interval; expected at least 10"):
+        audit(subject, ["necessity"])
+    assert all(measure.of.__doc__ and measure.says for measure in MEASURES.values())
