@@ -277,3 +277,48 @@ def test_a_door_is_where_a_wall_was() -> None:
         with_door(RING, ((0, 0), (1, 1)))
     with pytest.raises(InputError, match="no held-out maze"):
         DoorWorld(MazeConfig(sizes=[2])).held_out([0])
+
+
+def first_case(world: DoorWorld) -> tuple[Question, list[int], str]:
+    """A question whose path leads through the door, with a demonstrated thought and the answer that it comes to."""
+    rng = np.random.default_rng(0)
+    asked = next(one for one in world.questions(range(50)) if one.labels["door"] == "helps")
+    door = asked.columns["door"]
+    thought = door_thoughts.search(asked.reference, door, True, rng).words()
+    answer = doors.answer_words(asked.reference.path, door, True, world.style)
+    if world.thoughts == "path":
+        thought = ["<THOUGHT_START>", *answer[1:-1], "<THOUGHT_END>"]
+    return asked, world._numbered(thought), " ".join(answer)
+
+
+@pytest.mark.parametrize("thoughts", ["search", "path"])
+def test_what_an_audit_asks_of_thoughts(thoughts: Any) -> None:
+    world = DoorWorld(CONFIG, thoughts=thoughts)
+    asked, thought, answer = first_case(world)
+    for tokens in (thought, thought[:-1]):  # with its end, and as an audit has it
+        assert world.thought_steps(asked, tokens) and all(world.thought_steps(asked, tokens))
+        assert world.thought_answer(asked, tokens) == answer
+    assert world.right_answer(asked) == world._numbered(answer.split())
+    made = world.corrupted(asked, thought, np.random.default_rng(0))
+    assert made is not None
+    wrong, end = made
+    assert not all(world.thought_steps(asked, wrong)) and 0 < end <= len(wrong)
+    assert world.thought_answer(asked, [*thought[:2], thought[-1]]) is None
+
+
+def test_lines_that_are_not_true() -> None:
+    asked, _, _ = first_case(WORLD)
+    maze, door = asked.reference, asked.columns["door"]
+    (a, b), origin = door, maze.origin
+    near = maze.lattice.neighbours(origin)[0]
+
+    def told(*lines: str) -> list[bool]:
+        return door_thoughts.true_steps(maze, door, ["<THOUGHT_START>", *" ; ".join(lines).split(), ";"])
+
+    first, far = f"{origin[0]},{origin[1]}", next(cell for cell in ((0, 0), (2, 3)) if cell not in (origin, near))
+    step = f"({first}) ({near[0]},{near[1]})"
+    assert told(step) == [True] and told(step, step) == [True, True]
+    assert told(f"<DOOR> {step}") == [{origin, near} == {a, b}]
+    assert told(f"({first}) ({far[0]},{far[1]})")[0] == maze.lattice.connected(origin, far)
+    assert told("(9,9) (9,8)") == [False]
+    assert told(step, "<UNK>", step) == [True, False]

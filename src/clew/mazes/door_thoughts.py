@@ -7,13 +7,14 @@ stands before the passage that is the door, where the thought mentions that. Wha
 matter of proof: the same passages from the same cells, the same one marked, the same end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from clew.mazes.lattice import Cell, Question
+from clew.mazes.steps import walled
 from clew.mazes.traces import trace
 from clew.mazes.vocab import cell_text, parse_cell
 
@@ -45,27 +46,24 @@ class Passages:
 
 
 def parse(words: Sequence[str]) -> Passages | None:
-    """The whole lines that a text holds, in its order; None for one that is not made of such lines alone."""
+    """The lines that a text holds, in its order; None for one that is not made of whole lines alone."""
     starts, ends = words[:1] == [START], words[-1:] == [END]
-    body = list(words[starts : len(words) - ends])
-    if body and body[-1] != LINE_END:
-        return None
-    lines: list[Line] = []
-    for line in _split(body):
-        marked = line[:1] == [MARK]
-        cells = [parse_cell(word) for word in line[marked:]]
-        if len(cells) != 2 or cells[0] is None or cells[1] is None or cells[0] == cells[1]:
-            return None
-        lines.append(Line((cells[0], cells[1]), marked))
-    return Passages(tuple(lines), starts, ends)
+    lines, whole = lines_of(words[starts : len(words) - ends])
+    return Passages(tuple(lines), starts, ends) if whole else None
 
 
-def _split(body: list[str]) -> Iterator[list[str]]:
-    first = 0
-    for at, word in enumerate(body):
-        if word == LINE_END:
-            yield body[first:at]
-            first = at + 1
+def lines_of(words: Sequence[str]) -> tuple[list[Line], bool]:
+    """The lines up to the first thing that is none, and whether there was no such thing."""
+    lines, at = [], 0
+    while at < len(words):
+        marked = words[at] == MARK
+        first = at + marked
+        cells = [parse_cell(word) for word in words[first : first + 2]]
+        if len(cells) < 2 or None in cells or cells[0] == cells[1] or words[first + 2 : first + 3] != [LINE_END]:
+            return lines, False
+        lines.append(Line((cells[0], cells[1]), marked))  # type: ignore[arg-type]
+        at = first + 3
+    return lines, True
 
 
 class Step(NamedTuple):
@@ -164,3 +162,48 @@ def same_meaning(words: Sequence[str], others: Sequence[str], origin: Cell) -> b
     if not mine or not theirs:
         return False
     return set(mine) == set(theirs) and mine[-1] == theirs[-1]
+
+
+def inside(words: Sequence[str]) -> Sequence[str]:
+    """A thought without its ends, where they are there."""
+    inside = words[1:] if words[:1] == [START] else words
+    return inside[:-1] if inside[-1:] == [END] else inside
+
+
+def true_steps(maze: Question, door: Sequence[Cell], words: Sequence[str]) -> list[bool]:
+    """Whether each line of a thought is true: an open passage from a cell found before to another, marked only if it
+    is the door. What is no line counts as one that is false, and nothing behind it is read."""
+    lines, whole = lines_of(inside(words))
+    found, told = {maze.origin}, []
+    for (a, b), marked in lines:
+        known = a in found or b in found
+        told.append(known and maze.lattice.connected(a, b) and (not marked or {a, b} == set(door)))
+        found |= {a, b}
+    return told + [False] * (not whole)
+
+
+def found_path(maze: Question, words: Sequence[str]) -> list[Cell] | None:
+    """The path from the question's origin to its target that a thought found; None if it holds none."""
+    steps = steps_of(lines_of(inside(words))[0], maze.origin)
+    return path_to(steps, maze.origin, maze.target) if steps else None
+
+
+def with_false_line(maze: Question, words: Sequence[str], rng: np.random.Generator) -> tuple[list[str], int] | None:
+    """The thought with one of its lines, drawn at random, led from the same cell through a wall; and the number of
+    words up to its end. None where there is no line, or no wall."""
+    starts = words[:1] == [START]
+    lines, _ = lines_of(inside(words))
+    found, choices = {maze.origin}, []
+    for i, line in enumerate(lines):
+        a, b = line.cells
+        parent, cell = (a, b) if a in found else (b, a)
+        choices += [(i, parent, cell, other) for other in walled(maze, parent)]
+        found |= {a, b}
+    if not choices:
+        return None
+    i, parent, cell, other = choices[int(rng.integers(len(choices)))]
+    before = [word for line in lines[:i] for word in line.words()]
+    cells = tuple(other if one == cell else parent for one in lines[i].cells)
+    made = Line(cells, lines[i].marked).words()  # type: ignore[arg-type]
+    head = [START] * starts + before + made
+    return head + list(words[len(head) :]), len(head)

@@ -269,6 +269,41 @@ class DoorWorld(MazeWorld):
         said = door_thoughts.reworded(words, self._origin(prompt) if whole else None, rng)
         return said and self._numbered(said)
 
+    def thought_steps(self, question: Question, tokens: Sequence[int]) -> list[bool]:
+        if self.thoughts == "path":
+            return super().thought_steps(question, self._unmarked(tokens))
+        return door_thoughts.true_steps(question.reference, question.columns["door"], self.text(tokens).split())
+
+    def thought_answer(self, question: Question, tokens: Sequence[int]) -> str | None:
+        """The path that a thought found, with the mark if the thought has it."""
+        words = self.text(tokens).split()
+        if self.thoughts == "path":
+            path = [vocab.parse_cell(word) for word in door_thoughts.inside(words) if word != MARK]
+            path = None if None in path or path[-1:] != [question.reference.target] else path
+        else:
+            path = door_thoughts.found_path(question.reference, words)
+        if path is None:
+            return None
+        cells = [cell for cell in path if cell is not None]
+        return " ".join(answer_words(cells, question.columns["door"], MARK in words, self.style))
+
+    def corrupted(
+        self, question: Question, tokens: Sequence[int], rng: np.random.Generator
+    ) -> tuple[list[int], int] | None:
+        if self.thoughts == "path":
+            return super().corrupted(question, self._unmarked(tokens), rng)
+        made = door_thoughts.with_false_line(question.reference, self.text(tokens).split(), rng)
+        return made and (self._numbered(made[0]), made[1])
+
+    def right_answer(self, question: Question) -> list[int]:
+        """A shortest path, with the mark where it leads through the door."""
+        path = world.solution(question.reference)
+        return self._numbered(answer_words(path, question.columns["door"], True, self.style))
+
+    def _unmarked(self, tokens: Sequence[int]) -> list[int]:
+        (mark,) = self._numbered([MARK])
+        return [token for token in tokens if token != mark]
+
     def _origin(self, prompt: Sequence[int]) -> lattice.Cell | None:
         words = self.text(prompt).split()
         return vocab.parse_cell(words[words.index("<ORIGIN_START>") + 1]) if "<ORIGIN_START>" in words else None

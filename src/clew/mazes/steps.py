@@ -35,7 +35,7 @@ def with_false_step(
     if not known:
         return None
     i = known[int(rng.integers(len(known)))]
-    choices = _walled(question, steps[i].parent)
+    choices = walled(question, steps[i].parent)
     if not choices:
         return None
     end = first + width * (i + 1)
@@ -68,7 +68,7 @@ def _is_true(question: Question, number: int, step: Step) -> bool:
     return question.lattice.connected(step.parent, step.cell)
 
 
-def _walled(question: Question, cell: Cell) -> list[Cell]:
+def walled(question: Question, cell: Cell) -> list[Cell]:
     """The cells beside one that a wall parts from it; where there are none, all that no passage leads to."""
     grid = question.lattice
     cells = [(row, col) for row in range(grid.rows) for col in range(grid.cols)]
