@@ -64,7 +64,8 @@ def main() -> None:
     for path in WRITTEN:
         assert Path(path).exists(), f"{path} was not written"
     if "view" in names:
-        run("view zoo:4x4 --out view")
+        run("view zoo:4x4 second third --questions 2 --no-open --out page.html")
+        assert "Content-Security-Policy" in Path("page.html").read_text(encoding="utf-8")
     run("solve zoo:none", code=2)
 
 
