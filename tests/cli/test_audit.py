@@ -44,7 +44,7 @@ def test_a_run_is_audited_into_its_folder(split_run: Path, tmp_path: Path, capsy
     assert list(audited(capsys, str(run), *FEW, *some)["measures"]) == ["necessity", "legality"]
     assert main(["audit", str(run), *FEW, *some]) == 0
     shown = capsys.readouterr()
-    assert "necessity" in shown.out and "true steps" in shown.out and f"wrote {out}/" in shown.err
+    assert "no thought" in shown.out and "true steps" in shown.out and f"wrote {out}/" in shown.err
     assert "positive: the thought helps" in shown.out
 
 
