@@ -7,16 +7,20 @@ vLLM, it puts the engine in this process to the same test; with the argument `tr
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clew.config import SamplingConfig
+from clew.config import MazeConfig, SamplingConfig
+from clew.mazes.world import MazeWorld
 from clew.policy import Policy
+from clew.rollout.lines import line_by_line, whole
+from clew.rollout.paraphrase import Paraphrase, copy
 from clew.rollout.types import Completion, Context, Request, Sampler
-from clew.world import Stop
+from clew.world import Question, Stop
 from small import WORLD
 
 GREEDY, HOT = SamplingConfig(temperature=0.0), SamplingConfig(temperature=1.0)
@@ -155,6 +159,25 @@ def many_long_prompts_are_no_matter(sampler: Sampler, policy: Policy) -> None:
     check_logps(policy, done[::16])
 
 
+def lines_go_on_behind_what_the_earlier_ones_became(sampler: Sampler, policy: Policy) -> None:
+    """A thought is written line by line; lines that end by a token, and lines that end by what they hold."""
+    asked = [Question("", [*PROMPT.tokens, 8 + i], 24, 4) for i in range(4)]
+    for world in (MazeWorld(MazeConfig(sizes=[3], traces=[name])) for name in ("bfs", "astar")):  # type: ignore[list-item]
+        turned = Paraphrase(lambda passages: [[[*one.tokens[:-1][::-1], one.tokens[-1]]] for one in passages], True)
+        thoughts = line_by_line(world, sampler, asked, 4, HOT, range(4), turned)
+        lines = [line for thought in thoughts for line in thought.lines]
+        assert len(lines) > len(thoughts) and any(line.read.tokens != line.written.tokens for line in lines)
+        check_logps(policy, [line.written for line in lines])
+        for thought in thoughts:
+            for one, after in pairwise(thought.lines):
+                assert after.written.context is one.read and one.written.ended
+        again = line_by_line(world, sampler, asked[:2], 4, HOT, range(2), turned)
+        assert [one.tokens for one in again] == [one.tokens for one in thoughts[:8]]
+        copied = line_by_line(world, sampler, asked, 1, GREEDY, [0] * 4, Paraphrase(copy, True))
+        plain = whole(world, sampler, asked, 1, GREEDY, [0] * 4, None)
+        assert [(one.tokens, one.ended) for one in copied] == [(one.tokens, one.ended) for one in plain]
+
+
 CONTRACT: list[Callable[[Sampler, Policy], None]] = [
     greedy_is_the_likeliest_token,
     log_probabilities_are_at_temperature_1_over_all_tokens,
@@ -164,6 +187,7 @@ CONTRACT: list[Callable[[Sampler, Policy], None]] = [
     only_what_is_asked_for_ends_a_completion,
     stop_texts_end_a_completion,
     limits_are_each_request_s_own,
+    lines_go_on_behind_what_the_earlier_ones_became,
     many_long_prompts_are_no_matter,
     a_policy_that_moved_is_sampled_as_it_stands,
 ]

@@ -1,6 +1,7 @@
 """Rewritten thoughts, whole and line by line: each policy learns what it wrote behind just what it read."""
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -12,7 +13,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from clew.config import MazeConfig, RewriterConfig, SamplingConfig
+from clew.config import MazeConfig, RewriterConfig, SamplingConfig, WorldConfig
 from clew.losses import token_nll, weighted_nll
 from clew.mazes.world import MazeWorld
 from clew.policy import Policy
@@ -22,10 +23,12 @@ from clew.rollout.types import Completion, Rollout
 from clew.runs.rollouts import read_rollouts, write_rollouts
 from clew.train import warm
 from clew.train.crediting import Weights, figures_of
-from clew.train.rounds import weighted
+from clew.train.evaluate import held_out
+from clew.train.opening import opened
+from clew.train.rounds import split, weighted
 from clew.train.team import Member, Team, paraphrase_for, team_of, warm_names
 from clew.tree import SpanTree, TreeBatch
-from small import played, rows_of, split_config
+from small import metrics, played, rows_of, same_weights, split_config, timeless
 
 WORLD = MazeWorld(MazeConfig(sizes=[3], traces=["bfs"], branches=2))
 POLICIES = ("two", "adapters", "one")
@@ -278,6 +281,52 @@ def test_a_warm_start_imitates_lines_behind_what_they_became(
             if "<THOUGHT_START>" in words and row[-1] == (path if how == "whole" else separator):
                 turned += _turned(words[words.index("<THOUGHT_START>") + 1 :])
     assert answers == thoughts == 3 * WORLD.config.branches and turned > 0
+
+
+@pytest.mark.parametrize("how", ["whole", "line"])
+def test_a_run_goes_on_bit_for_bit_and_is_asked_as_it_was_trained(tmp_path: Path, how: str) -> None:
+    options: dict[str, Any] = {"mazes__traces": ["bfs"], "paraphraser": "shuffle", "paraphrase": how}
+    options |= {"rule": "advantage", "max_thought": 14, "warm_start__steps": 60, "length_cost": 0.01}
+
+    def stop(values: dict) -> None:
+        if values.get("phase") == "rounds" and values["step"] == 2:
+            raise KeyboardInterrupt
+
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    split(split_config(straight, **options))
+    with pytest.raises(KeyboardInterrupt):
+        split(split_config(broken, **options), report=stop)
+    split(split_config(broken, **options), resume=True)
+    assert timeless(straight) == timeless(broken)
+    assert list(read_rollouts(straight)) == list(read_rollouts(broken))
+    for name in ("shoggoth", "face"):
+        assert same_weights(straight / name, broken / name)
+    last = metrics(straight)[-1]
+    assert (last["lines"] > 1) == (how == "line") and 0 <= last["lines_kept"] <= 1
+    assert last["read_tokens"] == last["thought_tokens"]  # a shuffle adds nothing
+    world, reasoner = opened(straight, WorldConfig(mazes=MazeConfig(sizes=[3], traces=["bfs"])), device="cpu")
+    assert reasoner.paraphrase is not None and reasoner.paraphrase.by_line == (how == "line")
+    kept = [json.loads(line) for line in (straight / "samples.jsonl").read_text().splitlines()]
+    for made, told in zip(reasoner.rollouts(world, list(held_out(world, 6))), kept, strict=True):
+        assert (made.thought_texts[0], made.answer_texts[0][0]) == (
+            told["thoughts"][0]["text"],
+            told["thoughts"][0]["answers"][0]["text"],
+        )
+        assert [line["read_tokens"] for line in told["thoughts"][0]["lines"]] == [
+            list(line.read.tokens) for line in made.thoughts[0].lines
+        ]
+
+
+@pytest.mark.parametrize("at", ["training", "evaluation"])
+def test_thoughts_are_rewritten_when_they_are_to_be(tmp_path: Path, at: str) -> None:
+    options: dict[str, Any] = {"mazes__traces": ["bfs"], "paraphraser": "copy", "paraphrase": "line"}
+    split(split_config(tmp_path, **options, paraphrase_at=at, warm_start__steps=30, rounds=1))
+    before, line = metrics(tmp_path)
+    assert ("lines" in line) == (at == "training") and ("held_out_lines" in before) == (at == "evaluation")
+    (record, *_) = read_rollouts(tmp_path)
+    assert ("lines" in record["thoughts"][0]) == (at == "training")
+    _, reasoner = opened(tmp_path, WorldConfig(mazes=MazeConfig(sizes=[3], traces=["bfs"])), device="cpu")
+    assert (reasoner.paraphrase is not None) == (at == "evaluation")
 
 
 def _turned(words: list[str]) -> bool:
