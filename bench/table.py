@@ -1,4 +1,4 @@
-"""The README's table of speeds, made from the committed results."""
+"""The table of speeds in docs/performance.md, made from the committed results."""
 
 import json
 from collections.abc import Callable, Iterable
