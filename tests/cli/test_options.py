@@ -313,6 +313,12 @@ def test_every_option_of_a_study_is_explained() -> None:
     assert unexplained(TabularConfig) == unexplained(MazeStudyConfig) == []
 
 
+def test_every_option_of_a_page_is_explained() -> None:
+    from clew.cli.view import ViewConfig
+
+    assert unexplained(ViewConfig) == []
+
+
 def test_help_says_how_options_are_shortened() -> None:
     said = " ".join(parser_of("split", SplitConfig, "about this").format_help().split())
     assert "--generators is --mazes.generators" in said and "--mazes VALUE is --mazes.sizes VALUE" in said

@@ -234,12 +234,33 @@
           { class: runs.length > 1 ? "kind" : "grid wider" },
           pictures.map((one) => clew.pictureOf(runs, one, state.within(one.table))),
         ),
+        part === "heads" ? headTable(runs, state) : null,
       );
     }
     const moves = { ArrowLeft: -1, ArrowRight: 1 };
     const step = (by) => choose(names[(names.indexOf(part) + by + names.length) % names.length]);
     return { key: (event) => (event.key in moves ? (step(moves[event.key]), true) : false) };
   };
+
+  /** A row a head: what all parts say of it, to sort by. */
+  function headTable(runs, state) {
+    const rows = runs.flatMap((run) => {
+      const found = new Map();
+      const of = (row) => {
+        if (!found.has(head(row))) found.set(head(row), { ...(runs.length > 1 ? { of: run.name } : {}), head: head(row) });
+        return found.get(head(row));
+      };
+      const take = (row, name, column) => {
+        for (const end of ["", "_low", "_high"]) of(row)[name + end] = row[column + end];
+      };
+      for (const row of run.tables.heads || []) if (row.direction === "denoising") take(row, "patched", "effect");
+      for (const row of run.tables.ablation || []) take(row, "accuracy_lost", "accuracy_lost");
+      for (const row of run.tables.attention || []) of(row)[row.group] = row.mass;
+      return [...found.values()];
+    });
+    const note = "What patching it in brings back, the accuracy lost without it, and the mean attention to each group.";
+    return rows.length ? clew.table(state.within("heads"), "Heads in sum", clew.columnsOf(rows), rows, { note }) : null;
+  }
 
   function rowsOf(table) {
     const names = Object.keys(table);

@@ -30,6 +30,7 @@
     const show = {
       find,
       texts: question.texts,
+      prompt: question.prompt,
       maze: question.maze,
       open: state.get("open", false),
       order: state.get("order", ""),
@@ -258,7 +259,7 @@
             return clew.el(
               "span",
               { class: "part prompt" },
-              show.maze ? "‹the prompt›" : marked(show.texts[show.prompt] ?? "‹the prompt›", show.find),
+              show.maze ? "‹the prompt›" : marked(show.texts[show.prompt], show.find),
             );
           if (part === "thought")
             return clew.el("span", { class: "part own" }, marked(show.texts[thought.text], show.find));
