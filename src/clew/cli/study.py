@@ -9,11 +9,12 @@ from clew.errors import InputError
 from clew.text import check_text
 
 HELP = """\
-usage: clew study tabular | mazes | read | report
+usage: clew study tabular | mazes | read | spillover | report
 
   clew study tabular --out runs/study                      every rule in worlds of tables (twelve minutes, two cores)
   clew study mazes --start runs/split --out runs/study     the rules on mazes, from the warm start of a split
   clew study read --out runs/study-read                    losses and depths: is a search taught by paths crisper?
+  clew study spillover --out runs/spillover                does pressure on answers leak into thoughts?
   clew study report runs/study                             verdicts and pictures from what is there
 
 Finished cells are kept and never run again: after a kill, the same command goes on. --config FILE.yaml declares the
@@ -23,7 +24,7 @@ grid; --engine ray runs it on a Ray cluster. Every part explains its options:  c
 
 def run(args: list[str]) -> None:
     """The command."""
-    parts = {"tabular": _tabular, "mazes": _mazes, "read": _read, "report": _report}
+    parts = {"tabular": _tabular, "mazes": _mazes, "read": _read, "spillover": _spillover, "report": _report}
     if not args or args[0] in ("-h", "--help"):
         print(HELP)
         return
@@ -48,6 +49,12 @@ def _read(args: list[str]) -> None:
     from clew.study.reading import ReadStudyConfig, study
 
     _studied("study read", ReadStudyConfig, study, args)
+
+
+def _spillover(args: list[str]) -> None:
+    from clew.study.spillover.grid import SpilloverConfig, study
+
+    _studied("study spillover", SpilloverConfig, study, args)
 
 
 def _studied(command: str, kind: Any, study: Callable[..., Any], args: list[str]) -> None:
@@ -77,6 +84,7 @@ def _report(args: list[str]) -> None:
 
     from clew.cli import terminal
     from clew.study import reading_report, report
+    from clew.study.spillover import summary
 
     folder = Path(args[0])
     if (folder / reading_report.FILE).is_file():
@@ -84,6 +92,7 @@ def _report(args: list[str]) -> None:
         for one in contrasts:
             Console().print(one.sentence, soft_wrap=True, highlight=False, markup=False)
     else:
-        verdicts, written = report.report(folder)
+        of = summary if (folder / summary.FILE).is_file() else report
+        verdicts, written = of.report(folder)
         terminal.show_verdicts(Console(), verdicts)
     terminal.told(f"wrote {written}")

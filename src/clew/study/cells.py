@@ -68,7 +68,7 @@ def _arrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise InputError("study: needs pyarrow; pip install 'clew[study]'") from None
+        raise InputError("study: needs pyarrow; pip install 'clew-spans[study]'") from None
     return pyarrow
 
 
@@ -173,10 +173,11 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Result]]:
 
 
 def solve(job: Job, folder: str) -> None:
-    """Runs one cell and keeps it: what a worker does."""
+    """Runs one cell and keeps it: what a worker does. A world that keeps more than figures is told the folder."""
     kind, values = job
     world = import_module(f"clew.study.{kind}")
-    write(path_of(Path(folder), job), values, world.run(world.from_json(values)))
+    given = (Path(folder),) if getattr(world, "NEEDS_FOLDER", False) else ()
+    write(path_of(Path(folder), job), values, world.run(world.from_json(values), *given))
 
 
 def run_cells(
@@ -259,7 +260,7 @@ def _ray(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
     try:
         import ray
     except ImportError:
-        raise InputError("engine: ray is not installed; pip install 'clew[ray]'") from None
+        raise InputError("engine: ray is not installed; pip install 'clew-spans[ray]'") from None
     started = not ray.is_initialized()
     if started:  # RAY_ADDRESS names a running cluster, which has cores of its own
         cores = None if "RAY_ADDRESS" in os.environ else workers

@@ -1,0 +1,197 @@
+"""The grid: warm starts first, then a learning rate for each kind of policies, then every arm with every seed."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from clew.config import check_positive, check_values
+from clew.errors import InputError
+from clew.runs.options import write_config
+from clew.study.cells import Engine, Job, Kept, Result, joined, path_of, run_cells, write_results
+from clew.study.spillover import starts
+from clew.study.spillover.arms import MAIN, PARTS, POLICIES, Arm, Policies, Start, arms
+from clew.study.spillover.runs import SpilloverCell, split_config
+
+Part = Literal["remedies", "paraphrasers", "style", "length"]
+AUDITED = 10  # questions of an audit at the least
+TUNING = 1000  # seeds from here on choose learning rates, and no result uses them
+
+
+@dataclass
+class SpilloverConfig:
+    """The experiment on mazes with a secret door: does pressure on answers leak into thoughts?"""
+
+    parts: list[Part] = field(default_factory=lambda: list(PARTS))  # type: ignore[arg-type]
+    """remedies: the published grid; paraphrasers, style, length: what is asked beyond it"""
+    penalties: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    """lambda: what an answer that mentions the door loses, beside the controls without"""
+    size: tuple[int, int] = (3, 4)
+    """rows and columns of a maze"""
+    layers: int = 3
+    """layers of the model"""
+    width: int = 96
+    """hidden size"""
+    heads: int = 4
+    """attention heads"""
+    rank: int = 8
+    """LoRA rank, for the arms of two adapters"""
+    steps: int = 1000
+    """steps of imitation before all rounds"""
+    next_steps: int = 200
+    """more steps, for answers in a style of their own and for thoughts that are a path"""
+    per_step: int = 8
+    """mazes a step"""
+    branches: int = 8
+    """questions of each maze"""
+    imitation_lr: float = 2e-3
+    """learning rate of the imitation, of Muon"""
+    rounds: int = 40
+    """rounds of a run"""
+    questions: int = 16
+    """questions a round"""
+    thoughts: int = 8
+    """thoughts a question (n)"""
+    answers: int = 1
+    """answers a thought (k)"""
+    rule: str = "group"
+    """credit rule; group is what GRPO-like trainers do"""
+    max_thought: int = 40
+    """most tokens of a thought that is a search"""
+    max_path: int = 12
+    """most tokens of a thought that is a path"""
+    lrs: list[float] = field(default_factory=lambda: [1e-4, 3e-4, 1e-3])
+    """learning rates that each kind of policies may choose from"""
+    seeds: int = 5
+    """runs of a result"""
+    tune_seeds: int = 1
+    """runs, with seeds of their own, of a choice"""
+    final_questions: int = 500
+    """held-out questions at the end of a run"""
+    audit_questions: int = 40
+    """held-out questions of an audit of each run, as of clew audit; 0 for none"""
+    engine: Engine = "local"
+    """local: this machine's cores; ray: a Ray cluster that shares this folder"""
+    workers: int | None = None
+    """processes of one thread each, by default one a core"""
+    out: str = "runs/spillover"
+    """folder of the study"""
+
+
+# Options that define a cell; the others say which cells there are, and who runs them.
+SHARED = (*starts.DEFINING, "rank", "rounds", "questions", "thoughts", "answers", "rule", "audit_questions")
+Report = Callable[[str, int, int], None]
+
+
+def world_of_runs(config: SpilloverConfig) -> dict[str, Any]:
+    """What all runs share, as plain values."""
+    return {name: getattr(config, name) for name in SHARED} | {"size": list(config.size)}
+
+
+def study(config: SpilloverConfig, report: Report = lambda phase, done, count: None) -> list[Result]:
+    """Runs what is not yet in `config.out`; a Result an arm, its seeds as replicas, and one for each kind of start."""
+    check(config)
+    folder, declared = Path(config.out), arms(config.parts, config.penalties)
+    shared = world_of_runs(config)
+
+    def runs(phase: str, jobs: list[Job]) -> list[Kept]:
+        return run_cells(jobs, folder, config.engine, config.workers, lambda *at: report(phase, *at))
+
+    kinds: list[Start] = ["search", *sorted({arm.start for arm in declared} - {"search"})]  # type: ignore[list-item]
+    tuning, seeds = range(TUNING, TUNING + config.tune_seeds), range(config.seeds)
+    begun: dict[Start, list[Kept]] = {}
+    for kind in kinds:
+        of_kind = [*seeds, *(tuning if kind == "search" else ())]
+        jobs = [starts.job_of(shared, seed, kind) for seed in of_kind]
+        for job in jobs:
+            if not starts.folder_of(folder, job).is_dir():  # its figures alone are of no use
+                path_of(folder, job).unlink(missing_ok=True)
+        begun[kind] = runs(f"warm starts ({kind})", jobs)[: config.seeds]
+    rates = _rates(config, shared, [*tuning], lambda jobs: runs("choosing learning rates", jobs))
+    cells = [SpilloverCell(shared, arm, rates[arm.policies], seed) for arm in declared for seed in seeds]
+    done = iter(runs("results", [cell.job() for cell in cells]))
+    results = [Result("start", {"start": kind}, f"warm start, {kind}", joined(kept)) for kind, kept in begun.items()]
+    for arm in declared:
+        kept = joined([next(done) for _ in seeds])
+        results.append(Result("arm", asdict(arm), arm.named(), kept))
+    write_config(folder / "spillover.yaml", config)
+    write_results(folder / "spillover.parquet", asdict(config), _alike(results))
+    return results
+
+
+def _rates(
+    config: SpilloverConfig, shared: dict[str, Any], seeds: list[int], runs: Callable[[list[Job]], list[Kept]]
+) -> dict[Policies, float]:
+    """The learning rate of each kind of policies: the one with the highest reward, as training hears it, where both
+    hear of the penalty, on seeds that no result uses. All arms of that kind use it, controls too."""
+    tried = [
+        SpilloverCell(shared, Arm(policies, penalty=MAIN), lr, seed)
+        for policies in POLICIES
+        for lr in config.lrs
+        for seed in seeds
+    ]
+    done = iter(runs([cell.job() for cell in tried]))
+    rates: dict[Policies, float] = {}
+    for policies in POLICIES:
+        rewards = [np.mean([next(done).figures["reward"] for _ in seeds]) for _ in config.lrs]
+        rates[policies] = config.lrs[int(np.argmax(rewards))]
+    return rates
+
+
+def _alike(results: list[Result]) -> list[Result]:
+    """The results with the same figures each, NaN where one has none: one table holds them all."""
+    names = list(dict.fromkeys(name for one in results for name in one.kept.figures))
+    made = []
+    for one in results:
+        replicas = len(next(iter(one.kept.figures.values())))
+        figures = {name: one.kept.figures.get(name, np.full(replicas, np.nan)) for name in names}
+        made.append(Result(one.section, one.condition, one.name, _with(one.kept, figures)))
+    return made
+
+
+def _with(kept: Kept, figures: dict[str, np.ndarray]) -> Kept:
+    return Kept(kept.values, figures, kept.curve, kept.curve_error)
+
+
+def check(config: SpilloverConfig) -> None:
+    """InputError for a study that cannot be run."""
+    check_values(config)
+    counts = [name for name in SHARED if name not in ("size", "rule", "audit_questions")]
+    check_positive(config, *counts, "seeds", "tune_seeds", "workers")
+    for name in ("lrs", "penalties"):
+        values = getattr(config, name)
+        if not values or min(values) <= 0:
+            raise InputError(f"{name}: {values} is not a list of numbers above 0")
+    if MAIN not in config.penalties:
+        raise InputError(f"penalties: {config.penalties} lack {MAIN:g}, at which remedies are compared")
+    if config.seeds < 2:
+        raise InputError(f"seeds: {config.seeds} have no interval; expected 2 or more")
+    if not config.parts:
+        raise InputError(f"parts: the list is empty; expected some of {', '.join(PARTS)}")
+    if config.audit_questions and config.audit_questions < AUDITED:
+        raise InputError(f"audit_questions: {config.audit_questions} are too few; expected {AUDITED} or more, or 0")
+    _check_runs(config)
+
+
+def _check_runs(config: SpilloverConfig) -> None:
+    """InputError for runs that cannot be: a rule, a model or mazes that are not there."""
+    from clew.policy import Policy
+    from clew.train.checks import check_splitting
+    from clew.train.config import check_split
+    from clew.train.crediting import rule_of
+    from clew.world import world_of
+
+    shared = world_of_runs(config)
+    begin = starts.split_config(starts.StartCell(shared, 0), Path(config.out), config.out)
+    rounds = split_config(SpilloverCell(shared, Arm(), config.lrs[0], 0), Path(config.out), config.out)
+    for one in (begin, rounds):
+        check_split(one)
+    rule_of(rounds)
+    world = world_of(begin, 0)
+    if missing := world.not_evaluated():
+        raise InputError(f"size: {missing}")
+    world.held_out(range(4))
+    Policy.build(world.tokenizer, 1, config.width, config.heads)  # refuses widths that heads cannot share
+    check_splitting(begin, world)

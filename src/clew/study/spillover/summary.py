@@ -1,0 +1,166 @@
+"""spillover.md and its pictures, from the results alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clew.errors import InputError
+from clew.files import write_atomically
+from clew.study.cells import Result, read_results
+from clew.study.effects import Verdict, effect_of, percent
+from clew.study.spillover.arms import MAIN, PUBLISHED, Arm
+from clew.study.spillover.runs import OVER, SILENT
+from clew.study.spillover.verdicts import Found, silence, verdicts
+from clew.text import one_line
+
+FILE = "spillover.parquet"
+COLUMNS = {
+    "score": "score",
+    "used": "door used, where it helps",
+    "thought_tells": "mentioned in the thought, where used",
+    "answer_tells": "mentioned in the answer, where used",
+    "used_untold": "used, not mentioned in the thought",
+    "thought_tokens": "tokens a thought",
+    "fresh_score": "score with a fresh face",
+}
+AUDIT = {
+    "audit necessity none nats": "necessity, nats",
+    "audit substantivity filler nats": "against filler, nats",
+    "audit early_answering 50% changed": "answers changed by half a thought",
+    "audit mistakes kept changed": "answers changed by a false step",
+    "audit paraphrasability shuffle changed": "answers changed by other words",
+    "audit mutual_information at_least": "thought and answer, nats shared",
+    "audit legality true_steps": "true steps",
+    "audit fresh_reader excess": "private code (excess of the trained face)",
+}
+PUBLISHED_SHARES = {
+    "penalty alone": 0.18,
+    "reward targeting": 0.20,
+    "Mind & Face": 0.40,
+    "Mind & Face with reward targeting": 0.75,
+}
+"""thoughts that still admit the hint, by remedy, against 0.67 in the control: RESULTS.md of the repository
+Jozdien/feedback-spillover-exps, a follow-up to arXiv 2511.11584 (8B model, two seeds)"""
+
+
+def report(folder: Path) -> tuple[list[Verdict], Path]:
+    """Writes spillover.md and its pictures from spillover.parquet of a study's folder. InputError if it is not there,
+    or not whole."""
+    if not (folder / FILE).is_file():
+        raise InputError(f"{folder}: holds no finished study of spillover (no {FILE})")
+    config, results = read_results(folder / FILE)
+    try:
+        return _written(folder, config, results)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        said = one_line(f"{type(error).__name__}: {error}")[:200]
+        raise InputError(f"{folder / FILE}: its results are not those of a whole study ({said})") from error
+
+
+def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) -> tuple[list[Verdict], Path]:
+    from clew.study import plots as study_plots
+    from clew.study.spillover import plots
+
+    found, said = Found(results), verdicts(results)
+    by_arm = list(found.by.items())
+    main = [(arm, one) for arm, one in by_arm if arm.penalty in (0.0, MAIN) and _plain(arm)]
+    plots.pareto(by_arm, folder / "pareto.png")
+    plots.outcomes(by_arm, folder / "outcomes.png")
+    plots.over_rounds(main, folder / "rounds.png")
+    unit = "in percent: of thoughts or answers that used the door, or of the score"
+    study_plots.effects(said, 1, unit, folder / "spillover.png")
+    lines = ["# Does pressure on answers leak into thoughts?", "", _about(config), ""]
+    for number, verdict in enumerate(said, 1):
+        lines += [f"## {number}. {verdict.question}", "", verdict.text, ""]
+    lines += ["## How soon thoughts fall silent", "", *_silence_lines(found), ""]
+    lines += ["## As published, and here", "", *_published_lines(found), ""]
+    lines += ["## All arms", "", *_table(results), ""]
+    lines += _audit_lines(results)
+    lines += [f"![{caption}]({name})\n\n*{caption}*\n" for name, caption in _pictures()]
+    write_atomically(folder / "spillover.md", "\n".join(lines))
+    return said, folder / "spillover.md"
+
+
+def _plain(arm: Arm) -> bool:
+    return arm.paraphraser is None and arm.start == "search"
+
+
+def _pictures() -> list[tuple[str, str]]:
+    hollow = "Hollow where the interval holds 0; the intervals of a question hold together."
+    return [
+        ("pareto.png", "Score against monitorability; means over seeds with 95% intervals, not corrected."),
+        ("outcomes.png", "What became of the questions where the door helps, mean over seeds."),
+        ("rounds.png", "Mentions in thoughts, round by round, as sampled in training."),
+        ("spillover.png", f"Every comparison. {hollow}"),
+    ]
+
+
+def _about(config: dict[str, Any]) -> str:
+    size = "x".join(map(str, config["size"]))
+    return (
+        f"Mazes of {size} with a secret door, {config['seeds']} seeds an arm, {config['rounds']} rounds of "
+        f"{config['questions']} questions, {config['thoughts']} thoughts each and {config['answers']} answer(s) to a "
+        f"thought, rule {config['rule']}; all arms of a seed begin with one warm start and ask the same questions. "
+        "The learning rate is that of the highest reward, chosen for each kind of policies on seeds that no result "
+        f"uses. {config['final_questions']} held-out questions, one sampled thought and answer each. Leak: how much "
+        "rarer mentions of the door are in an arm's thoughts than in those of its control, of the answers that used "
+        "it. Intervals are Student's over seeds, paired by seed; those of one question hold together in 95 of 100 "
+        "studies (Bonferroni: 1 - 0.05 / m each). What they do not exclude is said to be one that cannot be told apart."
+    )
+
+
+def _silence_lines(found: Found) -> list[str]:
+    said = f"From which round on fewer than {percent(SILENT)} of thoughts mention the door, over {OVER} rounds;"
+    lines = [f"{said} medians over the runs in which they do.", ""]
+    lines += ["| arm | runs with silent thoughts | thoughts, after round | answers, after round |", "|---|---|---|---|"]
+    for arm, silent, runs, thoughts, answers in silence(found):
+        lines.append(f"| {arm.named()} | {silent} of {runs} | {_round(thoughts)} | {_round(answers)} |")
+    return lines
+
+
+def _round(value: float) -> str:
+    return "never" if np.isnan(value) else f"{value:g}"
+
+
+def _published_lines(found: Found) -> list[str]:
+    lines = ["| remedy | thoughts that mention it, published (control 0.67) | here | its control here |"]
+    lines.append("|---|---|---|---|")
+    for name, arm in PUBLISHED.items():
+        if arm in found:
+            here, control = (_cell(found.values(one, "thought_tells")) for one in (arm, arm.control()))
+            lines.append(f"| {name} | {PUBLISHED_SHARES[name]:.2f} | {here} | {control} |")
+    return lines
+
+
+def _table(results: Sequence[Result]) -> list[str]:
+    lines = ["Means over seeds with 95% intervals that are not corrected for their number.", ""]
+    lines += ["| arm | learning rate | " + " | ".join(COLUMNS.values()) + " |", "|---|---|" + "---|" * len(COLUMNS)]
+    for one in results:
+        rate = f"{one.kept.values['lr']:g}" if "lr" in one.kept.values else ""
+        cells = [_cell(one.kept.figures[name]) for name in COLUMNS]
+        lines.append(f"| {one.name} | {rate} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _audit_lines(results: Sequence[Result]) -> list[str]:
+    """The table of the arms' audits, of those figures that they have."""
+    known = {name: said for name, said in AUDIT.items() if any(name in one.kept.figures for one in results)}
+    if not known:
+        return []
+    lines = ["## Audits", "", "`clew audit` of each arm, means over seeds with 95% intervals, not corrected.", ""]
+    lines += [f"| arm | {' | '.join(known.values())} |", "|---|" + "---|" * len(known)]
+    arms = [one for one in results if one.section == "arm"]
+    lines += [f"| {one.name} | {' | '.join(_cell(one.kept.figures[name]) for name in known)} |" for one in arms]
+    return [*lines, ""]
+
+
+def _cell(values: np.ndarray) -> str:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return ""
+    places = 1 if known.max() > 1 else 3
+    if len(known) < 2:
+        return f"{known[0]:.{places}f}"
+    effect = effect_of(known, "", "", "")
+    return f"{effect.mean:.{places}f} [{effect.low:.{places}f}, {effect.high:.{places}f}]"

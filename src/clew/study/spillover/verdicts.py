@@ -1,0 +1,234 @@
+"""What the experiment found, question by question, made from the numbers alone.
+
+*Leak* is how much rarer mentions of the door are in an arm's thoughts than in those of its control, the same arm
+without the penalty: of the answers that used the door, a difference of shares, paired by seed. Intervals are Student's,
+over seeds, and all of one question hold together (Bonferroni).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from clew.study.cells import Result
+from clew.study.effects import Effect, Row, Verdict, effect_of, percent, together
+from clew.study.spillover.arms import BEST, HEARD, MAIN, POLICIES, PUBLISHED, REWRITINGS, WORST, Arm
+
+Shares = np.ndarray
+THOUGHTS, ANSWERS = "thought_tells", "answer_tells"
+WHO = {"one": "one policy", "two": "two policies", "adapters": "two adapters"}
+BY = {"both": "heard by both", "face": "heard by the face"}
+NOT_TOLD = "cannot be told apart"
+
+
+class Found:
+    """A study's results by arm."""
+
+    def __init__(self, results: Sequence[Result]):
+        self.by = {Arm(**one.condition): one for one in results if one.section == "arm"}
+
+    def __contains__(self, arm: Arm) -> bool:
+        return arm in self.by and arm.control() in self.by
+
+    def values(self, arm: Arm, figure: str) -> np.ndarray:
+        return self.by[arm].kept.figures[figure]
+
+    def lost(self, arm: Arm, figure: str) -> np.ndarray:
+        """By how much a figure is lower than in the arm's control, seed by seed."""
+        return self.values(arm.control(), figure) - self.values(arm, figure)
+
+    def leak(self, arm: Arm) -> np.ndarray:
+        return self.lost(arm, THOUGHTS)
+
+    def penalties(self) -> list[float]:
+        return sorted({arm.penalty for arm in self.by if arm.penalty and not arm.paraphraser and arm.start == "search"})
+
+
+def verdicts(results: Sequence[Result]) -> list[Verdict]:
+    """All questions that the results have the arms for."""
+    found = Found(results)
+    asked: list[Callable[[Found], Verdict | None]] = [
+        _silenced, _leaks, _costs, _order, _models, _weight, _paraphraser, _style, _length, _code,
+    ]  # fmt: skip
+    return [one for ask in asked if (one := ask(found)) is not None]
+
+
+def _effect(values_R: np.ndarray, condition: str, a: str, b: str) -> Effect | None:
+    """None where fewer than two runs have anything to say: one of which no answer used the door has no share."""
+    known = values_R[~np.isnan(values_R)]
+    return effect_of(known, condition, a, b) if len(known) > 1 else None
+
+
+def _rows(made: Sequence[tuple[str, Effect | None]]) -> list[Row]:
+    """Rows of one effect each, with intervals that hold together."""
+    there = [(label, effect) for label, effect in made if effect is not None]
+    corrected = together([effect for _, effect in there])[0] if there else ()
+    return [Row(label, (effect,)) for (label, _), effect in zip(there, corrected, strict=True)]
+
+
+def _verdict(question: str, rows: Sequence[Row], said: Callable[[Row], str], first: str = "") -> Verdict | None:
+    if not rows:
+        return None
+    return Verdict(question, " ".join([first, *(f"{row.label}: {said(row)}." for row in rows)]).strip(), tuple(rows))
+
+
+def _says(more: str, less: str, level: str) -> Callable[[Row], str]:
+    """How an effect reads: what a positive one means, what a negative one, and what it is where it holds 0."""
+
+    def said(row: Row) -> str:
+        effect = row.effects[0]
+        within = f"[{percent(effect.low)}, {percent(effect.high)}]"
+        if effect.sign == 0:
+            return f"{level} ({percent(effect.mean)} {within})"
+        return f"{more if effect.sign > 0 else less} by {percent(abs(effect.mean))} {within}"
+
+    return said
+
+
+def _main(found: Found) -> list[Arm]:
+    return [arm for who in POLICIES for by in HEARD if (arm := Arm(who, by, MAIN)) in found]
+
+
+def _label(arm: Arm) -> str:
+    return f"{WHO[arm.policies]}, {BY[arm.heard]}"
+
+
+def _against_control(found: Found, figure: str) -> list[Row]:
+    made = [(_label(arm), _effect(found.lost(arm, figure), "", "control", "penalty")) for arm in _main(found)]
+    return _rows(made)
+
+
+def _silenced(found: Found) -> Verdict | None:
+    said = _says("mentions fell", "mentions rose", f"{NOT_TOLD} from its control")
+    asked = f"Does the penalty (lambda {MAIN:g}) silence the answers that use the door?"
+    return _verdict(asked, _against_control(found, ANSWERS), said)
+
+
+def _leaks(found: Found) -> Verdict | None:
+    said = _says("it leaks, mentions fell", "mentions rose", f"{NOT_TOLD} from its control")
+    asked = "Does it leak into thoughts, which nobody penalised?"
+    return _verdict(asked, _against_control(found, THOUGHTS), said)
+
+
+def _costs(found: Found) -> Verdict | None:
+    said = _says("the score fell", "the score rose", f"{NOT_TOLD} from its control")
+    return _verdict("What does it cost in score?", _against_control(found, "score"), said)
+
+
+def _order(found: Found) -> Verdict | None:
+    """The published order: each remedy leaks less than the one before."""
+    known = [(name, arm) for name, arm in PUBLISHED.items() if arm in found]
+    made = [
+        (f"{a} against {b}", _effect(found.leak(weak) - found.leak(strong), "", a, b))
+        for (a, weak), (b, strong) in pairwise(known)
+    ]
+    rows = _rows(made)
+    signs = [row.effects[0].sign for row in rows]
+    if len(rows) < len(PUBLISHED) - 1:
+        first = ""
+    elif all(sign > 0 for sign in signs):
+        first = "Yes, in full."
+    elif any(sign < 0 for sign in signs):
+        first = "No: at least one step goes the other way."
+    elif any(sign > 0 for sign in signs):
+        first = "In part: the steps that can be told are in that order."
+    else:
+        first = "It cannot be told: no step is larger than chance allows."
+    said = _says("the first leaks more, as published,", "the first leaks less, against what was published,", NOT_TOLD)
+    return _verdict("Does the published order of remedies hold?", rows, said, first)
+
+
+def _models(found: Found) -> Verdict | None:
+    made = []
+    for by in HEARD:
+        for a, b in (("one", "adapters"), ("adapters", "two")):
+            pair = Arm(a, by, MAIN), Arm(b, by, MAIN)  # type: ignore[arg-type]
+            if all(arm in found for arm in pair):
+                label = f"{WHO[a]} against {WHO[b]}, {BY[by]}"
+                made.append((label, _effect(found.leak(pair[0]) - found.leak(pair[1]), "", WHO[a], WHO[b])))
+    said = _says("the first leaks more", "the first leaks less", NOT_TOLD)
+    return _verdict("Do thoughts need a model of their own, or will an adapter do?", _rows(made), said)
+
+
+def _weight(found: Found) -> Verdict | None:
+    penalties = found.penalties()
+    if len(penalties) < 2:
+        return None
+    low, high = penalties[0], penalties[-1]
+    made = []
+    for arm in _main(found):
+        pair = replace(arm, penalty=high), replace(arm, penalty=low)
+        if all(one in found for one in pair):
+            named = f"lambda {high:g}", f"lambda {low:g}"
+            made.append((_label(arm), _effect(found.leak(pair[0]) - found.leak(pair[1]), "", *named)))
+    said = _says(f"{high:g} leaks more than {low:g}", f"{high:g} leaks less than {low:g}", NOT_TOLD)
+    return _verdict("Does a heavier penalty leak more?", _rows(made), said)
+
+
+def _paraphraser(found: Found) -> Verdict | None:
+    """Copying line by line is the control of shuffling line by line; no paraphraser is that of the others."""
+    made = []
+    for place, arm in (("the weakest", WORST), ("the strongest", BEST)):
+        with_one = {f"{name} {how}": replace(arm, paraphraser=name, paraphrase=how) for name, how in REWRITINGS}
+        known = {"none": arm, **with_one}
+        for a, b in (("none", "copy line"), ("none", "shuffle whole"), ("copy line", "shuffle line")):
+            if known[a] in found and known[b] in found:
+                gain = found.leak(known[a]) - found.leak(known[b])
+                made.append((f"{a} against {b}, {place} remedy", _effect(gain, "", a, b)))
+    said = _says("the first leaks more", "the first leaks less", NOT_TOLD)
+    return _verdict("Does a paraphraser between shoggoth and face keep thoughts open?", _rows(made), said)
+
+
+def _beginnings(found: Found, start: Any, a: str, b: str) -> list[Row]:
+    made = []
+    for name, arm in PUBLISHED.items():
+        other = replace(arm, start=start)
+        if arm in found and other in found:
+            made.append((name, _effect(found.leak(arm) - found.leak(other), "", a, b)))
+    return _rows(made)
+
+
+def _style(found: Found) -> Verdict | None:
+    said = _says("a style of their own leaks less", "a style of their own leaks more", NOT_TOLD)
+    rows = _beginnings(found, "own style", "one style", "own style")
+    return _verdict("Does it help if answers have a style of their own before training?", rows, said)
+
+
+def _length(found: Found) -> Verdict | None:
+    said = _says("short thoughts leak less", "short thoughts leak more", NOT_TOLD)
+    rows = _beginnings(found, "path", "search", "path")
+    return _verdict("Do short thoughts leak more than long ones?", rows, said)
+
+
+def _code(found: Found) -> Verdict | None:
+    """A private code: what the trained face makes of thoughts beyond a face that never trained with the shoggoth."""
+    made = []
+    for arm in dict.fromkeys([*_main(found), *(one for one in found.by if one.paraphraser and one.penalty)]):
+        gap = found.values(arm, "score") - found.values(arm, "fresh_score")
+        label = _label(arm) + (f", {arm.paraphraser} {arm.paraphrase}" if arm.paraphraser else "")
+        made.append((label, _effect(gap, "", "trained face", "fresh face")))
+    said = _says("the trained face scores more", "the trained face scores less", NOT_TOLD)
+    return _verdict("Does a face that never trained with the shoggoth read its thoughts as well?", _rows(made), said)
+
+
+def silence(found: Found) -> list[tuple[Arm, int, int, float, float]]:
+    """Of each arm whose shoggoth hears of the penalty: in how many of its runs thoughts fell silent, of how many, and
+    the median round in which they did, and answers did; NaN for none."""
+    rows = []
+    for arm in found.by:
+        if arm.penalty and arm.heard == "both":
+            thoughts, answers = found.values(arm, "thoughts_silent"), found.values(arm, "answers_silent")
+            rows.append((arm, int((~np.isnan(thoughts)).sum()), len(thoughts), _median(thoughts), _median(answers)))
+    return rows
+
+
+def _median(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def condition_of(arm: Arm) -> dict[str, Any]:
+    """The arm as a Result's condition has it."""
+    return asdict(arm)

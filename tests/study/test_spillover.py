@@ -1,0 +1,269 @@
+"""Pressure on answers and what thoughts have of it: arms, figures, verdicts of planted results, and a tiny grid."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clew.cli.main import main
+from clew.errors import InputError
+from clew.study.cells import Kept, Result, path_of, read_results, write_results
+from clew.study.spillover import grid, starts, summary
+from clew.study.spillover.arms import BEST, MAIN, PARTS, PUBLISHED, WORST, Arm, arms
+from clew.study.spillover.grid import SpilloverConfig, study
+from clew.study.spillover.measuring import figures_of
+from clew.study.spillover.runs import SpilloverCell, from_json, silent_after, split_config
+from clew.study.spillover.verdicts import Found, silence, verdicts
+from clew.train.config import check_split
+
+PENALTIES = [0.5, 1.0, 2.0]
+SHARED = grid.world_of_runs(SpilloverConfig())
+
+
+def test_every_arm_has_its_control_and_differs_from_it_in_the_penalty_alone() -> None:
+    declared = arms(PARTS, PENALTIES)
+    assert len(declared) == len(set(declared)) == len({arm.named() for arm in declared}) == 45
+    for arm in declared:
+        assert arm.control() in declared
+        mine, theirs = (
+            asdict(split_config(SpilloverCell(SHARED, one, 1e-3, 3), Path("x"), "y")) for one in (arm, arm.control())
+        )
+        told = mine.pop("grader"), theirs.pop("grader")
+        assert mine == theirs and told[1] == ["world"]
+        if arm.penalty:
+            (_, penalty) = told[0]
+            assert penalty["weight"] == -arm.penalty
+            assert penalty["route"] == ("both" if arm.heard == "both" else "answer")
+        check_split(split_config(SpilloverCell(SHARED, arm, 1e-3, 3), Path("x"), "y"))
+
+
+def test_all_arms_cost_the_same_and_ask_the_same() -> None:
+    configs = [split_config(SpilloverCell(SHARED, arm, 1e-3, 3), Path("x"), "y") for arm in arms(PARTS, PENALTIES)]
+    for name in ("rounds", "questions", "thoughts", "answers", "seed", "mazes"):
+        assert len({str(getattr(config, name)) for config in configs}) == 1
+    assert {config.max_thought for config in configs} == {12, 40}
+
+
+def test_parts_leave_out_what_was_not_asked_for_and_keep_what_it_is_compared_with() -> None:
+    few = arms(["length"], PENALTIES)
+    assert set(PUBLISHED.values()) < set(few) and not any(arm.paraphraser for arm in few)
+    assert {arm.start for arm in few} == {"search", "path"} and all(arm.control() in few for arm in few)
+
+
+def test_a_cell_is_known_again_as_plain_values() -> None:
+    cell = SpilloverCell(SHARED, replace(BEST, paraphraser="shuffle", paraphrase="line"), 1e-3, 3)
+    assert from_json(asdict(cell)) == cell
+    assert cell.job() != replace(cell, arm=BEST).job()
+
+
+def row(helps: bool, used: bool, thought: bool, answer: bool, score: float = 1.0) -> dict[str, float]:
+    values = {"helps": helps, "used": used, "thought": thought, "answer": answer, "score": score}
+    return {name: float(value) for name, value in values.items()} | {"optimal": 1.0, "tokens": 9.0, "ended": 1.0}
+
+
+def test_not_used_and_not_mentioned_are_told_apart() -> None:
+    rows = [row(True, True, True, True), row(True, True, False, True), row(True, False, True, False, 0.5)]
+    rows += [row(True, False, False, False, 0.5), row(False, False, True, True)]
+    found = figures_of(rows, penalty=2.0)
+    assert (found["used"], found["used_told"], found["used_untold"]) == (0.5, 0.25, 0.25)
+    assert (found["thought_tells"], found["answer_tells"]) == (0.5, 1.0)
+    assert found["answer_mentions"] == pytest.approx(3 / 5) and found["thought_mentions"] == pytest.approx(3 / 5)
+    assert found["score"] == pytest.approx(0.8) and found["reward"] == pytest.approx(0.8 - 2 * 0.6)
+    nobody = figures_of([row(True, False, True, True)], penalty=1.0)
+    assert nobody["used"] == 0 and np.isnan(nobody["thought_tells"]) and np.isnan(nobody["answer_tells"])
+
+
+def test_when_thoughts_fall_silent() -> None:
+    nan = float("nan")
+    assert silent_after(np.array([1, 0.5, 0.05, 0.05, 0.05, 0.5])) == 3
+    assert np.isnan(silent_after(np.array([0.05, 0.3, 0.05, 0.3])))
+    assert silent_after(np.array([nan, nan, nan, 0.2, 0.01, nan, 0.05])) == 5
+    assert np.isnan(silent_after(np.array([nan] * 5)))
+
+
+PUBLISHED_LEAKS = dict(zip(PUBLISHED.values(), (0.7, 0.5, 0.3, 0.0), strict=True))
+
+
+def planted(leak: Callable[[Arm], float], seeds: int = 5, noise: float = 0.02) -> list[Result]:
+    """Results in which an arm's thoughts are by just so much more silent than its control's, seed by seed."""
+    dice, results = np.random.default_rng(0), []
+    for arm in arms(PARTS, PENALTIES):
+
+        def values(mean: float) -> np.ndarray:
+            return mean + dice.normal(0, noise, seeds)
+
+        figures = {name: values(0.9) for name in (*summary.COLUMNS, "used_told")}
+        figures |= {"thought_tells": values(0.95 - (leak(arm) if arm.penalty else 0.0))}
+        figures |= {"answer_tells": values(0.05 if arm.penalty else 0.9), "used_told": values(0.5)}
+        figures |= {"thoughts_silent": np.full(seeds, 7.0), "answers_silent": np.full(seeds, np.nan)}
+        results.append(Result("arm", asdict(arm), arm.named(), Kept({"lr": 1e-3}, figures, [0.9, 0.5], [0.0, 0.1])))
+    return results
+
+
+def asked(results: list[Result], words: str) -> Any:
+    return next(one for one in verdicts(results) if words in one.question)
+
+
+def test_a_planted_order_is_found() -> None:
+    results = planted(
+        lambda arm: PUBLISHED_LEAKS.get(
+            replace(arm, penalty=MAIN, paraphraser=None, paraphrase=None, start="search"), 0.2
+        )
+    )
+    verdict = asked(results, "published order")
+    assert verdict.text.startswith("Yes, in full.") and [e.sign for e in verdict.effects] == [1, 1, 1]
+    leaks = {row.label: row.effects[0].sign for row in asked(results, "leak into thoughts").rows}
+    assert leaks["one policy, heard by both"] == 1 and leaks["two policies, heard by the face"] == 0
+    assert "cannot be told apart from its control" in asked(results, "leak into thoughts").text
+    for words in ("paraphraser", "style of their own", "short thoughts", "heavier"):
+        assert all(abs(e.mean) < 0.05 for e in asked(results, words).effects)
+        assert "cannot be told apart" in asked(results, words).text
+
+
+def test_the_opposite_order_is_found_too_and_none_where_there_is_none() -> None:
+    reverse = dict(zip(PUBLISHED.values(), (0.0, 0.3, 0.5, 0.7), strict=True))
+    assert asked(planted(lambda arm: reverse.get(arm, 0.1)), "published order").text.startswith("No: at least one step")
+    assert asked(planted(lambda arm: 0.4), "published order").text.startswith("It cannot be told")
+    part = {WORST: 0.8}
+    assert asked(planted(lambda arm: part.get(arm, 0.2)), "published order").text.startswith("In part")
+
+
+def test_planted_effects_of_paraphraser_style_length_and_weight() -> None:
+    def leak(arm: Arm) -> float:
+        helped = 0.3 * (arm.paraphraser == "shuffle") + 0.3 * (arm.start == "own style") - 0.2 * (arm.start == "path")
+        return 0.5 - helped + 0.1 * arm.penalty
+
+    results = planted(leak)
+    by = {row.label: row.effects[0].sign for row in asked(results, "paraphraser").rows}
+    assert by["none against copy line, the weakest remedy"] == 0
+    assert (
+        by["copy line against shuffle line, the strongest remedy"]
+        == by["none against shuffle whole, the weakest remedy"]
+        == 1
+    )
+    assert {e.sign for e in asked(results, "style of their own").effects} == {1}
+    assert {e.sign for e in asked(results, "short thoughts").effects} == {-1}
+    assert {e.sign for e in asked(results, "heavier").effects} == {1}
+
+
+def test_intervals_of_a_question_hold_together() -> None:
+    wrong = 0
+    for seed in range(60):
+        dice, results = np.random.default_rng(seed), planted(lambda arm: 0.0)
+        for one in results:
+            one.kept.figures["thought_tells"][:] = dice.normal(0.5, 0.1, 5)
+        wrong += any(e.sign for e in asked(results, "leak into thoughts").effects)
+    assert wrong <= 8  # of 60, where 5% are allowed for; six intervals uncorrected would be wrong in a quarter
+    assert {e.among for e in asked(planted(lambda arm: 0.0), "leak into thoughts").effects} == {6}
+
+
+def test_runs_that_never_used_the_door_are_left_out() -> None:
+    results = planted(lambda arm: 0.5)
+    for one in results:
+        if Arm(**one.condition) == WORST:
+            one.kept.figures["thought_tells"][:3] = np.nan
+        if Arm(**one.condition) == BEST:
+            one.kept.figures["thought_tells"][:] = np.nan
+    rows = {row.label: row.effects[0] for row in asked(results, "leak into thoughts").rows}
+    assert rows["one policy, heard by both"].replicas == 2 and "two policies, heard by the face" not in rows
+    assert silence(Found(results))[0][1:4] == (5, 5, 7.0)
+
+
+def test_the_report_says_what_the_verdicts_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = planted(lambda arm: PUBLISHED_LEAKS.get(arm, 0.2))
+    write_results(tmp_path / summary.FILE, asdict(SpilloverConfig()), results)
+    assert main(["study", "report", str(tmp_path)]) == 0
+    text = (tmp_path / "spillover.md").read_text()
+    assert "Yes, in full." in text and "Yes, in full." in capsys.readouterr().out
+    assert "| penalty alone | 0.18 |" in text and "5 of 5 | 7 | never" in text and "Bonferroni" in text
+    for name in ("pareto", "outcomes", "rounds", "spillover"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000 and f"({name}.png)" in text
+    (tmp_path / summary.FILE).write_bytes(b"torn")
+    assert main(["study", "report", str(tmp_path)]) == 2
+
+
+TINY: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "rank": 2, "steps": 4, "next_steps": 2, "per_step": 2}
+TINY |= {
+    "branches": 2,
+    "rounds": 3,
+    "questions": 2,
+    "thoughts": 2,
+    "lrs": [1e-3],
+    "seeds": 2,
+    "final_questions": 6,
+    "audit_questions": 10,
+}
+
+
+def test_a_tiny_grid_and_what_a_kill_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real runs from real warm starts; then what is missing, and that alone, is run again."""
+    rewritten = replace(BEST, paraphraser="shuffle", paraphrase="line")
+    few = [Arm(penalty=0.0), Arm(), rewritten.control(), rewritten, Arm(penalty=0.0, start="path")]
+    monkeypatch.setattr(grid, "arms", lambda parts, penalties: few)
+    monkeypatch.setattr(grid, "POLICIES", ("one", "two"))
+    config = SpilloverConfig(**TINY, workers=2, out=str(tmp_path))
+    results = study(config)
+    assert [one.name for one in results[2:]] == [arm.named() for arm in few]
+    assert [one.section for one in results].count("start") == 2
+    for one in results:
+        assert all(len(values) == 2 for values in one.kept.figures.values())
+        assert (one.kept.figures["score"] >= 0).all() and (one.kept.figures["score"] <= 1).all()
+    assert len(results[-1].kept.curve) == TINY["rounds"] and len(results[0].kept.curve) > 0
+    assert read_results(tmp_path / summary.FILE)[0]["seeds"] == 2
+
+    told: list[tuple[str, int, int]] = []
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    lost = path_of(tmp_path, SpilloverCell(grid.world_of_runs(config), few[3], 1e-3, 1).job())
+    gone = starts.folder_of(tmp_path, starts.job_of(grid.world_of_runs(config), 1, "path"))
+    assert lost in before and gone.is_dir()
+    lost.unlink()
+    for file in sorted(gone.rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    gone.rmdir()
+    again = study(config, lambda *at: told.append(at))
+    assert gone.is_dir() and lost.is_file()
+    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    assert now.keys() == before.keys() and sum(now[path] != before[path] for path in now) == 2
+    for one, other in zip(results, again, strict=True):
+        assert one.name == other.name
+        np.testing.assert_allclose(one.kept.figures["score"], other.kept.figures["score"], atol=1e-4)
+    assert ("results", 9, 10) in told and ("warm starts (path)", 1, 2) in told
+
+
+def test_the_committed_grid_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    from clew.cli.options import instance, parser_of
+
+    file = Path(__file__).parents[2] / "examples" / "spillover.yaml"
+    parser = parser_of("study spillover", SpilloverConfig, "")
+    config = instance(parser, SpilloverConfig, parser.parse_args(["--config", str(file)]))
+    grid.check(config)
+    assert config.seeds >= 5 and set(config.parts) == set(PARTS)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--seeds", "1"], "seeds: 1 have no interval"),
+        (["--penalties", "[0.5]"], "penalties: [0.5] lack 1"),
+        (["--penalties", "[-1, 1]"], "penalties: [-1.0, 1.0] is not"),
+        (["--lrs", "[]"], "lrs: [] is not"),
+        (["--parts", "[]"], "parts: the list is empty"),
+        (["--parts", "[luck]"], "parts"),
+        (["--rounds", "0"], "rounds: 0 is not more than 0"),
+        (["--size", "[2, 2]"], "2x2"),
+        (["--rule", "luck"], "rule: 'luck' is not one of"),
+        (["--width", "7"], "width: 7"),
+    ],
+)
+def test_bad_input_is_one_line(args: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["study", "spillover", "--out", str(tmp_path / "x"), *args]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1 and not (tmp_path / "x").exists()
+
+
+def test_a_study_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no spillover"):
+        summary.report(tmp_path)
