@@ -80,6 +80,23 @@ def test_a_path_is_what_the_model_answers_and_accuracy_is_that_of_clew_eval() ->
             assert sum(row["questions"] * row["value"] for row in rows) == pytest.approx(sum(solved))
 
 
+def test_models_are_compared_question_by_question() -> None:
+    first, second = opened().models
+    questions = list(held_out(first.world, 30))
+    both = []
+    for model in (first, second):
+        answers = [
+            one.answer_texts[0][0] for one in model.reasoner.rollouts(model.world, list(held_out(model.world, 30)))
+        ]
+        both.append([bool(model.world.measure(q, None, a)["optimal"]) for q, a in zip(questions, answers, strict=True)])
+    (row,) = data()["compared"]
+    pairs = list(zip(*both, strict=True))
+    wanted = {"both": (True, True), "first": (True, False), "other": (False, True), "neither": (False, False)}
+    assert {name: row[name] for name in wanted} == {name: pairs.count(pair) for name, pair in wanted.items()}
+    assert row["difference"] == pytest.approx((row["other"] - row["first"]) / 30)
+    assert row["difference_low"] < row["difference"] < row["difference_high"] and row["run"] == 1
+
+
 def test_heads_are_told_as_clew_read_tells_them() -> None:
     from clew.mazes.pairs import PairStream
     from clew.view.maze_models import PAIRS

@@ -14,21 +14,9 @@ from clew.view.maze import Opened, answer, open_models, sections
 from clew.view.page import Section, page_of
 from clew.view.serve import Server
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")
-CHROMIUM = Path("/usr/bin/chromium")
 SHAKY, SOLID = "zoo:4x4-full-2-layers", "zoo:4x4"
 TEXT = '<img src=x onerror="window.hacked=1">'
 EVERY = ("attention", "lens", "probes", "without")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @cache
@@ -44,19 +32,6 @@ def section() -> Section:
 @cache
 def compared() -> Section:
     return sections([SHAKY, SOLID], questions=6, asked_in_all=30, mazes=160)[0]
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    """A page whose console has to stay silent."""
-    context = chromium.new_context(viewport={"width": 1200, "height": 900})
-    shown, said = context.new_page(), []
-    shown.on("console", lambda message: said.append(message.text))
-    shown.on("pageerror", lambda error: said.append(str(error)))
-    shown.set_default_timeout(20_000)
-    yield shown
-    assert said == []
-    context.close()
 
 
 def written(folder: Path, one: Section, fragment: str = "") -> str:
@@ -203,6 +178,7 @@ def test_several_models_stand_side_by_side(page: Any, tmp_path: Path) -> None:
     assert boards.count() == 2
     good = [run["records"][place]["solved"] for run in compared().data["runs"]]
     assert [bool(page.locator(".verdict").nth(i).locator(".good-word").count()) for i in range(2)] == good
+    assert page.locator("section.card:has(h2:text-is('Compared')) tbody td").first.text_content() == SOLID
     one, two = (page.locator(f'[data-run="{i}"]') for i in range(2))
     two.get_by_role("button", name="head 3.1", exact=True).click()
     assert "head 3.1" in two.locator(".panel .note").first.text_content()

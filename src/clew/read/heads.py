@@ -212,16 +212,16 @@ def usual_z(policy: Policy, sequences: Iterable[Sequence[int] | np.ndarray], bat
     """float64 (L, H, places, D / H): what each head says at tokens of each place, in the mean over some mazes; zeros
     at places that these do not have. In mean ablation a head says that, and so nothing about the maze at hand (Wang et
     al. 2022, arXiv 2211.00593). InputError as `activations.gather`, and for no sequences."""
-    sums_LGHD, counts_G = np.zeros(0), np.zeros(len(PLACES))
+    sums_GLHD, counts_G = np.zeros(0), np.zeros(len(PLACES))
     for batch in gather(policy, sequences, ["z"], batch_size=batch_size):
         z_RLHD = np.stack([batch.values["z", layer].double().numpy() for layer in range(len(batch.values))], 1)
-        if not len(sums_LGHD):
-            sums_LGHD = np.zeros((z_RLHD.shape[1], len(PLACES), *z_RLHD.shape[2:]))
-        np.add.at(sums_LGHD, (slice(None), batch.places.place_R), z_RLHD.swapaxes(0, 1))
+        if not len(sums_GLHD):
+            sums_GLHD = np.zeros((len(PLACES), *z_RLHD.shape[1:]))
+        np.add.at(sums_GLHD, batch.places.place_R, z_RLHD)
         counts_G += np.bincount(batch.places.place_R, minlength=len(PLACES))
-    if not len(sums_LGHD):
+    if not len(sums_GLHD):
         raise InputError("sequences: there are none; expected at least one")
-    return (sums_LGHD / np.maximum(1, counts_G)[None, :, None, None]).swapaxes(1, 2)
+    return (sums_GLHD / np.maximum(1, counts_G)[:, None, None, None]).transpose(1, 2, 0, 3)
 
 
 @dataclass(frozen=True)

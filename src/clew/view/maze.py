@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clew.config import Device, Size
 from clew.errors import InputError
 from clew.mazes.lattice import Question
 from clew.mazes.vocab import answer_cells
 from clew.mazes.world import cells_known
+from clew.read.effects import columns, mean
 from clew.read.targets import classes_of
 from clew.runs.intervals import merged, ranges_of
 from clew.text import show
@@ -95,10 +98,11 @@ def sections(
         for maze, listed, number in zip(mazes, edges, chosen, strict=True)
     ]
     runs = []
-    for done, (model, report) in enumerate(zip(opened.models, reports, strict=True)):
-        told("reading", done, len(opened.models))
+    for done, (model, report) in enumerate(zip(opened.models, reports, strict=True), len(opened.models)):
+        told("reading", done, 2 * len(opened.models))
         runs.append(_run(model, report, mazes, edges))
-    data = {"questions": shown, "runs": runs, "marks": MARKS, "listed": LISTED, "seed": seed}
+    told("done", 2 * len(opened.models), 2 * len(opened.models))
+    data = {"questions": shown, "runs": runs, "compared": _compared(samples), "marks": MARKS, "listed": LISTED}
     return [Section("maze", "Mazes", data | {"distances": classes_of("distance")})]
 
 
@@ -121,7 +125,7 @@ def _evaluated(opened: Opened, count: int, seed: int, told: Told) -> tuple[list[
     """Of each model its report and all of its samples, on the same questions."""
     reports, samples = [], []
     for done, model in enumerate(opened.models):
-        told("asking", done, len(opened.models))
+        told("asking", done, 2 * len(opened.models))
         questions = held_out(model.world, count, seed=seed)
         report, made = evaluate(
             model.world, model.reasoner, questions, world_grader(model.world), seed=seed, keep=count
@@ -140,6 +144,20 @@ def _chosen(samples: Sequence[Sequence[Sample]], count: int) -> list[int]:
 
 def _solved(sample: Sample) -> bool:
     return bool(sample.figures["optimal"])
+
+
+def _compared(samples: Sequence[Sequence[Sample]]) -> list[Record]:
+    """Each run against the first, on all questions that were asked: how many both solve, one alone, and neither, and
+    the difference of their rates, with the 95% interval of a mean of paired differences."""
+    solved_RQ = np.array([[_solved(sample) for sample in some] for some in samples], np.int64)
+    rows = []
+    for number, other_Q in enumerate(solved_RQ[1:], 1):
+        first_Q = solved_RQ[0]
+        counts = {"both": first_Q * other_Q, "first": first_Q * (1 - other_Q)}
+        counts |= {"other": (1 - first_Q) * other_Q, "neither": (1 - first_Q) * (1 - other_Q)}
+        row: Record = {name: int(which_Q.sum()) for name, which_Q in counts.items()}
+        rows.append({"run": number} | row | columns("difference", mean(other_Q - first_Q)))
+    return rows
 
 
 def _listed(tokens: Sequence[int], model: Model) -> list[Edge]:

@@ -1,7 +1,7 @@
 """Models that a page of mazes shows: opened, asked, and read on mazes of their own."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -174,4 +174,5 @@ def maze_options(folder: str | Path, size: Size | None = None) -> MazeConfig:
     if options["world"] not in (None, "mazes") or options["prompts.file"] or options["gym.tasks"]:
         raise InputError(f"model: {show(str(folder))} was trained in another world; a model of mazes was expected")
     named = {name.removeprefix("mazes."): value for name, value in options.items() if name.startswith("mazes.")}
-    return MazeConfig(**named | ({} if size is None else {"sizes": [size]}))
+    config = MazeConfig(**named)
+    return config if size is None else replace(config, sizes=[size])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clew.errors import InputError
-from clew.mazes.lattice import MAX_SIZE, Cell, Lattice, Question
+from clew.mazes.lattice import MAX_SIZE, Lattice, Question
 from clew.text import show
 from clew.view.maze_records import Edge
 
@@ -36,8 +36,8 @@ def parsed(request: dict[str, Any], known: int, heads: int) -> Request:
     if len({tuple(sorted(edge)) for edge in edges}) < len(edges):
         raise InputError("edges: a passage is listed twice; expected each once")
     head = None if request.get("head") is None else _whole(request, "head", 0, heads - 1)
-    ends: list[Cell] = [divmod(cell, cols) for cell in (origin, target)]
-    return Request(Question(Lattice.from_edges(rows, cols, edges), *ends), edges, head)
+    lattice = Lattice.from_edges(rows, cols, edges)
+    return Request(Question(lattice, divmod(origin, cols), divmod(target, cols)), edges, head)
 
 
 def _whole(request: dict[str, Any], name: str, least: int, most: int) -> int:

@@ -29,6 +29,7 @@ clew.kinds.maze = function (root, data, state) {
     root,
     strip.node,
     clew.el("div", { class: runs.length > 1 ? "models many" : "models" }, models.map((one) => one.node)),
+    maze.compared(context),
     runs.map((run, i) => maze.accuracy(run, i, context)),
     maze.help(),
   );

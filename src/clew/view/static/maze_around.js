@@ -86,6 +86,23 @@
     return [box, bad && clew.svg("path", { class: "tile-cross", d: `M${tx + 2} ${ty + 2}l${side - 4} ${side - 4}m0 ${4 - side}l${4 - side} ${side - 4}` })];
   }
 
+  /** Runs against the first one, on all mazes that were asked. */
+  maze.compared = function ({ data, state }) {
+    if (!data.compared.length) return null;
+    const [first] = data.runs;
+    const rows = data.compared.map((row) => ({ ...row, name: data.runs[row.run].name }));
+    const columns = [
+      { name: "name", title: "model" },
+      { name: "both", title: "both solve" },
+      { name: "first", title: "the first alone" },
+      { name: "other", title: "this one alone" },
+      { name: "neither", title: "neither" },
+      { name: "difference", title: "difference", percent: true, digits: 1, low: "difference_low", high: "difference_high" },
+    ];
+    const note = `On the same ${clew.number(first.accuracy.all.questions)} held-out mazes, each against ${clew.text(first.name)}; the difference is this one’s rate less the first one’s, with a 95% interval of paired differences.`;
+    return clew.table(state.within("compared"), "Compared", columns, rows, { note });
+  };
+
   /** What the lines and colours of a board mean. */
   maze.legend = function (over, record) {
     const sample = (...marks) => clew.svg("svg", { viewBox: "0 0 34 18", class: "board", "aria-hidden": "true" }, marks);
