@@ -22,7 +22,7 @@ Clew {__version__}: trains transformers that search and then report.
   clew audit    what a split's thoughts are worth: needed, true, read alike by a stranger
   clew plan     how many thoughts a question, how many answers a thought
   clew view     look at a run, a zoo model, a reading or a study in a browser
-  clew study    how much a choice matters, a credit rule's or a loss's: tabular, mazes, read, report
+  clew study    how much a choice matters, in numbers: tabular, mazes, read, spillover, report
   clew bench    measure the speed of each part against what people would use instead
 
 Every command explains its options:  clew train --help
