@@ -126,6 +126,11 @@ def show_rollout(console: Console, record: dict[str, Any], most: int) -> None:
     for thought in record["thoughts"]:
         cut = "" if thought.get("ended", True) else ", cut"
         branch = tree.add(_worth(thought, f"{len(thought['tokens'])} tokens{cut}", thought["text"], most))
+        for line in thought.get("lines") or ():
+            if line["read"] != line["text"]:
+                branch.add(
+                    Text.assemble(_text(f"{line['text']}  ", most), ("read as  ", "dim"), _text(line["read"], most))
+                )
         for answer in thought["answers"]:
             named = (answer.get("scores") or {}) | (answer.get("monitors") or {})
             parts = [f"{name} {_number(value)}" for name, value in named.items()] if len(named) > 1 else []

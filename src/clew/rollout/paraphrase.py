@@ -43,7 +43,9 @@ class Paraphrase:
     """line: the shoggoth pauses behind each of its lines, and goes on behind what the line became; otherwise a thought
     is rewritten once it is written, for the face alone"""
     in_warm_start: bool = False
-    """whether demonstrations are rewritten too: where that changes them, and does not take a model"""
+    """whether demonstrations are rewritten too: where that changes them, and is quick"""
+    takes_long: bool = False
+    """whether a model rewrites"""
 
     def rewritten(self, world: World, passages: Sequence[Passage], rooms: Sequence[int]) -> list[tuple[Tokens, bool]]:
         """What is read in the place of each passage, and whether that is itself for want of a version that can be.

@@ -76,10 +76,11 @@ def text_of(world: World, read: Context, known: dict[int, str] | None = None) ->
     What stands behind a known context is decoded with that context's last tokens alone, not with all of it.
     """
     known = {} if known is None else known
-    if id(read) not in known:
-        ids, before = read.ids(), read.before
-        last = ids[: len(ids) - len(read.tokens)][-LOOK_BACK:]
-        first, tail = (text_of(world, before, known), world.text(last)) if before else ("", "")
-        both = world.text([*last, *read.tokens]) if tail and first.endswith(tail) else ""
-        known[id(read)] = first + both[len(tail) :] if both and both.startswith(tail) else world.text(ids)
+    for link in read.chain():
+        if id(link) not in known:
+            ids, before = link.ids(), link.before
+            last = ids[: len(ids) - len(link.tokens)][-LOOK_BACK:]
+            first, tail = (known[id(before)], world.text(last)) if before else ("", "")
+            both = world.text([*last, *link.tokens]) if tail and first.endswith(tail) else ""
+            known[id(link)] = first + both[len(tail) :] if both and both.startswith(tail) else world.text(ids)
     return known[id(read)]

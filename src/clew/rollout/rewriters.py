@@ -61,7 +61,7 @@ def paraphrase_of(
         return Paraphrase(shuffle(world), by_line, in_warm_start=True)
     if name.startswith(MODEL):
         check_rewriter(rewriter)
-        return Paraphrase(by_model(name, rewriter, world, by_line, device), by_line)
+        return Paraphrase(by_model(name, rewriter, world, by_line, device), by_line, takes_long=True)
     if ":" not in name:
         raise InputError(f"paraphraser: {show(name)} is not one of {NAMES}")
     return Paraphrase(by_function(name, world, by_line, time_limit), by_line, in_warm_start=True)
@@ -89,14 +89,15 @@ def by_function(path: str, world: World, by_line: bool, time_limit: float) -> Pa
     def versions(passages: Sequence[Passage]) -> list[list[Tokens]]:
         parts = [Parts(world, passage.tokens, by_line) for passage in passages]
         asked = [i for i, part in enumerate(parts) if "texts" not in names or part.body]
-        lists: dict[str, list[Any]] = {
-            "texts": [parts[i].body for i in asked],
-            "tokens": [list(map(int, passages[i].tokens)) for i in asked],
-            "prompts": [world.text(passages[i].prompt) for i in asked],
-            "seeds": [passages[i].seed for i in asked],
+        texts = [parts[i].body for i in asked]
+        lists: dict[str, Callable[[], list[Any]]] = {
+            "texts": lambda: texts,
+            "tokens": lambda: [list(map(int, passages[i].tokens)) for i in asked],
+            "prompts": lambda: [world.text(passages[i].prompt) for i in asked],
+            "seeds": lambda: [passages[i].seed for i in asked],
         }
-        given = copied({name: lists[name] for name in names})
-        said = _told(path, Call(function, given, time_limit), lists["texts"], time_limit) if asked else []
+        given = copied({name: lists[name]() for name in names})
+        said = _told(path, Call(function, given, time_limit), texts, time_limit) if asked else []
         made: list[list[Tokens]] = [[passage.tokens] for passage in passages]
         for i, one in zip(asked, said, strict=True):
             made[i] = _as_tokens(path, world, parts[i], one)

@@ -172,6 +172,10 @@ def _check(value: Any, where: str, level: int = 0) -> None:
     for name, types in NEEDED[level].items():
         if name not in value or not isinstance(value[name], types) or isinstance(value[name], bool):
             raise InputError(f"{where}: {name}: {show(value.get(name))} is no value of it in a rollout")
+    lines = value.get("lines") or () if level == 1 else ()
+    for line in lines if isinstance(lines, list | tuple) else [lines]:
+        if not (isinstance(line, dict) and all(isinstance(line.get(name), str) for name in ("text", "read"))):
+            raise InputError(f"{where}: lines: {show(line)} is no line of a thought in a rollout")
     inner = ("thoughts", "answers", "")[level]
     for i, one in enumerate(value.get(inner, ())):
         _check(one, f"{where}: {inner[:-1]} {i + 1}", level + 1)

@@ -119,7 +119,7 @@ class SplitConfig(RunConfig, WorldConfig):
     paraphraser: str | None = None
     """what rewrites thoughts: copy (nothing: the control), shuffle (the world), model:FOLDER, or package.module:name"""
     paraphrase: Literal["whole", "line"] | None = None
-    """whole, by default: before the face reads it; line: line by line, and the shoggoth goes on behind each one"""
+    """whole (default): before the face reads it; line: line by line, the shoggoth going on from what each became"""
     paraphrase_at: Literal["both", "training", "evaluation"] = "both"
     """when thoughts are rewritten"""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -143,7 +143,7 @@ class SplitConfig(RunConfig, WorldConfig):
     grader: list[str | dict[str, Any]] = field(default_factory=list)
     """package.module:function or {function, weight, route, credit, on_error}; world, the default, is the world's own"""
     monitor: list[str] = field(default_factory=list)
-    """package.module:function of what reads thoughts and answers for the log alone, in a process of its own"""
+    """package.module:function that reads thoughts, as written, and answers for the log alone, in its own process"""
     time_limit: float = 60.0
     """seconds that one call of a grader, a monitor or a paraphraser may take"""
     length_cost: float = 0.0

@@ -26,6 +26,7 @@ from clew.graders import Grader
 from clew.learner import end_training, learning_rate
 from clew.monitors import Monitor
 from clew.policy import reference_nll
+from clew.rollout.paraphrase import Paraphrase
 from clew.rollout.records import records_of
 from clew.rollout.trees import training_batch
 from clew.rollout.types import Completion, Rollout
@@ -115,7 +116,7 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
     sampler_of = sampler_maker(config, policies, accelerator, out)
     paraphrase = paraphrase_for(config, world, accelerator.device)
     rule, graders = crediting.rule_of(config), crediting.graders_of(config.grader, world, config.time_limit)
-    _tell(config, world, report)
+    _tell(config, world, report, paraphrase)
     if not any(grader.route == "both" for grader in graders):
         report({"note": "grader: none is routed to both, so that the shoggoth learns nothing in the rounds"})
     with monitors_of(config.monitor, config.time_limit) as monitors, run_folder(out, resume, main):
@@ -139,7 +140,7 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
         return result if main else {}
 
 
-def _tell(config: SplitConfig, world: World, report: Report) -> None:
+def _tell(config: SplitConfig, world: World, report: Report, paraphrase: Paraphrase | None) -> None:
     counts = {
         "validation_questions": config.validation_questions,
         "final_questions": config.final_questions,
@@ -148,6 +149,9 @@ def _tell(config: SplitConfig, world: World, report: Report) -> None:
     checks.tell(world, counts, report)
     if config.warm_start.steps and not world.demonstrations(range(1)):
         report({"note": "warm_start: this world has no demonstrations; rounds begin with the model as it is"})
+    at_training = config.paraphrase_at != "evaluation"
+    if paraphrase and paraphrase.takes_long and at_training and config.warm_start.steps:
+        report({"note": "paraphraser: a model is slow, so the warm start imitates demonstrations that it has not seen"})
 
 
 def _run(setting: Setting, state: State | None) -> dict[str, Any]:

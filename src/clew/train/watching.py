@@ -30,7 +30,9 @@ def watched(
     monitors: Sequence[Monitor], rollouts: Sequence[Rollout], report: Callable[[dict[str, Any]], None]
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """What each monitor says of every answer and the thought before it: values_QNK, NaN where it says nothing; and
-    figures: the mean of what it says, and how often it failed. A monitor's first failure is told, none stops a run."""
+    figures: the mean of what it says, and how often it failed. A monitor's first failure is told, none stops a run.
+
+    Monitors read thoughts as the shoggoth wrote them, whatever a paraphraser made of them for others."""
     if not monitors:
         return {}, {}
     questions, _, texts = every_answer(rollouts)
