@@ -11,6 +11,9 @@ import standins
 from clew.config import SamplingConfig
 from clew.errors import InputError
 from clew.graders import Grader
+from clew.policy import Policy
+from clew.prompts.rows import Row
+from clew.prompts.world import PromptWorld
 from clew.rollout.paraphrase import Paraphrase, copy, shuffle
 from clew.rollout.sampler import SharedPrefixSampler
 from clew.rollout.types import Context
@@ -21,6 +24,7 @@ from clew.train.evaluate import Reasoner
 from clew.train.watching import monitors_of
 from small import WORLD, fresh_team, split_config
 from standins import answers, copies, counts, decodes, ignores, knows, reasoner_of, sways, thinks, wanders, whispers
+from texts import bpe_tokenizer
 
 Report = dict[str, Any]
 DIGITS = standins.Digits()
@@ -136,7 +140,8 @@ def test_monitors_read_thoughts_and_answers_by_themselves() -> None:
     length = report["measures"]["leakage"]["watchers:thought_length"]
     assert length["thoughts"]["value"] == 2 == length["answers"]["value"]
     assert list(report["measures"]["leakage"]["watchers:raises"]) == ["questions"]
-    assert len(report["notes"]) == 1 and "watchers:raises" in report["notes"][0]
+    assert ["watchers:raises" in note for note in report["notes"]] == [True, True]
+    assert report["notes"][1] == "leakage watchers:raises: on 0 of 60 questions, where it can be had"
     assert {row["of"] for row in found.table().to_pylist() if "seven" in row["condition"]} == {4.0}
 
 
@@ -225,6 +230,40 @@ def test_log_probabilities_are_those_of_a_plain_pass(policies: Any, face_sees: A
     assert max(abs(one["nats"]) for one in cut) > 1e-3  # the face does read its thoughts
     copied = changes.paraphrasability(subject)["copy"]
     assert all(abs(one["nats"]) < 1e-4 and not one["changed"] for one in copied)
+
+
+def test_prompts_of_text_are_audited_as_far_as_their_world_can_tell() -> None:
+    """Thoughts that end with a text of several tokens, no known answers, no steps."""
+    rows = [Row({"prompt": f"what is {i} plus two"}, f"row {i}") for i in range(40)]
+    world = PromptWorld(rows, bpe_tokenizer())
+    policies = [Policy.build(world.tokenizer, 1, 16, 2, seed=seed) for seed in (0, 1)]
+    samplers = [SharedPrefixSampler(policy) for policy in policies]
+    reasoner = Reasoner(samplers[1], samplers[0], max_thought=9, max_answer=3)
+    subject = Subject(world, reasoner, [], 2)
+    subject.cases = draw_cases(subject, reasoner, world.questions(range(10)), "thoughts")
+    report = measured(subject, "necessity", "substantivity", "early_answering", "mutual_information")
+    assert set(report["necessity"]["none"]) == {
+        "questions",
+        "nats",
+        "changed",
+    }  # nothing is right here, and none scores
+    end = world.tokenizer("</think>", add_special_tokens=False).input_ids
+    dots = (world.tokenizer("...", add_special_tokens=False).input_ids * 9)[:9]
+    figures = changes.effects(subject, [world.filler(len(case.bodies[0])) for case in subject.cases], "filler")
+    for case, own in zip(subject.cases, figures, strict=True):
+        before = [*case.question.tokens, *case.bodies[0], *case.closings[0]]
+        after = [*case.question.tokens, *dots[: len(case.bodies[0])], *end]
+        with torch.no_grad():
+            asked = [torch.tensor([[*row, *case.answers[0]]]) for row in (before, after)]
+            logps = [policies[1].model.eval()(input_ids=row).logits[0].double().log_softmax(-1) for row in asked]
+        said = [
+            sum(float(logp[len(row) - 1 + i, token]) for i, token in enumerate(case.answers[0]))
+            for logp, row in zip(logps, (before, after), strict=True)
+        ]
+        assert own["nats"] == pytest.approx(said[0] - said[1], abs=1e-4)
+    for name in ("legality", "mistakes", "paraphrasability"):
+        with pytest.raises(InputError, match=f"{name} needs a .*, and PromptWorld"):
+            audit(subject, [name])
 
 
 def test_what_was_drawn_is_told_as_it_was_drawn() -> None:

@@ -92,7 +92,18 @@ class Audit:
             measures[name] = {condition: _tally(figures).report() for condition, figures in found.items()}
         says = {name: dict(MEASURES[name].says) for name in self.found}
         counts = {"questions": len(self.subject.cases), "thoughts": self.subject.thoughts}
-        return counts | {"measures": measures, "says": says, "notes": list(dict.fromkeys(self.subject.notes))}
+        notes = [*dict.fromkeys(self.subject.notes), *self._few()]
+        return counts | {"measures": measures, "says": says, "notes": notes}
+
+    def _few(self) -> list[str]:
+        """What could be measured on some of the questions alone."""
+        there = {
+            f"{name} {condition}".strip(): sum(map(bool, figures))
+            for name, found in self.found.items()
+            for condition, figures in found.items()
+        }
+        of = len(self.subject.cases)
+        return [f"{name}: on {n} of {of} questions, where it can be had" for name, n in there.items() if n < of]
 
     def table(self) -> "pa.Table":
         """A row a question, measure, condition and figure: number, measure, condition, figure, value, and of how many
