@@ -135,12 +135,14 @@ class World:
 
     def tokens_of(self, text: str) -> list[int] | None:
         """The tokens of a text that somebody else wrote for a thought; None where they do not say just that."""
+        words, known = text.split(), self.tokenizer.get_vocab()
         try:
-            tokens = self.tokenizer(text, add_special_tokens=False).input_ids
-            said = str(self.tokenizer.decode(tokens))
+            read = [self.tokenizer(text, add_special_tokens=False).input_ids]
+            read += [[known[word] for word in words]] if known.keys() >= set(words) else []  # one that splits no text
+            good = [ids for ids in read if ids and str(self.tokenizer.decode(ids)).split() == words]
         except Exception:  # tokenizers raise many kinds
             return None
-        return tokens if tokens and said.split() == text.split() else None
+        return good[0] if good else None
 
     def line_end(self) -> Stop | None:
         """What ends a line of a thought, for those who rewrite it line by line; None where thoughts have no lines.

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from clew.config import MazeConfig, RewriterConfig, SamplingConfig
 from clew.errors import InputError
+from clew.losses import token_nll, weighted_nll
 from clew.mazes.world import MazeWorld
 from clew.policy import Policy
 from clew.prompts.world import PromptWorld
@@ -16,8 +18,11 @@ from clew.rollout.lines import line_by_line, seed_of
 from clew.rollout.paraphrase import Paraphrase, Passage, Tokens, copy, line_stop
 from clew.rollout.rewriters import ParaphraserError, Parts, paraphrase_of
 from clew.rollout.sampler import SharedPrefixSampler
+from clew.rollout.stages import limited, rollouts
 from clew.rollout.stops import cut, held
+from clew.rollout.trees import training_batch
 from clew.rollout.types import Completion, Request
+from clew.tree import SpanTree, TreeBatch
 from clew.world import Stop
 from small import WORLD
 from texts import bpe_tokenizer
@@ -239,6 +244,57 @@ def test_a_thought_is_never_read_at_more_tokens_than_it_may_have() -> None:
         (thought,) = line_by_line(BFS, Scripted(), asked, 1, SamplingConfig(), [0], Paraphrase(doubled, True))
         assert max(len(thought.tokens), len(thought.read_tokens)) <= most and not thought.ended
         assert max(len(thought.tokens), len(thought.read_tokens)) == most  # and all of it is used
+
+
+def test_what_a_text_says_in_a_world_s_tokens() -> None:
+    for world, text in ((BFS, "(0,0) (0,1) ;"), (Sorting(), "3 1 2"), (text_world(), "so it\n is")):
+        tokens = world.tokens_of(text)
+        assert tokens and str(world.tokenizer.decode(tokens)).split() == text.split()
+    for world, text in ((BFS, "(9,9)"), (BFS, "hm"), (Sorting(), "3 x"), (text_world(), ""), (text_world(), "\ud800")):
+        assert world.tokens_of(text) is None
+
+
+def taught() -> Policy:
+    """A small model of text that writes lines."""
+    world = text_world()
+    policy = Policy.build(world.tokenizer, 1, 32, 2, seed=2)
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-2)
+    ids = [world.tokenizer(text, add_special_tokens=False).input_ids for text in ("one\ntwo \n\nsay</think>", "two")]
+    trees = []
+    for question in world.questions(range(4)):
+        answer = SpanTree([*ids[1], *world.answer_stop.token_ids], "answer", 1.0)
+        trees.append(SpanTree(question.tokens, "prompt", 0.0, [SpanTree(ids[0], "thought", 1.0, [answer])]))
+    for _ in range(25):
+        batch = TreeBatch.pack(trees, policy.pad_token_id)
+        (weighted_nll(policy.model, batch) / batch.weights_S.sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return policy
+
+
+def test_lines_of_text() -> None:
+    """Copied, they are the thoughts of nobody's pause; rewritten, what was sampled is what is learnt."""
+    world, policy = text_world(), taught()
+    sampler, questions, seeds = SharedPrefixSampler(policy), limited(world.questions(range(6)), 30, 4), range(6)
+    hot = {"sampling": SamplingConfig(), "seeds": seeds}
+    greedy = [
+        rollouts(world, sampler, sampler, questions, (1, 1), paraphrase=paraphrase)
+        for paraphrase in (None, named("copy", world, "line"))
+    ]
+    plain, copied = ([(one.thought_texts, one.answer_texts) for one in made] for made in greedy)
+    assert plain == copied and any(len(one.thoughts[0].lines) > 2 for one in greedy[1])
+    told = rollouts(
+        world, sampler, sampler, questions, (3, 2), paraphrase=named("rewriters:upper", world, "line"), **hot
+    )
+    written = [(line.written, 1.0) for one in told for thought in one.thoughts for line in thought.lines]
+    written += [(answer, 0.5) for one in told for several in one.answers for answer in several]
+    batch = training_batch(written, policy.pad_token_id)
+    assert batch is not None and batch.sampled_nll_S is not None
+    with torch.no_grad():
+        assert (token_nll(policy.model, batch) - batch.sampled_nll_S).abs().max() < 1e-4
+    read = [world.text(line.read.tokens) for one in told for thought in one.thoughts for line in thought.lines]
+    assert "ONE\n" in read and any(text.endswith("</think>") and text[0].isupper() for text in read)
+    assert max(len(thought.read_tokens) for one in told for thought in one.thoughts) <= 30
 
 
 def test_seeds_are_their_places_own() -> None:
