@@ -57,6 +57,7 @@ def run(args: list[str]) -> None:
 
     from clew.cli import terminal
     from clew.runs.provenance import provenance
+    from clew.train.audit import plots
     from clew.train.audit.audit import MEASURES, audit, check_count, check_measures, lacking, write_audit
     from clew.train.audit.subject import draw_cases
     from clew.train.audit.terminal import show_audit
@@ -79,6 +80,7 @@ def run(args: list[str]) -> None:
         subject.cases = draw_cases(subject, subject.reasoner, questions, "thoughts")
         done = audit(subject, measures)
     report = done.report() | {"held_out": subject.world.held_out_rule, "run": config.model, **provenance()}
+    plots.draw(report, out / "plots" / "audit.png")
     write_audit(done, report, out)
     if given["json"]:
         print(json.dumps(report, indent=2))

@@ -189,12 +189,9 @@ def label(name: str, condition: str) -> str:
 
 
 def write_audit(done: Audit, report: Mapping[str, Any], out: Path) -> None:
-    """audit.parquet, plots/audit.png and, last, audit.json, each whole or not at all."""
+    """audit.parquet and then audit.json, each whole or not at all."""
     import pyarrow.parquet as pq
-
-    from clew.train.audit import plots
 
     pq.write_table(done.table(), file := BytesIO(), compression="zstd")
     write_atomically(out / "audit.parquet", file.getvalue())
-    plots.draw(report, out / "plots" / "audit.png")
     write_json(out / "audit.json", report)
