@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -62,6 +63,36 @@ def test_a_splits_run_thinks_as_it_did(tmp_path: Path, policies: str) -> None:
     assert len(made.thoughts[0].tokens) <= 5 and len(made.answers[0][0].tokens) <= 4
     assert made.read[0].chain()[0].role == "thought"
     assert str(policy_of(reasoner.face).model.name_or_path).endswith("shoggoth" if policies == "one" else "face")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"paraphraser": "all"}, "paraphraser: 'all' is not one of copy"),
+        ({"paraphraser": 3}, "paraphraser, rewriter: 3"),
+        ({"paraphrase": "words"}, "paraphrase: 'words' is not one of"),
+        ({"paraphrase_at": "never"}, "paraphrase_at: 'never' is not one of"),
+        ({"paraphrase": "line"}, "paraphrase: line needs thoughts with lines"),
+        ({"rewriter": {"versions": "four"}}, "paraphraser, rewriter: 'copy'"),
+        (
+            {"paraphraser": "model:nowhere", "rewriter": {"template": "again"}},
+            "rewriter.template: 'again' has no {text}",
+        ),
+        ({"paraphraser": "copy", "time_limit": "long"}, "paraphraser, rewriter: 'copy'"),
+    ],
+)
+def test_a_paraphrase_that_somebody_wrote_into_a_run(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    out = tmp_path / "split"
+    few = {"rounds": 0, "warm_start__steps": 0, "final_questions": 2}
+    split(split_config(out, paraphraser="copy", **few))
+    values = yaml.safe_load((out / "config.yaml").read_text())
+    (out / "config.yaml").write_text(yaml.safe_dump(values | changes))
+    with pytest.raises(InputError) as error:
+        opened(out, THREE)
+    assert str(error.value).startswith(f"{out}/config.yaml: ") and says in str(error.value)
+    (out / "config.yaml").write_text(yaml.safe_dump(values | changes | {"paraphraser": None}))
+    if "paraphraser" in changes or "rewriter" in changes:
+        assert opened(out, THREE)[1].paraphrase is None  # what nothing asks for is not looked at
 
 
 def test_what_cannot_be_opened(trained: Path, tmp_path: Path) -> None:
