@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -199,28 +200,41 @@ def test_light_and_dark(chromium: Any, tmp_path: Path) -> None:
         page.close()
 
 
+@contextmanager
+def serving(page: Callable[[], str], answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[Server]:
+    with Server(page, answer) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+
+
 def test_the_policy_forbids_what_a_page_does_not_do(chromium: Any, tmp_path: Path) -> None:
     """Were a text to become HTML after all, nothing of it would run or be fetched."""
-    page = chromium.new_context().new_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page, asked = chromium.new_context().new_page(), []
     page.goto(written(tmp_path, train_folder(tmp_path)))
-    asked.clear()
     for forbidden in ("document.body.innerHTML = '<b>x</b>'", "document.write('x')"):
         with pytest.raises(Exception, match="TrustedHTML"):
             page.evaluate(f"(function () {{ {forbidden} }})()")
-    page.evaluate(
-        """() => {
-          const script = document.createElement("script");
-          try { script.textContent = "window.hacked = 1"; document.body.append(script); } catch { }
-          const image = document.createElement("img");
-          image.src = "http://127.0.0.1:9/x";
-          try { image.setAttribute("onerror", "window.hacked = 1"); } catch { }
-          document.body.append(image);
-          return fetch("http://127.0.0.1:9/y").catch(() => null);
-        }"""
-    )
-    page.wait_for_timeout(200)
+    with serving(lambda: str(asked.append(1)), lambda _: {}) as other:
+        refused = page.evaluate(
+            """async (address) => {
+              const refused = [];
+              document.addEventListener("securitypolicyviolation", (event) => refused.push(event.effectiveDirective));
+              const script = document.createElement("script");
+              try { script.textContent = "window.hacked = 1"; document.body.append(script); } catch { }
+              const image = document.createElement("img");
+              image.src = address;
+              try { image.setAttribute("onerror", "window.hacked = 1"); } catch { }
+              document.body.append(image);
+              await fetch(address, {mode: "no-cors"}).catch(() => null);
+              await new Promise((done) => setTimeout(done, 200));
+              return refused;
+            }""",
+            other.address,
+        )
+    assert {"img-src", "connect-src", "require-trusted-types-for"} <= set(refused)
     assert page.evaluate("window.hacked") is None and asked == []
 
 
@@ -228,12 +242,8 @@ def test_the_policy_forbids_what_a_page_does_not_do(chromium: Any, tmp_path: Pat
 def served(tmp_path: Path, hostile: Path) -> Iterator[tuple[str, Path]]:
     folder = everything(hostile)
     live = Live([str(folder)], ViewOptions(), str(folder))
-    with Server(live.page, live.answer) as server:
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with serving(live.page, live.answer) as server:
         yield server.address, folder
-        server.shutdown()
-        thread.join()
 
 
 def test_every_kind_served(page: Any, served: tuple[str, Path]) -> None:
