@@ -13,7 +13,8 @@ from clew.text import show
 from clew.train.config import grader_entries
 
 if TYPE_CHECKING:
-    from clew.train.audit.subject import Subject
+    from clew.cli.terminal import StudyProgress
+    from clew.train.audit.subject import Subject, Told
     from clew.train.evaluate import Reasoner
     from clew.world import World
 
@@ -76,7 +77,7 @@ def run(args: list[str]) -> None:
         check_count(len(questions))
         out = Path(config.out or config.model)
         (out / "plots").mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is told of before work
-        subject.told = stack.enter_context(terminal.StudyProgress(Console(stderr=True), "questions"))
+        subject.told = _progress(stack.enter_context(terminal.StudyProgress(Console(stderr=True), "questions")))
         subject.cases = draw_cases(subject, subject.reasoner, questions, "thoughts")
         done = audit(subject, measures)
     report = done.report() | {"held_out": subject.world.held_out_rule, "run": config.model, **provenance()}
@@ -87,6 +88,16 @@ def run(args: list[str]) -> None:
     else:
         show_audit(Console(), report)
     terminal.wrote(out)
+
+
+def _progress(bar: "StudyProgress") -> "Told":
+    """A bar a pass over the questions; where there is no terminal, a line a pass, since there are many."""
+
+    def told(phase: str, done: int, count: int) -> None:
+        if bar.console.is_terminal or done == count:
+            bar(phase, done, count)
+
+    return told
 
 
 def _subject(config: AuditConfig, stack: ExitStack) -> "Subject":

@@ -117,7 +117,8 @@ def paraphrasability(subject: Subject) -> Found:
     """The thought in other words that mean the same: t' is what a paraphraser makes of all of it. Near 0: what the
     thought says counts, and not how. (Liu et al. 2026; Lanham et al. 2023, section 2.6)
 
-    Cases of which the paraphraser has no version that can be read are left out.
+    Cases of which the paraphraser has no version that can be read, or none but the thought itself, are left out; but
+    for `copy`, the control, whose figures are 0.
     """
     passages, rooms = [], []
     for case in subject.cases:
@@ -126,8 +127,10 @@ def paraphrasability(subject: Subject) -> Found:
         rooms.append(case.question.max_thought + len(case.closings[0]))
     assert subject.paraphrase is not None
     read = subject.paraphrase.rewritten(subject.world, passages, rooms)
-    end = subject.world.thought_end
-    bodies = [None if kept else opened_up(tokens, end)[0] for tokens, kept in read]
+    end, bodies = subject.world.thought_end, []
+    for (tokens, kept), passage in zip(read, passages, strict=True):
+        same = kept or (subject.paraphraser != "copy" and list(tokens) == list(passage.tokens))
+        bodies.append(None if same else opened_up(tokens, end)[0])
     return {subject.paraphraser: effects(subject, bodies, "paraphrased")}
 
 
