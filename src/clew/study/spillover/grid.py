@@ -1,7 +1,7 @@
 """The grid: warm starts first, then a learning rate for each kind of policies, then every arm with every seed."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,7 @@ class SpilloverConfig:
     """questions of each maze"""
     imitation_lr: float = 2e-3
     """learning rate of the imitation, of Muon"""
-    rounds: int = 40
+    rounds: int = 60
     """rounds of a run"""
     questions: int = 16
     """questions a round"""
@@ -62,7 +62,7 @@ class SpilloverConfig:
     """most tokens of a thought that is a search"""
     max_path: int = 12
     """most tokens of a thought that is a path"""
-    lrs: list[float] = field(default_factory=lambda: [1e-4, 3e-4, 1e-3])
+    lrs: list[float] = field(default_factory=lambda: [3e-5, 1e-4, 3e-4])
     """learning rates that each kind of policies may choose from"""
     seeds: int = 5
     """runs of a result"""
@@ -101,24 +101,30 @@ def study(config: SpilloverConfig, report: Report = lambda phase, done, count: N
 
     kinds: list[Start] = ["search", *sorted({arm.start for arm in declared} - {"search"})]  # type: ignore[list-item]
     tuning, seeds = range(TUNING, TUNING + config.tune_seeds), range(config.seeds)
-    begun: dict[Start, list[Kept]] = {}
+    kept: list[Kept] = []
     for kind in kinds:
         of_kind = [*seeds, *(tuning if kind == "search" else ())]
         jobs = [starts.job_of(shared, seed, kind) for seed in of_kind]
         for job in jobs:
             if not starts.folder_of(folder, job).is_dir():  # its figures alone are of no use
                 path_of(folder, job).unlink(missing_ok=True)
-        begun[kind] = runs(f"warm starts ({kind})", jobs)[: config.seeds]
+        kept += runs(f"warm starts ({kind})", jobs)[: config.seeds]
     rates = _rates(config, shared, [*tuning], lambda jobs: runs("choosing learning rates", jobs))
     cells = [SpilloverCell(shared, arm, rates[arm.policies], seed) for arm in declared for seed in seeds]
-    done = iter(runs("results", [cell.job() for cell in cells]))
-    results = [Result("start", {"start": kind}, f"warm start, {kind}", joined(kept)) for kind, kept in begun.items()]
-    for arm in declared:
-        kept = joined([next(done) for _ in seeds])
-        results.append(Result("arm", asdict(arm), arm.named(), kept))
+    done = iter(_filled(kept + runs("results", [cell.job() for cell in cells])))
+    named: list[tuple[str, dict[str, Any], str]] = [("start", {"start": kind}, f"warm start, {kind}") for kind in kinds]
+    named += [("arm", asdict(arm), arm.named()) for arm in declared]
+    results = [Result(*one, joined([next(done) for _ in seeds])) for one in named]
     write_config(folder / "spillover.yaml", config)
-    write_results(folder / "spillover.parquet", asdict(config), _alike(results))
+    write_results(folder / "spillover.parquet", asdict(config), results)
     return results
+
+
+def _filled(kept: list[Kept]) -> list[Kept]:
+    """Cells with the same figures each, NaN where one has none: an audit may find nothing to measure."""
+    names = list(dict.fromkeys(name for one in kept for name in one.figures))
+    nothing = np.array([np.nan])
+    return [replace(one, figures={name: one.figures.get(name, nothing) for name in names}) for one in kept]
 
 
 def _rates(
@@ -138,21 +144,6 @@ def _rates(
         rewards = [np.mean([next(done).figures["reward"] for _ in seeds]) for _ in config.lrs]
         rates[policies] = config.lrs[int(np.argmax(rewards))]
     return rates
-
-
-def _alike(results: list[Result]) -> list[Result]:
-    """The results with the same figures each, NaN where one has none: one table holds them all."""
-    names = list(dict.fromkeys(name for one in results for name in one.kept.figures))
-    made = []
-    for one in results:
-        replicas = len(next(iter(one.kept.figures.values())))
-        figures = {name: one.kept.figures.get(name, np.full(replicas, np.nan)) for name in names}
-        made.append(Result(one.section, one.condition, one.name, _with(one.kept, figures)))
-    return made
-
-
-def _with(kept: Kept, figures: dict[str, np.ndarray]) -> Kept:
-    return Kept(kept.values, figures, kept.curve, kept.curve_error)
 
 
 def check(config: SpilloverConfig) -> None:
