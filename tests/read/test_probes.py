@@ -11,7 +11,7 @@ from clew.mazes import MazeStream, maze_tokenizer
 from clew.mazes.pairs import PairStream
 from clew.policy import Policy
 from clew.read import cases
-from clew.read.activations import Activations, maze_sequences
+from clew.read.activations import Activations, gather, maze_sequences
 from clew.read.cases import ProbeOptions, random_twin, split_mazes
 from clew.read.places import find_places
 from clew.read.probes import CONTROLS, probe_cells, probe_map
@@ -183,3 +183,20 @@ def test_bad_input_is_one_line(asked: dict[str, Any], said: str) -> None:
 def test_bad_options_are_one_line(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         ProbeOptions(**asked)
+
+
+def test_the_readers_that_were_tested_are_kept() -> None:
+    """What they tell of each test maze's activations is right just where the reading says so."""
+    one, rows = policy(), sequences(400)
+    read = probe_map(one, rows, "target_end", ["next_hop", "distance"], options=QUICK)
+    assert set(read.readers) == {
+        (("resid_post", layer), label) for layer in (0, 1) for label in ("next_hop", "distance")
+    }
+    test_Q, _ = split_mazes(targets_in(rows, TOKENIZER), QUICK)
+    tested = [rows[number] for number in np.flatnonzero(test_Q)]
+    (batch,) = gather(one, tested, places=["target_end"], batch_size=len(tested))
+    for ((site, layer), label), reader in read.readers.items():
+        told_QU = reader.predict(batch[site, layer, "target_end"].numpy())
+        code_QU = read.versions["true"].code(label, QUICK.cap).astype(np.int64)
+        right_QU = np.where(code_QU == 0, -1, code_QU >> told_QU & 1)
+        assert np.mean(right_QU == read.right["model", (site, layer), label]) > 0.999  # other batches round otherwise

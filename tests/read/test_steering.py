@@ -12,7 +12,9 @@ from clew.mazes import maze_tokenizer
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.mazes.vocab import PATH_END, cell_id
 from clew.policy import Policy
-from clew.read.steering import Addition, Rolled, Steering, random_like, roll_out, steer
+from clew.read.hooks import layers_of, names_of
+from clew.read.places import PLACES
+from clew.read.steering import Addition, Replacement, Rolled, Steering, random_like, roll_out, steer
 from clew.rollout.continuing import continue_prompts
 from clew.world import Stop
 from models import MAKERS, tiny
@@ -59,6 +61,40 @@ def test_keys_and_values_that_are_kept_change_nothing(kind: str, walked: bool) -
     assert kept == roll_out(reader, rows, pushes(), max_new=8, cached=False, batch_size=2)
     if walked:  # others may never begin a path
         assert kept != roll_out(reader, rows, max_new=8)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_what_a_head_says_is_replaced_wherever_a_place_is(kind: str) -> None:
+    """With keys and values kept and without; and one that says zeros everywhere, as if its weights were zeros."""
+    reader, rows = policy(kind), prompts(walked=True)
+    rng = np.random.default_rng(0)
+    put = [Replacement(layer, head, rng.standard_normal((len(PLACES), 8))) for layer, head in ((0, 3), (2, 1))]
+    kept = roll_out(reader, rows, put, max_new=8)
+    assert kept == roll_out(reader, rows, put, max_new=8, cached=False, batch_size=2)
+    assert kept != roll_out(reader, rows, max_new=8)
+
+    silent = roll_out(
+        reader, rows, [Replacement(1, 2, np.zeros((len(PLACES), 8)))], max_new=1
+    )  # all have places so far
+    projection: Any = layers_of(reader.model)[1].get_submodule(names_of(reader.model).projection)
+    with torch.no_grad():
+        part = projection.weight[16:24] if kind == "gpt2" else projection.weight[:, 16:24]  # GPT-2's is transposed
+        part.zero_()
+    assert silent == roll_out(reader, rows, max_new=1)
+
+
+@pytest.mark.parametrize(
+    ("one", "told"),
+    [
+        (Replacement(3, 0, np.zeros((len(PLACES), 8))), "layers: 3 is not one of the 3"),
+        (Replacement(0, 4, np.zeros((len(PLACES), 8))), "head: 4 is not one of the 4"),
+        (Replacement(0, 0, np.zeros((len(PLACES), 9))), "z: shape"),
+        (Replacement(0, 0, np.full((len(PLACES), 8), np.nan)), "of finite numbers"),
+    ],
+)
+def test_a_replacement_that_cannot_be_is_refused(one: Replacement, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        roll_out(policy(), prompts(), [one])
 
 
 def leading(reader: Policy, cells: list[int]) -> np.ndarray:

@@ -23,6 +23,7 @@ clew.kinds.maze = function (root, data, state) {
   const last = () => Math.max(...runs.map((_, i) => record(i).next.length - 1));
 
   const context = { data, view, question, record, set, go, choose, choices, replace, state, last };
+  let marked = null;
   const strip = maze.strip(context);
   const models = runs.map((run, i) => maze.model(run, i, context));
   clew.add(
@@ -65,10 +66,16 @@ clew.kinds.maze = function (root, data, state) {
   function draw() {
     clew.hush();
     const focused = document.activeElement?.dataset?.at;
-    strip.draw();
+    const seen = view.drawn ? -1 : view.place;
+    if (seen !== marked) mark((marked = seen));
     for (const one of models) one.draw();
-    for (const one of root.querySelectorAll("[data-maze]")) one.classList.toggle("now-tile", Number(one.dataset.maze) === view.place);
     if (focused) [...root.querySelectorAll("[data-at]")].find((one) => one.dataset.at === focused)?.focus({ preventScroll: true });
+  }
+
+  /** Marks one maze in the strip and among the squares of accuracy; -1 for none. */
+  function mark(place) {
+    strip.mark(place);
+    for (const one of root.querySelectorAll("[data-maze]")) one.classList.toggle("now-tile", Number(one.dataset.maze) === place);
   }
 
   function key(event) {

@@ -2,7 +2,7 @@
 /* Around the boards: the strip of all mazes, accuracy with the mazes in it, the legend, and how to read the page. */
 
 (function (maze) {
-  /** All mazes in small. Gives {node, draw, reveal}. */
+  /** All mazes in small. Gives {node, mark, reveal}. */
   maze.strip = function ({ data, view, go }) {
     const { questions, runs } = data;
     const buttons = questions.map((question, place) => {
@@ -26,13 +26,13 @@
       (chosen ? `: the first ${questions.length - chosen} of the series, and ${chosen} from further on that ${runs.length > 1 ? "some model" : "the model"} fails at.` : ", the first of the series.") +
       (failed ? ` ${failed} end in a failure, framed in red.` : "");
     const node = clew.card("Mazes", { note }, strip);
-    const draw = () => buttons.forEach((button, place) => button.setAttribute("aria-current", String(place === view.place && !view.drawn)));
+    const mark = (now) => buttons.forEach((button, place) => button.setAttribute("aria-current", String(place === now)));
     const reveal = () => {
       const [there, box] = [buttons[view.place].getBoundingClientRect(), strip.getBoundingClientRect()];
       if (there.left < box.left || there.right > box.right) strip.scrollLeft += there.left - box.left - box.width / 2 + there.width / 2;
     };
     requestAnimationFrame(reveal);
-    return { node, draw, reveal };
+    return { node, mark, reveal };
   };
 
   const TITLES = { size: "by size", path_length: "by length of the shortest path", lookahead: "by lookahead" };

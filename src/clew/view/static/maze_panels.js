@@ -34,7 +34,16 @@
     }));
   }
 
-  function headTable({ run, i, choice, context }) {
+  /** The table of heads, which stays as it is from step to step. */
+  function headTable(here) {
+    const { i, choice, context } = here;
+    const name = `${choice.layer} ${choice.head}`;
+    context.tables ||= [];
+    if (context.tables[i]?.name !== name) context.tables[i] = { name, node: newHeadTable(here) };
+    return context.tables[i].node;
+  }
+
+  function newHeadTable({ run, i, choice, context }) {
     const rows = run.head_rows.map((row) => ({ ...row, name: `${row.layer}.${row.head}` }));
     const share = (name, title, about) => ({ name, title, about, percent: true, digits: 1 });
     const columns = [
