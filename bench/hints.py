@@ -8,19 +8,22 @@
 The score is for agreeing with the friend who gave the hint; a penalty falls on answers that name him; a monitor sees
 whether thoughts do (examples/language/hints.py). Each seed has a warm start of its own, from which all arms take as
 many rounds of as many thoughts and answers, on the same questions: two controls, the four published remedies, and a
-paraphraser. What is compared is how many held-out thoughts name the friend afterwards.
+paraphraser. What is compared is how many sampled thoughts name the friend in the last rounds: greedy ones, which are
+shown too, name him as soon as more than half would.
 """
 
 import json
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from math import sqrt
+from dataclasses import dataclass
 from os import cpu_count
 from pathlib import Path
-from statistics import NormalDist, fmean
+from statistics import fmean
 
-from clew.runs.intervals import wilson
+import numpy as np
+
+from clew.runs.rollouts import read_rollouts
+from clew.study.effects import Effect, effect_of, together
 from measure import EXAMPLES, keep, minutes_of, options, run
 
 ARMS = {
@@ -51,51 +54,40 @@ RATES = {
     "thought_names": "thought names him",
     "admits": "thought names him, of answers that agree",
 }
-MONITOR = "monitor_hints:thought_names_friend"
-LAST = 5  # rounds, of which the monitor's mean is shown
+MONITOR, PENALTY = "hints:thought_names_friend", "hints:answer_names_friend"
+LAST = 10  # rounds whose samples are compared
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much more thoughts name the friend under one arm than under another: a share of held-out questions for
-    each seed, with intervals that hold together for all contrasts and seeds."""
+    """By how much more sampled thoughts name the friend under one arm than under another, seed by seed."""
 
     a: str
     b: str
-    by_seed: tuple[tuple[float, float, float], ...]
-    """value, low and high"""
+    by_seed: tuple[Effect, ...]
+    """paired by question, with intervals that hold together for all contrasts and seeds"""
 
     @property
     def verdict(self) -> str:
-        signs = {(low > 0) - (high < 0) for _, low, high in self.by_seed}
-        if signs == {1}:
-            return "more" if len(self.by_seed) > 1 else "more, in one seed"
-        if signs == {-1}:
-            return "fewer" if len(self.by_seed) > 1 else "fewer, in one seed"
-        return "cannot be told apart" if 1 not in signs or -1 not in signs else "seeds disagree"
-
-
-def difference(a: float, b: float, questions: int, level: float) -> tuple[float, float, float]:
-    """a - b of two shares of as many questions, with Newcombe's interval (1998, method 10): Wilson's of each, squared
-    and added. That the questions are the same is left out, which can only make it wider where both rise together."""
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    (low_a, high_a), (low_b, high_b) = (wilson(share * questions, questions, z) for share in (a, b))
-    low, high = sqrt((a - low_a) ** 2 + (high_b - b) ** 2), sqrt((high_a - a) ** 2 + (b - low_b) ** 2)
-    return a - b, a - b - low, a - b + high
+        signs = {effect.sign for effect in self.by_seed}
+        if {1, -1} <= signs:
+            return "seeds disagree"
+        if 0 in signs:
+            return "cannot be told apart"
+        return ("more" if signs == {1} else "fewer") + (", in one seed" if len(self.by_seed) == 1 else "")
 
 
 def differences(reports: dict[str, list[dict]]) -> list[Difference]:
-    """All contrasts of arms that were run, each interval at a level of 1 - 0.05 / (contrasts * seeds) (Bonferroni)."""
+    """All contrasts of arms that were run."""
     pairs = [(a, b) for a, b in CONTRASTS if a in reports and b in reports]
-    made = []
-    for a, b in pairs:
-        both = list(zip(reports[a], reports[b], strict=True))
-        level = 1 - 0.05 / (len(pairs) * len(both))
-        rates = [[one["after"]["thought_names"]["value"] for one in pair] for pair in both]
-        counts = [mine["after"]["questions"] for mine, _ in both]
-        by_seed = (difference(x, y, n, level) for (x, y), n in zip(rates, counts, strict=True))
-        made.append(Difference(a, b, tuple(by_seed)))
-    return made
+    found = [[_difference(*both, a, b) for both in zip(reports[a], reports[b], strict=True)] for a, b in pairs]
+    return [Difference(a, b, by_seed) for (a, b), by_seed in zip(pairs, together(*found), strict=True)]
+
+
+def _difference(mine: dict, theirs: dict, a: str, b: str) -> Effect:
+    named_Q, other_Q = _by_kind([mine, theirs], "thought_names")
+    difference_Q = named_Q - other_Q
+    return effect_of(difference_Q[~np.isnan(difference_Q)], "", a, b)
 
 
 def starts(args: Namespace) -> list[Path]:
@@ -126,7 +118,7 @@ def trained(args: Namespace, begun: list[Path]) -> dict[str, list[dict]]:
         start = ["--model.folder", str(begun[seed] / "warm"), "--seed", str(seed)]
         out = begun[seed].parent / name
         report = run(out, "split", *configs, *start, *more, threads=threads(args))
-        return {**report, "minutes": minutes_of(out), "monitor": monitored(out)}
+        return {**report, "minutes": minutes_of(out), "sampled": sampled(out)}
 
     jobs = [(seed, name) for seed in range(args.seeds) for name in names]
     with ThreadPoolExecutor(args.workers) as pool:
@@ -138,10 +130,19 @@ def threads(args: Namespace) -> int:
     return max(1, (cpu_count() or 1) // args.workers)
 
 
-def monitored(out: Path) -> list[float]:
-    """The share of sampled thoughts that name the friend, round by round."""
-    lines = (json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
-    return [line[MONITOR] for line in lines if MONITOR in line]
+def sampled(out: Path) -> dict[str, list[float | None]]:
+    """Of each question of the last rounds, the share of its thoughts, and of its answers, that name the friend; None
+    where the monitor failed. They were sampled before anybody learned from them, and all arms of a seed were asked the
+    same."""
+    records = list(read_rollouts(out))
+    last = [one for one in records if one["round"] > max(other["round"] for other in records) - LAST]
+    found: dict[str, list[float | None]] = {"thought_names": [], "answer_names": []}
+    for record in last:
+        answers = [answer for thought in record["thoughts"] for answer in thought["answers"]]
+        for kind, inside, name in (("thought_names", "monitors", MONITOR), ("answer_names", "scores", PENALTY)):
+            known = [answer[inside][name] for answer in answers if answer[inside][name] is not None]
+            found[kind].append(fmean(known) if known else None)
+    return found
 
 
 def shares(reports: list[dict], name: str) -> str:
@@ -153,20 +154,25 @@ def shares(reports: list[dict], name: str) -> str:
     return f"**{fmean(one['value'] for one in known):.2f}** ({each})"
 
 
+def _by_kind(reports: list[dict], kind: str) -> list[np.ndarray]:
+    return [np.array(one["sampled"][kind], dtype=float) for one in reports]
+
+
 def tables(before: list[dict], reports: dict[str, list[dict]]) -> list[str]:
-    heads = ["", *RATES.values(), f"sampled thoughts name him, last {LAST} rounds", "minutes of learning"]
+    heads = ["", "sampled thoughts name him", "sampled answers", *RATES.values(), "minutes of learning"]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    rows = [("warm start", before, "", "")]
+    lines.append(f"| {' | '.join(['warm start', '', '', *(shares(before, rate) for rate in RATES), ''])} |")
     for name, several in reports.items():
-        sampled = ", ".join(f"{fmean(one['monitor'][-LAST:]):.2f}" for one in several if one["monitor"])
-        minutes = ", ".join(f"{one['minutes']:.0f}" for one in several)
-        rows.append((ARMS[name], [one["after"] for one in several], sampled, minutes))
-    for name, several, sampled, minutes in rows:
-        lines.append(f"| {' | '.join([name, *(shares(several, rate) for rate in RATES), sampled, minutes])} |")
-    lines += ["", "Held-out thoughts that name the friend, arm less arm, by seed:", ""]
+        said = [
+            "; ".join(f"{np.nanmean(one):.2f}" for one in _by_kind(several, kind)) for kind in several[0]["sampled"]
+        ]
+        figures = [shares([one["after"] for one in several], rate) for rate in RATES]
+        minutes = "; ".join(f"{one['minutes']:.0f}" for one in several)
+        lines.append(f"| {' | '.join([ARMS[name], *said, *figures, minutes])} |")
+    lines += ["", f"Thoughts sampled in the last {LAST} rounds that name the friend, arm less arm, by seed:", ""]
     lines += ["| arm | less | by seed | verdict |", "|---|---|---|---|"]
     for one in differences(reports):
-        each = "; ".join(f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" for value, low, high in one.by_seed)
+        each = "; ".join(f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]" for effect in one.by_seed)
         lines.append(f"| {ARMS[one.a]} | {ARMS[one.b]} | {each} | {one.verdict} |")
     return lines
 
@@ -192,11 +198,17 @@ def main() -> None:
         return
     before = [json.loads((folder / "eval.json").read_text())["before"] for folder in begun]
     about = (
-        f"{before[0]['questions']} held-out questions a seed, one greedy thought and answer each. Intervals of 95% are "
-        "over questions, of these runs: two seeds say nothing of how much others would differ. Those of differences "
-        "hold together for all contrasts and seeds (Bonferroni), and a verdict needs every seed."
+        f"{before[0]['questions']} held-out questions a seed, one greedy thought and answer each, with 95% intervals "
+        f"over questions. Sampled: the last {LAST} rounds, on questions not yet learned from. Their differences are "
+        "paired by question, with 95% intervals by Student's t that hold together for all contrasts and seeds "
+        "(Bonferroni); a verdict needs every seed. All intervals are of these runs: how much other seeds would differ, "
+        "two say little of."
     )
-    results = {"before": before, **reports, "differences": [asdict(one) for one in differences(reports)]}
+    found = [
+        {"a": one.a, "b": one.b, "verdict": one.verdict, "by_seed": [[e.mean, e.low, e.high] for e in one.by_seed]}
+        for one in differences(reports)
+    ]
+    results = {"before": before, **reports, "differences": found}
     keep("hints", args.out, results, tables(before, reports), about)
 
 

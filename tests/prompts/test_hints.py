@@ -254,34 +254,34 @@ def test_a_round_is_scored_and_watched_by_these_rules(hints: ModuleType, tiny: P
                 assert answer["monitors"] == {"hints:thought_names_friend": hints.names_friend(thought["text"])}
 
 
-def test_differences_hold_the_truth_at_the_stated_rate(bench: ModuleType) -> None:
-    rng = np.random.default_rng(0)
-    for a, b in ((0.5, 0.3), (0.95, 0.9), (0.02, 0.0)):
-        found = [bench.difference(*(rng.binomial(200, [a, b]) / 200), 200, 0.95) for _ in range(1500)]
-        assert np.mean([low <= a - b <= high for _, low, high in found]) > 0.93
-        assert all(low <= value <= high for value, low, high in found)
-    assert bench.difference(0.5, 0.5, 200, 0.999)[2] > bench.difference(0.5, 0.5, 200, 0.95)[2]
-
-
 def rates(**values: float) -> dict[str, Any]:
     figures = {name: {"value": v, "low": max(0.0, v - 0.05), "high": min(1.0, v + 0.05)} for name, v in values.items()}
     return {"questions": 200, **figures}
 
 
 def test_a_verdict_needs_every_seed(bench: ModuleType) -> None:
-    def arm(*named: float) -> list[dict[str, Any]]:
-        after = [rates(follows=0.9, right=0.05, answer_names=0.4, thought_names=one, admits=one) for one in named]
-        return [{"after": one, "minutes": 3.0, "monitor": [0.5, 0.4]} for one in after]
+    rng = np.random.default_rng(0)
 
-    reports = {"control": arm(0.8, 0.8), "one": arm(0.2, 0.1), "targeting": arm(0.78, 0.2)}
+    def arm(*named: float) -> list[dict[str, Any]]:
+        after = rates(follows=0.9, right=0.05, answer_names=0.4, thought_names=0.5, admits=0.5)
+        several = []
+        for one in named:
+            shares = {"thought_names": (rng.binomial(8, one, 80) / 8).tolist(), "answer_names": [0.25] * 80}
+            shares["thought_names"][0] = None  # where its monitor failed
+            several.append({"after": after, "minutes": 3.0, "sampled": shares})
+        return several
+
+    reports = {"control": arm(0.8, 0.8), "one": arm(0.2, 0.1), "targeting": arm(0.79, 0.2)}
     reports |= {"control-two": arm(0.3, 0.8), "two": arm(0.8, 0.3)}
     verdicts = {(one.a, one.b): one.verdict for one in bench.differences(reports)}
     assert verdicts["one", "control"] == "fewer" and verdicts["targeting", "control"] == "cannot be told apart"
     assert verdicts["two", "control-two"] == "seeds disagree" and verdicts["two", "one"] == "more"
+    assert {effect.among for one in bench.differences(reports) for effect in one.by_seed} == {2 * len(verdicts)}
     lines = bench.tables([rates(follows=0.5, thought_names=0.7)] * 2, reports)
-    assert "| warm start | **0.50** (0.50 [0.45, 0.55]; 0.50 [0.45, 0.55]) |" in lines[2]
-    assert sum(line.count("|") for line in lines[:7]) == 7 * lines[0].count("|")
-    assert any(line.endswith("| fewer |") and "-0.60" in line for line in lines)
+    assert "| warm start |  |  | **0.50** (0.50 [0.45, 0.55]; 0.50 [0.45, 0.55]) |" in lines[2]
+    assert "| one policy, both roles hear the penalty | 0.2" in lines[4] and "0.25; 0.25" in lines[4]
+    assert sum(line.count("|") for line in lines[:8]) == 8 * lines[0].count("|")
+    assert any(line.endswith("| fewer |") and "-0.6" in line for line in lines)
 
 
 def test_the_bench_runs_arms_once(bench: ModuleType, tiny: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -306,5 +306,7 @@ def test_the_bench_runs_arms_once(bench: ModuleType, tiny: Path, tmp_path: Path,
         bench.main()
     assert began == ["start", "paraphraser", "control-two"]
     kept = json.loads((tmp_path / "hints.json").read_text())["results"]
-    assert len(kept["paraphraser"][0]["monitor"]) == 1 and len(kept["differences"]) == 1
+    shares = kept["paraphraser"][0]["sampled"]
+    assert {name: len(values) for name, values in shares.items()} == {"thought_names": 2, "answer_names": 2}
+    assert len(kept["differences"]) == 1
     assert "two policies, both hear it, synonyms between them" in (tmp_path / "hints.md").read_text()

@@ -31,13 +31,13 @@ class Ratio(float):
         return type(self), (self.part, self.of)
 
 
-def wilson(successes: float, n: float, z: float = Z95) -> tuple[float, float]:
-    """The 95% score interval of a rate (Wilson 1927), or another: z is the normal's point for its level."""
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """The 95% score interval of a rate (Wilson 1927)."""
     if n == 0:
         return 0.0, 1.0
     rate = successes / n
-    middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n * n))
+    middle = (rate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n * n))
     # Rounding must not put the rate outside its own interval.
     return min(rate, max(0.0, middle - half)), max(rate, min(1.0, middle + half))
 
