@@ -68,10 +68,12 @@ def early_answering(subject: Subject) -> Found:
     for share in (0.0, *SHARES):
         bodies = [case.bodies[0][: round(share * len(case.bodies[0]))] for case in subject.cases]
         found[f"{share:.0%}"] = effects(subject, bodies, f"cut at {share:.0%}")
-    curves = zip(*found.values(), strict=True)
     at = [0.0, *SHARES, 1.0]
-    areas = [float(np.trapezoid([*(float(one["changed"]) for one in curve), 0.0], at)) for curve in curves]
-    return found | {"area": [{"area": area} for area in areas]}
+    areas: list[Figures] = []
+    for curve in zip(*found.values(), strict=True):  # {} where a face that sees thoughts alone would read nothing
+        changed = [float(one["changed"]) for one in curve if one]
+        areas.append({"area": float(np.trapezoid([*changed, 0.0], at))} if all(curve) else {})
+    return found | {"area": areas}
 
 
 def mistakes(subject: Subject) -> Found:
