@@ -1,10 +1,12 @@
 """`clew view` from its command line."""
 
 from pathlib import Path
+from socket import socket
 
 import pytest
 
 from clew.cli.main import main
+from clew.view.serve import Server
 from pages import split_folder, train_folder
 
 
@@ -63,6 +65,29 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "wat: there is no such option" in fails(capsys, tmp_path, "--wat", 1)
     assert "PATH" in fails(capsys) or "paths" in fails(capsys)
     assert not (tmp_path / "folder" / "x").exists() and not list(tmp_path.glob("**/*.html"))
+
+
+def test_a_page_is_served_until_it_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages: list[str] = []
+
+    def once(self: Server, poll_interval: float = 0.5) -> None:
+        pages.append(self.page())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "serve_forever", once)
+    assert main(["view", str(train_folder(tmp_path)), "--serve", "--no-open"]) == 130
+    assert capsys.readouterr().err.startswith("serving http://127.0.0.1:")
+    assert len(pages) == 1 and "connect-src &#x27;self&#x27;" in pages[0] and not list(tmp_path.glob("**/*.html"))
+
+
+def test_a_port_in_use_is_told_of_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert f"port: {port} cannot be listened on" in fails(capsys, tmp_path / "none", "--serve", "--port", port)
 
 
 def test_a_folder_that_cannot_be_looked_into(

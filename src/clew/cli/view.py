@@ -95,10 +95,11 @@ def _serve(config: ViewConfig, paths: list[str], options: Any, opens: bool) -> N
     from clew.view.live import Live
     from clew.view.serve import Server
 
-    live = Live(paths, options, title_of(paths))
-    for note in live.notes:
-        terminal.told(f"note: {note}")
-    with Server(live.page, live.answer, config.port) as server:
+    made: list[Live] = []  # the port is asked for first, since a page can take long to make
+    with Server(lambda: made[0].page(), lambda request: made[0].answer(request), config.port) as server:
+        made.append(Live(paths, options, title_of(paths)))
+        for note in made[0].notes:
+            terminal.told(f"note: {note}")
         terminal.told(f"serving {server.address} until Ctrl-C")
         if opens:
             _open(server.address)

@@ -24,6 +24,11 @@ CORE = ("core", "tables", "charts", "lattice", "runs")
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """characters that JSON lets stand and a page must not"""
 
+ICON = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E%3Cg fill='none' "
+ICON += "stroke='%23b98504' stroke-width='.9'%3E%3Ccircle cx='4' cy='4' r='3.2'/%3E%3Cpath d='M1 4c2-2 4-2 6 0M2 6c1-3 "
+ICON += "3-4 5-4'/%3E%3C/g%3E%3C/svg%3E"
+"""a ball of thread"""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -50,7 +55,7 @@ def page_of(sections: Sequence[Section], title: str, stamp: str | None = None) -
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy(styles, scripts, stamp is not None))}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="light dark">',
-        f"<title>{escape(title)}</title>",
+        f'<title>{escape(title)}</title>\n<link rel="icon" href="{escape(ICON)}">',
         *(f"<style>{style}</style>" for style in styles),
         "</head>\n<body>\n<noscript>This page is drawn by the JavaScript in it, which this browser does not run."
         "</noscript>",
@@ -66,7 +71,7 @@ def policy(styles: Sequence[str], scripts: Sequence[str], served: bool) -> str:
         "default-src": "'none'",
         "script-src": " ".join(map(_hash, scripts)),
         "style-src": " ".join(map(_hash, styles)),
-        "img-src": "data: blob:",
+        "img-src": "data:",
         "connect-src": "'self'" if served else "'none'",
         "base-uri": "'none'",
         "form-action": "'none'",
