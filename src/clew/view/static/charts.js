@@ -9,8 +9,9 @@
   const NAMES = ["blue", "gold", "red", "green", "violet", "grey"];
   const LETTER = 6.7; // about the width of a character
 
-  /** A colour of the page's theme, by its name, as #rrggbb. */
-  clew.color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  /** A colour of the page's theme, by its name, as #rrggbb. Kept: to ask for one makes the browser lay out all. */
+  clew.color = (name) =>
+    (clew.palette[name] ||= getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
 
   /** The colour of series i of several. */
   clew.hue = (i) => clew.color(NAMES[i % NAMES.length]);

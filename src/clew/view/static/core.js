@@ -9,7 +9,7 @@
    gets the keys that are pressed while nothing is being typed, and says true of those that it used. Text goes through
    clew.el alone, which never makes HTML of it. */
 
-const clew = { kinds: {}, served: false };
+const clew = { kinds: {}, served: false, palette: {} };
 
 (function () {
   // Elements
@@ -280,6 +280,7 @@ const clew = { kinds: {}, served: false };
     const chosen = fragment().get("theme");
     const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     document.documentElement.dataset.theme = dark ? "dark" : "light";
+    clew.palette = {};
     return dark ? "dark" : "light";
   }
 
