@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clew.cli.audit import AuditConfig
 from clew.cli.eval import MODEL, AskConfig, EvalConfig
 from clew.cli.options import in_full, instance, parser_of, run_config
 from clew.cli.plan import PlanConfig
@@ -300,7 +301,7 @@ def test_what_is_not_explained_is_found() -> None:
     assert unexplained(Dull) == ["inner.dull", "silent"]
 
 
-@pytest.mark.parametrize("config", [TrainConfig, SplitConfig, EvalConfig, SolveConfig, PlanConfig])
+@pytest.mark.parametrize("config", [TrainConfig, SplitConfig, EvalConfig, SolveConfig, AuditConfig, PlanConfig])
 def test_every_option_is_explained(config: type) -> None:
     assert len(names_of(config)) > 5
     assert unexplained(config, MODEL if issubclass(config, AskConfig) else "") == []
