@@ -18,7 +18,7 @@
           value: "effect",
           filters: ["direction"],
           title: "Residual stream into a layer",
-          note: "Effect of putting the clean activation at one place and layer into the corrupt run, where 1 is all of the difference between the two targets. Place by place.",
+          note: "Effect of putting the clean activation at one place and layer into the corrupt run, where 1 is all of the difference between the two targets.",
         },
         {
           table: "heads",
