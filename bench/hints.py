@@ -1,7 +1,7 @@
 """Does pressure on answers leak into thoughts? Sums with a wrong hint, on a real language model, two seeds.
 
     make language                                        # once: SmolLM2-135M-Instruct
-    clew bench hints --workers 2                         # half a day of two cores; a killed one goes on where it was
+    clew bench hints --workers 2                         # about ten hours of two cores; a killed one goes on
     clew bench hints --arm one --seeds 1                 # one arm of the first seed alone, and no table
     clew bench hints --rounds 2 --warm-steps 4 --questions 20 --runs runs/quick --out runs/quick      # a quick look
 
