@@ -133,6 +133,22 @@ def test_a_head_is_taken_away_live_as_on_the_page() -> None:
             assert walk == before
 
 
+def test_a_head_that_only_one_model_has_is_taken_from_that_one() -> None:
+    said = answer(opened(), asked(data()["questions"][0], head=7))
+    assert said["runs"][0] is None and said["runs"][1]["path"]
+    with pytest.raises(InputError, match="head: 8 is not a whole number from 0 to 7"):
+        answer(opened(), asked(data()["questions"][0], head=8))
+
+
+def test_a_list_that_is_too_long_for_a_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    question = data()["questions"][0]
+    monkeypatch.setattr(opened().models[1].policy.model.config, "max_position_embeddings", 87)
+    with pytest.raises(InputError, match=f"^edges: .* {OTHER} has 87 positions"):
+        answer(opened(), asked(question))
+    monkeypatch.setattr(opened().models[1].policy.model.config, "max_position_embeddings", 88)
+    answer(opened(), asked(question))
+
+
 def test_a_maze_without_a_way_has_no_right_answer() -> None:
     question = data()["questions"][0]
     target = question["target"]
@@ -176,7 +192,7 @@ GOOD: dict[str, Any] = {"rows": 2, "cols": 2, "edges": [[0, 1], [3, 1]], "origin
         ({"edges": [[0, 1, 2]]}, "edges: [0, 1, ...] is no pair"),
         ({"edges": [[0, 4]]}, "edges: 4 is not a whole number from 0 to 3"),
         ({"edges": [{"0": 1}]}, "edges: {'0': 1} is no pair"),
-        ({"head": 4}, "head: 4 is not a whole number from 0 to 3"),
+        ({"head": -1}, "head: -1 is not a whole number from 0 to 7"),
         ({"head": "<script>\n"}, "head: '<script>\\n'"),
     ],
 )

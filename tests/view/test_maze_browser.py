@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
+from clew.config import MazeConfig
+from clew.mazes.world import MazeWorld
+from clew.policy import Policy
+from clew.rollout.sampler import SharedPrefixSampler
+from clew.train.evaluate import Reasoner
 from clew.view.maze import Opened, answer, open_models, sections
+from clew.view.maze_models import Model
 from clew.view.page import Section, page_of
 from clew.view.serve import Server
 
@@ -217,6 +223,24 @@ def test_what_a_model_writes_is_text(page: Any, tmp_path: Path) -> None:
         page.wait_for_timeout(50)
         assert page.locator("img").count() == 0
     assert page.evaluate("window.hacked === undefined") and TEXT in page.locator("h2").all_text_contents()[1]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_model_that_has_learned_nothing_is_shown_all_the_same(page: Any, tmp_path: Path, seed: int) -> None:
+    """One that begins no path, and one whose path is no cell of the maze; on mazes of three sizes."""
+    world = MazeWorld(MazeConfig(sizes=[3, 4, (2, 5)]))
+    policy = Policy.build(world.tokenizer, 1, 16, 2, seed=seed)
+    model = Model("untrained", world, Reasoner(SharedPrefixSampler(policy)), mazes=60)
+    (one,) = sections(Opened([model]), questions=6, asked_in_all=8)
+    assert {record["how"] for record in one.data["runs"][0]["records"]} <= {"endless", "cell"}
+    page.goto(written(tmp_path, one))
+    for over in EVERY:
+        page.evaluate(f"location.hash = 'maze.step=4&maze.over={over}'")
+        for _ in range(3):
+            page.keyboard.press("n")
+            page.keyboard.press("ArrowRight")
+        assert page.locator(".verdict .bad-word").count() == 1
+    assert "probes could not be read" in page.locator(".warn").text_content()
 
 
 def test_figures_are_there_as_a_table(page: Any, tmp_path: Path) -> None:

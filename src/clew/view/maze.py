@@ -16,7 +16,6 @@ from clew.config import Device, Size
 from clew.errors import InputError
 from clew.mazes.lattice import Question
 from clew.mazes.vocab import answer_cells
-from clew.mazes.world import cells_known
 from clew.read.effects import columns, mean
 from clew.read.targets import classes_of
 from clew.runs.intervals import merged, ranges_of
@@ -108,17 +107,17 @@ def sections(
 
 def answer(opened: Opened, request: dict[str, Any]) -> dict[str, Any]:
     """What the models make of a maze that somebody drew: {"question": …, "runs": [a record each]}, as the page has
-    them, without what heads do when they are taken away; or, for a request with a head, {"runs": [the path without that
-    head, or None where it is the same]}. InputError for a malformed request (`maze_requests.parsed`)."""
-    heads = min(len(model.heads) for model in opened.models)
-    known = min(cells_known(model.policy.tokenizer) for model in opened.models)
-    one = maze_requests.parsed(request, known, heads)
-    cases = [model.ask([one.question], [one.edges]) for model in opened.models]
-    both = list(zip(opened.models, cases, strict=True))
+    them, without what becomes of paths without a head; or, for a request with a head, {"runs": [each model's path
+    without that one of its heads, None where it has no such head]}. InputError for a malformed request
+    (`maze_requests.parsed`), for a maze larger than those of the page, and one too long for a model."""
+    side = max(max(size) for size in opened.models[0].world.sizes)
+    one = maze_requests.parsed(request, side, max(len(model.heads) for model in opened.models))
+    asked_of = [(model, model.ask([one.question], [one.edges])) for model in opened.models]
     if one.head is None:
-        records = [model.records(case, ablate=False)[0] for model, case in both]
+        records = [model.records(cases, ablate=False)[0] for model, cases in asked_of]
         return {"question": asked(one.question, one.edges), "runs": records}
-    return {"runs": [walked(one.question, model.without(case, one.head)[0]) for model, case in both]}
+    there = [(model, cases) if one.head < len(model.heads) else None for model, cases in asked_of]
+    return {"runs": [pair and walked(one.question, pair[0].without(pair[1], one.head)[0]) for pair in there]}
 
 
 def _evaluated(opened: Opened, count: int, seed: int, told: Told) -> tuple[list[Record], list[list[Sample]]]:

@@ -21,6 +21,7 @@ from clew.read.hooks import heads_of, layers_of, names_of
 from clew.read.places import Words
 from clew.read.steering import Replacement, Rolled, roll_out
 from clew.rollout.sampler import SharedPrefixSampler
+from clew.rollout.window import window_of
 from clew.text import one_line, printable, show
 from clew.train.evaluate import Reasoner
 from clew.train.opening import opened, run_options
@@ -109,9 +110,15 @@ class Model:
         return rows, None
 
     def ask(self, questions: Sequence[Question], edges: Sequence[Sequence[Edge]]) -> list[Case]:
-        """What the model writes, greedily, to questions whose lists have these edges."""
+        """What the model writes, greedily, to questions whose lists have these edges. InputError for a list that leaves
+        a path no room in the model's window."""
         texts = [prompt_text(one, listed) for one, listed in zip(questions, edges, strict=True)]
         prompts = [np.array(self.policy.tokenizer.convert_tokens_to_ids(text.split()), np.int64) for text in texts]
+        window = window_of(self.policy)
+        for prompt_T, limit in zip(prompts, map(longest, questions), strict=True):
+            if window is not None and len(prompt_T) + limit > window:
+                needs = f"a prompt of {len(prompt_T)} tokens and a path of up to {limit}"
+                raise InputError(f"edges: they make {needs}; {self.name} has {window} positions")
         rolled = self._rolled(questions, prompts)
         return [Case(*one) for one in zip(questions, prompts, rolled, strict=True)]
 
@@ -133,13 +140,17 @@ class Model:
         return self._rolled([case.question for case in cases], [case.prompt_T for case in cases], put)
 
     def _rolled(self, questions: Sequence[Question], prompts: Sequence[np.ndarray], *put: Replacement) -> list[Rolled]:
-        """Each path may be as long as the world lets it be."""
-        most = [one.lattice.rows * one.lattice.cols + 2 + SPARE_TOKENS for one in questions]
+        most = list(map(longest, questions))
         found: dict[int, Rolled] = {}
         for limit in dict.fromkeys(most):
             which = [number for number, one in enumerate(most) if one == limit]
             found |= zip(which, roll_out(self.policy, [prompts[i] for i in which], put, limit), strict=True)
         return [found[number] for number in range(len(prompts))]
+
+
+def longest(question: Question) -> int:
+    """Tokens that a path may have, as the world lets it."""
+    return question.lattice.rows * question.lattice.cols + 2 + SPARE_TOKENS
 
 
 def open_model(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clew.errors import InputError
-from clew.mazes.lattice import MAX_SIZE, Lattice, Question
+from clew.mazes.lattice import Lattice, Question
 from clew.text import show
 from clew.view.maze_records import Edge
 
@@ -19,13 +19,13 @@ class Request:
     """the head, by its number on the page, that is taken away; None: all answer"""
 
 
-def parsed(request: dict[str, Any], known: int, heads: int) -> Request:
+def parsed(request: dict[str, Any], side: int, heads: int) -> Request:
     """A request {"rows", "cols", "edges": [[cell, cell], ...], "origin", "target", "head": number or null}; cells are
     row * cols + column. InputError, in one line, for any other.
 
-    known: the largest side of a maze that the model's tokenizer has cells for. heads: how many it has.
+    side: the longest that a maze may have. heads: how many the model has, at most.
     """
-    rows, cols = (_whole(request, name, 2, min(known, MAX_SIZE)) for name in ("rows", "cols"))
+    rows, cols = (_whole(request, name, 2, side) for name in ("rows", "cols"))
     origin, target = (_whole(request, name, 0, rows * cols - 1) for name in ("origin", "target"))
     if origin == target:
         raise InputError(f"target: {target} is the origin, too; expected another cell")

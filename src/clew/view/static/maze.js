@@ -11,7 +11,7 @@ clew.kinds.maze = function (root, data, state) {
   const { questions, runs } = data;
   const choices = runs.map((run, i) => chosenOf(run, state.within(String(i))));
 
-  const hardest = questions.reduce((a, b) => (!b.picked && b.lookahead > a.lookahead ? b : a)); // what there is most to see in
+  const hardest = questions.reduce((a, b) => (!b.picked && b.lookahead > a.lookahead ? b : a)); // most to see there
   const wanted = questions.findIndex((one) => one.number === state.get("maze", hardest.number));
   view.place = wanted < 0 ? questions.indexOf(hardest) : wanted;
   view.step = state.get("step", 2);
@@ -29,7 +29,11 @@ clew.kinds.maze = function (root, data, state) {
   clew.add(
     root,
     strip.node,
-    clew.el("div", { class: runs.length > 1 ? "models many" : "models" }, models.map((one) => one.node)),
+    clew.el(
+      "div",
+      { class: runs.length > 1 ? "models many" : "models" },
+      models.map((one) => one.node),
+    ),
     maze.compared(context),
     runs.map((run, i) => maze.accuracy(run, i, context)),
     maze.help(),
@@ -69,13 +73,15 @@ clew.kinds.maze = function (root, data, state) {
     const seen = view.drawn ? -1 : view.place;
     if (seen !== marked) mark((marked = seen));
     for (const one of models) one.draw();
-    if (focused) [...root.querySelectorAll("[data-at]")].find((one) => one.dataset.at === focused)?.focus({ preventScroll: true });
+    if (focused)
+      [...root.querySelectorAll("[data-at]")].find((one) => one.dataset.at === focused)?.focus({ preventScroll: true });
   }
 
   /** Marks one maze in the strip and among the squares of accuracy; -1 for none. */
   function mark(place) {
     strip.mark(place);
-    for (const one of root.querySelectorAll("[data-maze]")) one.classList.toggle("now-tile", Number(one.dataset.maze) === place);
+    for (const one of root.querySelectorAll("[data-maze]"))
+      one.classList.toggle("now-tile", Number(one.dataset.maze) === place);
   }
 
   function key(event) {
@@ -91,7 +97,8 @@ clew.kinds.maze = function (root, data, state) {
       f: () => nextFailure(),
       j: () => move(-1),
       k: () => move(1),
-      h: () => choose(0, now.layer < 0 ? { layer: 0, head: 0 } : { head: now.head + 1 < run.heads ? now.head + 1 : -1 }),
+      h: () =>
+        choose(0, now.layer < 0 ? { layer: 0, head: 0 } : { head: now.head + 1 < run.heads ? now.head + 1 : -1 }),
     };
     for (const [name, , letter] of maze.OVERS) keys[letter] = () => set({ over: name });
     if (clew.served) keys.e = () => set({ editing: !view.editing });

@@ -13,7 +13,13 @@
     const there = cells.filter((cell) => cell >= 0);
     if (there.length < 2) return null;
     const points = there.map((cell) => `${x(question, cell)},${y(question, cell)}`).join(" ");
-    return clew.svg("polyline", { points, fill: "none", "stroke-linejoin": "round", "stroke-linecap": "round", ...attrs });
+    return clew.svg("polyline", {
+      points,
+      fill: "none",
+      "stroke-linejoin": "round",
+      "stroke-linecap": "round",
+      ...attrs,
+    });
   }
 
   /** All walls as one line, the border apart. */
@@ -50,7 +56,14 @@
     const [a, b] = [question.origin, question.target];
     return [
       clew.svg("circle", { class: "end", cx: x(question, a), cy: y(question, a), r: 7 }),
-      clew.svg("rect", { class: "end", x: x(question, b) - 6.5, y: y(question, b) - 6.5, width: 13, height: 13, rx: 1.5 }),
+      clew.svg("rect", {
+        class: "end",
+        x: x(question, b) - 6.5,
+        y: y(question, b) - 6.5,
+        width: 13,
+        height: 13,
+        rx: 1.5,
+      }),
     ];
   }
 
@@ -74,8 +87,16 @@
     const [cx, cy] = [x(question, cell), y(question, cell)];
     const at = (along, beside) => `${cx + right * along + down * beside} ${cy + down * along + right * beside}`;
     const head = 3 + width;
-    const d = `M${at(length * 0.25, 0)}L${at(length - head * 0.8, 0)}M${at(length - head, -head * 0.8)}L${at(length, 0)}L${at(length - head, head * 0.8)}`;
-    return clew.svg("path", { d, "stroke-width": width, fill: "none", "stroke-linecap": "round", "stroke-linejoin": "round", ...attrs });
+    const [shaft, back, aside] = [length - head * 0.8, length - head, head * 0.8];
+    const d = `M${at(length * 0.25, 0)}L${at(shaft, 0)}M${at(back, -aside)}L${at(length, 0)}L${at(back, aside)}`;
+    return clew.svg("path", {
+      d,
+      "stroke-width": width,
+      fill: "none",
+      "stroke-linecap": "round",
+      "stroke-linejoin": "round",
+      ...attrs,
+    });
   }
 
   /** Attention: passages as bars, cells as squares, as strong as their share of the largest. */
@@ -83,7 +104,15 @@
     const most = Math.max(...passages, ...cells, 1e-9);
     const square = (value, cx, cy, across, along) =>
       value / most > 0.01 &&
-      clew.svg("rect", { class: "heat", x: cx - across / 2, y: cy - along / 2, width: across, height: along, rx: 4, opacity: value / most });
+      clew.svg("rect", {
+        class: "heat",
+        x: cx - across / 2,
+        y: cy - along / 2,
+        width: across,
+        height: along,
+        rx: 4,
+        opacity: value / most,
+      });
     const tile = (value, cell) => square(value, x(question, cell), y(question, cell), 25, 25);
     const bar = (value, i) => {
       const [a, b] = question.edges[i];
@@ -96,13 +125,24 @@
   /** The steps that a layer would take from a cell, as strong as they are likely. */
   function lensed(question, cell, shares) {
     if (cell < 0) return null;
-    const arrows = shares.slice(0, 4).map(
-      (share, way) =>
-        share >= 0.02 && arrow(question, cell, way, { length: 36, width: 2 + 5 * share, opacity: 0.25 + 0.75 * share, class: "lens" }),
-    );
-    const end = shares[4] >= 0.02 && clew.svg("circle", {
-      class: "lens", cx: x(question, cell), cy: y(question, cell), r: 20, fill: "none", "stroke-width": 2 + 3 * shares[4], opacity: 0.25 + 0.75 * shares[4],
-    });
+    const arrows = shares
+      .slice(0, 4)
+      .map(
+        (share, way) =>
+          share >= 0.02 &&
+          arrow(question, cell, way, { length: 36, width: 2 + 5 * share, opacity: 0.25 + 0.75 * share, class: "lens" }),
+      );
+    const end =
+      shares[4] >= 0.02 &&
+      clew.svg("circle", {
+        class: "lens",
+        cx: x(question, cell),
+        cy: y(question, cell),
+        r: 20,
+        fill: "none",
+        "stroke-width": 2 + 3 * shares[4],
+        opacity: 0.25 + 0.75 * shares[4],
+      });
     return [arrows, end];
   }
 
@@ -111,7 +151,8 @@
     const steps = maze.distances(question);
     const near = maze.neighbours(question);
     const most = names.length - 1;
-    const tiles = [], marks = [];
+    const tiles = [],
+      marks = [];
     for (let cell = 0; cell < steps.length; cell++) {
       const [cx, cy] = [x(question, cell), y(question, cell)];
       const told = Number(distances[cell]);
@@ -136,9 +177,12 @@
   maze.board = function (view) {
     const { question, record, step, over, without } = view;
     const said = maze.verdict(question, record).said;
-    const svg = frame(question, { "aria-label": `maze of ${question.rows} by ${question.cols}; the model’s path: ${said}`, tabindex: -1 });
+    const svg = frame(question, {
+      "aria-label": `maze of ${question.rows} by ${question.cols}; the model’s path: ${said}`,
+      tabindex: -1,
+    });
     const cell = record.current[step] ?? -1;
-    const here = Math.max(0, step - 1);
+    const here = (maze.order(record, step) ?? -1) + 1;
     const good = record.wrong === null ? record.path.length : record.wrong;
     const probes = over?.kind === "probes" ? decoded(question, over) : null;
     clew.add(
@@ -154,7 +198,15 @@
       border(question),
       ends(question),
       record.wrong !== null && cross(question, record.path[record.wrong] ?? -1, record.path[record.wrong - 1] ?? -1),
-      cell >= 0 && clew.svg("rect", { class: "here", x: x(question, cell) - 20, y: y(question, cell) - 20, width: 40, height: 40, rx: 9 }),
+      cell >= 0 &&
+        clew.svg("rect", {
+          class: "here",
+          x: x(question, cell) - 20,
+          y: y(question, cell) - 20,
+          width: 40,
+          height: 40,
+          rx: 9,
+        }),
       probes && probes[1],
       over?.kind === "lens" && lensed(question, cell, over.shares),
       view.tips && touched(svg, question, view.tips),
@@ -167,16 +219,22 @@
     const at = cell >= 0 ? cell : before;
     if (at < 0) return null;
     const [cx, cy] = [x(question, at), y(question, at)];
-    return clew.svg("path", { class: "cross", d: `M${cx - 8} ${cy - 8}L${cx + 8} ${cy + 8}M${cx + 8} ${cy - 8}L${cx - 8} ${cy + 8}` });
+    return clew.svg("path", {
+      class: "cross",
+      d: `M${cx - 8} ${cy - 8}L${cx + 8} ${cy + 8}M${cx + 8} ${cy - 8}L${cx - 8} ${cy + 8}`,
+    });
   }
 
   /** Places that can be pointed at; what is told of each is up to `tips`. */
   function touched(svg, question, tips) {
-    const box = (cx, cy, side, attrs) => clew.svg("rect", { class: "touch", x: cx - side / 2, y: cy - side / 2, width: side, height: side, ...attrs });
+    const box = (cx, cy, side, attrs) =>
+      clew.svg("rect", { class: "touch", x: cx - side / 2, y: cy - side / 2, width: side, height: side, ...attrs });
     const cells = Array.from({ length: question.rows * question.cols }, (_, cell) =>
-      box(x(question, cell), y(question, cell), 36, { "data-cell": cell }));
+      box(x(question, cell), y(question, cell), 36, { "data-cell": cell }),
+    );
     const passages = question.edges.map(([a, b], i) =>
-      box((x(question, a) + x(question, b)) / 2, (y(question, a) + y(question, b)) / 2, 22, { "data-passage": i }));
+      box((x(question, a) + x(question, b)) / 2, (y(question, a) + y(question, b)) / 2, 22, { "data-passage": i }),
+    );
     svg.addEventListener("pointermove", (event) => {
       const { cell, passage } = event.target.dataset;
       if (cell === undefined && passage === undefined) return clew.hush();
@@ -197,12 +255,25 @@
         const is = open.has(`${cell} ${to}`) ? "passage" : "wall";
         const [cx, cy] = [(x(question, cell) + x(question, to)) / 2, (y(question, cell) + y(question, to)) / 2];
         const [width, height] = way === 1 ? [34, 14] : [14, 34];
-        const name = `${is} between ${maze.cell(question, cell)} and ${maze.cell(question, to)}: ${is === "wall" ? "open" : "close"} it`;
+        const what = is === "wall" ? "open it" : "close it";
+        const name = `${is} between ${maze.cell(question, cell)} and ${maze.cell(question, to)}: ${what}`;
         const on = { click: () => called(cell, to), keydown: (event) => event.key === "Enter" && called(cell, to) };
-        made.push(clew.svg("rect", {
-          class: "gap", x: cx - width / 2, y: cy - height / 2, width, height, rx: 4, tabindex: "0", role: "button", "aria-label": name,
-          "data-gap": `${cell} ${to}`, "data-at": `gap ${cell} ${to}`, on,
-        }));
+        made.push(
+          clew.svg("rect", {
+            class: "gap",
+            x: cx - width / 2,
+            y: cy - height / 2,
+            width,
+            height,
+            rx: 4,
+            tabindex: "0",
+            role: "button",
+            "aria-label": name,
+            "data-gap": `${cell} ${to}`,
+            "data-at": `gap ${cell} ${to}`,
+            on,
+          }),
+        );
       }
     }
     return made;

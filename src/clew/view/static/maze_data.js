@@ -6,7 +6,12 @@
    then the marks, and behind these the list's tokens once more, by what they are. */
 
 (function (maze) {
-  const WAYS = [[-1, 0], [1, 0], [0, -1], [0, 1]];
+  const WAYS = [
+    [-1, 0],
+    [1, 0],
+    [0, -1],
+    [0, 1],
+  ];
   maze.WAYS = WAYS;
   maze.WAY_NAMES = ["up", "down", "left", "right"];
   maze.CONTROLS = {
@@ -31,7 +36,8 @@
   function attention(record) {
     if (!decoded.has(record)) {
       const [bytes, most] = [record.attention.bytes, record.attention.most].map((text) =>
-        Uint8Array.from(atob(text), (one) => one.charCodeAt(0)));
+        Uint8Array.from(atob(text), (one) => one.charCodeAt(0)),
+      );
       const numbers = new DataView(most.buffer);
       const largest = Float32Array.from({ length: most.length / 4 }, (_, i) => numbers.getFloat32(4 * i, true));
       decoded.set(record, { slots: record.attention.slots, bytes, largest });
@@ -55,12 +61,20 @@
     return out;
   };
 
+  /** The number of the path's cell at which a step stands, -1 at `<PATH_START>`; null where no path has begun. */
+  maze.order = function (record, step) {
+    const begun = record.next.indexOf("<PATH_START>");
+    return begun < 0 || step <= begun ? null : step - begun - 2;
+  };
+
   /** The same shared out: by passage, by cell, by group of GROUPS, and of the list's tokens by kind. */
   maze.shared = function (data, question, record, step, values) {
     const passages = question.edges.length;
     const walked = values.length - passages - data.marks.length - data.listed.length;
     const at = (name) => passages + walked + data.marks.indexOf(name);
-    const own = step >= 2 && record.current[step] >= 0 ? passages + step - 2 : at(step === 0 ? "target_end" : "path_start");
+    const order = maze.order(record, step);
+    const mark = step === 0 ? "target_end" : order === -1 ? "path_start" : "other";
+    const own = order >= 0 && order < walked ? passages + order : at(mark);
     const sum = (from, to) => values.slice(from, to).reduce((a, b) => a + b, 0);
     const cells = new Float32Array(question.rows * question.cols);
     for (let i = 0; i < walked; i++) if (record.path[i] >= 0) cells[record.path[i]] += values[passages + i];
@@ -72,7 +86,9 @@
     groups.target = values[at("target")];
     groups.marks = sum(passages + walked, passages + walked + data.marks.length) - groups.origin - groups.target;
     if (own >= passages + walked) groups.marks -= values[own];
-    const listed = Object.fromEntries(data.listed.map((name, i) => [name, values[values.length - data.listed.length + i]]));
+    const listed = Object.fromEntries(
+      data.listed.map((name, i) => [name, values[values.length - data.listed.length + i]]),
+    );
     const marks = Object.fromEntries(data.marks.map((name) => [name, values[at(name)]]));
     return { passages: values.slice(0, passages), cells, groups, listed, marks };
   };
@@ -128,7 +144,8 @@
 
   /** What became of a path, in words; `bad` if it is no shortest one. */
   maze.verdict = function (question, walk) {
-    if (!question.right) return { bad: true, said: "no way leads from the origin to the target: there is no right answer" };
+    if (!question.right)
+      return { bad: true, said: "no way leads from the origin to the target: there is no right answer" };
     if (walk.solved) return { bad: false, said: `a shortest path, ${walk.path.length - 1} steps` };
     return { bad: true, said: HOW[walk.how] ? HOW[walk.how](walk.wrong) : "no shortest path" };
   };

@@ -1,6 +1,6 @@
 "use strict";
-/* A maze that is drawn by hand, while the page is served: walls that open and close, origin and target that are dragged,
-   and a model that answers anew. */
+/* A maze that is drawn by hand, while the page is served: walls that open and close, origin and target that are
+   dragged, and a model that answers anew. */
 
 (function (maze) {
   /** What the server's models make of a maze; of one without a head, where a head is named. */
@@ -24,7 +24,10 @@
   maze.editor = function (i, context, made) {
     const { view, data } = context;
     const said = clew.el("p", { class: "now", role: "status" });
-    const draws = clew.button("Draw walls", () => context.set({ editing: !view.editing }), { title: "open and close walls, drag origin and target (e)", "data-at": `${i} draw walls` });
+    const draws = clew.button("Draw walls", () => context.set({ editing: !view.editing }), {
+      title: "open and close walls, drag origin and target (e)",
+      "data-at": `${i} draw walls`,
+    });
     const back = clew.button("Back to the page’s maze", () => context.replace(null), { "data-at": `${i} back` });
     const node = clew.el("div", { class: "bar" }, draws, back, said);
     context.complain = (error) => {
@@ -71,7 +74,12 @@
       board.classList.add("editing");
       board.style.setProperty("touch-action", "none");
       const question = context.question();
-      clew.add(board, maze.gaps(question, toggle), maze.handle(board, question, "origin", drop), maze.handle(board, question, "target", drop));
+      clew.add(
+        board,
+        maze.gaps(question, toggle),
+        maze.handle(board, question, "origin", drop),
+        maze.handle(board, question, "target", drop),
+      );
     }
 
     return { node, attach };
