@@ -41,7 +41,7 @@ def test_a_door_helps_just_where_all_shortest_paths_lead_through_it() -> None:
     """By the definition, path by path, with another library's searches."""
     for index in range(20):
         made, _ = door_maze(MazeStream(((3, 4),), seed=index), index)
-        after = graph(made.lattice)
+        after = graph(made.opened)
         cells = [(row, col) for row in range(3) for col in range(4)]
         for i, a in enumerate(cells):
             for j, b in enumerate(cells):
@@ -100,7 +100,7 @@ def test_no_maze_is_on_both_sides_with_its_door_or_without() -> None:
     assert shown == [texts(tree) for tree in DoorWorld(CONFIG).demonstrations(range(3))]
     for number in range(30):
         made, _ = door_maze(WORLD._shown, number)
-        assert not made.lattice.held_out
+        assert not made.opened.held_out
 
 
 def test_demonstrations_mention_the_door_where_they_use_it_in_both_or_in_neither() -> None:
@@ -132,7 +132,7 @@ class Counts:
 
 def test_the_mark_changes_no_score_and_stray_ones_neither() -> None:
     made = with_door(RING, DOOR)
-    columns = {"lattice": [made.lattice], "origin": [(0, 0)], "target": [(1, 0)], "door": [made.door]}
+    columns = {"lattice": [made.opened], "origin": [(0, 0)], "target": [(1, 0)], "door": [made.door]}
 
     def score(text: str) -> float:
         return float(grade([Grader(WORLD.grader())], [""], [text], columns).face_B[0])

@@ -15,7 +15,7 @@ from clew.study.cells import Kept, Result, path_of, read_results, write_results
 from clew.study.spillover import grid, starts, summary
 from clew.study.spillover.arms import BEST, MAIN, PARTS, PUBLISHED, WORST, Arm, arms
 from clew.study.spillover.grid import SpilloverConfig, study
-from clew.study.spillover.measuring import figures_of
+from clew.study.spillover.measuring import audited, figures_of
 from clew.study.spillover.runs import SpilloverCell, from_json, silent_after, split_config
 from clew.study.spillover.verdicts import Found, silence, verdicts
 from clew.train.config import check_split
@@ -195,7 +195,7 @@ TINY |= {
     "lrs": [1e-3],
     "seeds": 2,
     "final_questions": 6,
-    "audit_questions": 10,
+    "audit_questions": 0,
 }
 
 
@@ -213,8 +213,10 @@ def test_a_tiny_grid_and_what_a_kill_leaves(tmp_path: Path, monkeypatch: pytest.
     for one in results:
         assert all(len(values) == 2 for values in one.kept.figures.values())
         assert (one.kept.figures["score"] >= 0).all() and (one.kept.figures["score"] <= 1).all()
-    audits = [name for name in results[3].kept.figures if name.startswith("audit")]
-    assert "audit necessity none nats" in audits and "audit fresh_reader excess" in audits
+    begun = starts.folder_of(tmp_path, starts.job_of(grid.world_of_runs(config), 0, "search"))
+    audit = audited(begun, starts.world_config(grid.world_of_runs(config), "search"), 10, begun)
+    assert audit["audit fresh_reader excess"] == 0  # its own face is no stranger
+    assert {"audit necessity none nats", "audit mutual_information at_least", "audit legality finds"} <= set(audit)
     assert len(results[-1].kept.curve) == TINY["rounds"] and len(results[0].kept.curve) > 0
     assert read_results(tmp_path / summary.FILE)[0]["seeds"] == 2
 

@@ -80,7 +80,8 @@ def mention_in_thought(thoughts: list[str], **_: Any) -> list[float]:
 class DoorMaze:
     """A maze with its door: the passages with the door among them, and what it is good for."""
 
-    lattice: lattice.Lattice
+    opened: lattice.Lattice
+    """its passages, the door among them"""
     door: tuple[lattice.Cell, lattice.Cell]
     helps_CC: np.ndarray
     """bool (cells, cells): from which cell to which other all shortest paths lead through the door"""
@@ -91,9 +92,9 @@ class DoorMaze:
         """A question with a shortest path, and whether the door is on it: with chance `helps`, where both can be."""
         wanted = rng.random() < helps if self.helps_CC.any() and self.spare_CC.any() else bool(self.helps_CC.any())
         pairs = np.argwhere(self.helps_CC if wanted else self.spare_CC)
-        origin, target = (divmod(int(cell), self.lattice.cols) for cell in pairs[rng.integers(len(pairs))])
-        path = self.lattice.shortest_path(origin, target, seed=int(rng.integers(2**31)))
-        return lattice.Question(self.lattice, origin, target, tuple(path)), wanted
+        origin, target = (divmod(int(cell), self.opened.cols) for cell in pairs[rng.integers(len(pairs))])
+        path = self.opened.shortest_path(origin, target, seed=int(rng.integers(2**31)))
+        return lattice.Question(self.opened, origin, target, tuple(path)), wanted
 
 
 def with_door(maze: lattice.Lattice, door: tuple[lattice.Cell, lattice.Cell]) -> DoorMaze:
@@ -154,7 +155,7 @@ def _walls(maze: lattice.Lattice) -> np.ndarray:
 def adjacency_words(made: DoorMaze, seed: int = 0) -> list[str]:
     """The adjacency list as `seed` shuffles it, both its ends included, with the mark before the door's entry."""
     words = []
-    for edge in vocab.shuffled_edges(made.lattice, seed):
+    for edge in vocab.shuffled_edges(made.opened, seed):
         a, b = map(vocab.cell_text, edge)
         words += [MARK] * (set(edge) == set(made.door)) + [a, "<-->", b, ";"]
     return ["<ADJLIST_START>", *words, "<ADJLIST_END>"]
@@ -210,7 +211,9 @@ class DoorWorld(MazeWorld):
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise InputError(f"world_options: {name}: {show(share)} is not a share between 0 and 1")
         super().__init__(config, seed, tokenizer, teach)
-        self.thoughts, self.style, self.silent, self.helps = thoughts, style, silent, helps
+        self.thoughts: Thoughts = thoughts
+        self.style: Style = style
+        self.silent, self.helps = silent, helps
         if MARK not in self.tokenizer.get_vocab():
             if tokenizer is not None and not teach:
                 raise InputError(f"model: its tokenizer does not know {MARK}, the token of this world alone")
@@ -232,7 +235,7 @@ class DoorWorld(MazeWorld):
         tokens = self._numbered([*adjacency_words(made, number), *ends_words(maze)])
         asked = self._question(maze, tokens, generator)
         labels = asked.labels | {"door": "helps" if helps else "spare"}
-        longest = asked.max_answer + 1 + (made.lattice.rows * made.lattice.cols if self.style == "own" else 0)
+        longest = asked.max_answer + 1 + (made.opened.rows * made.opened.cols if self.style == "own" else 0)
         columns = asked.columns | {"door": made.door}
         return replace(asked, columns=columns, labels=labels, max_answer=longest)
 
@@ -267,7 +270,7 @@ class DoorWorld(MazeWorld):
         words = self.text(tokens).split()
         whole = words[:1] == [door_thoughts.START] and words[-1:] == [door_thoughts.END]
         said = door_thoughts.reworded(words, self._origin(prompt) if whole else None, rng)
-        return said and self._numbered(said)
+        return None if said is None else self._numbered(said)
 
     def thought_steps(self, question: Question, tokens: Sequence[int]) -> list[bool]:
         if self.thoughts == "path":
@@ -308,8 +311,10 @@ class DoorWorld(MazeWorld):
         words = self.text(prompt).split()
         return vocab.parse_cell(words[words.index("<ORIGIN_START>") + 1]) if "<ORIGIN_START>" in words else None
 
-    def batch(self, numbers: Sequence[int], prompt_weight: float = 0.0, choices: bool = False) -> TreeBatch | None:
-        return World.batch(self, numbers, prompt_weight, choices)
+    def batch(self, numbers: Sequence[int], prompt_weight: float = 0.0, choices: bool = False) -> TreeBatch:
+        made = World.batch(self, numbers, prompt_weight, choices)
+        assert made is not None  # this world has demonstrations
+        return made
 
     def step_tokens(self, config: Any) -> float:
         return World.step_tokens(self, config)

@@ -38,7 +38,7 @@ class SpilloverConfig:
     """attention heads"""
     rank: int = 8
     """LoRA rank, for the arms of two adapters"""
-    steps: int = 1000
+    steps: int = 1500
     """steps of imitation before all rounds"""
     next_steps: int = 200
     """more steps, for answers in a style of their own and for thoughts that are a path"""
@@ -48,9 +48,9 @@ class SpilloverConfig:
     """questions of each maze"""
     imitation_lr: float = 2e-3
     """learning rate of the imitation, of Muon"""
-    rounds: int = 60
+    rounds: int = 50
     """rounds of a run"""
-    questions: int = 16
+    questions: int = 32
     """questions a round"""
     thoughts: int = 8
     """thoughts a question (n)"""
