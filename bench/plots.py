@@ -90,15 +90,17 @@ def scores(results: dict[str, list[dict[str, float]]], out: Path) -> None:
         save(figure, out)
 
 
-def zoo(cards: dict[str, dict[str, Any]], out: Path, points: int = 24) -> None:
-    """Held-out mazes solved by a shortest path against lookahead, with 95% intervals, beside random walks (dashed)."""
+def zoo(cards: dict[str, dict[str, Any]], out: Path, points: int = 24, fewest: int = 20) -> None:
+    """Held-out mazes solved by a shortest path against lookahead, with 95% intervals, beside random walks (dashed);
+    where fewer than `fewest` mazes need a lookahead, there is nothing to see."""
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7, 4))
-        colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, max(2, len(cards))))
+        figure, ax = plt.subplots(figsize=(7, 4.4))
+        colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, max(2, len(cards))))
         for (name, card), color in zip(cards.items(), colors, strict=False):
             for prefix, label, lw in (("", f"{name} ({card['mazes']})", 1.2), ("baseline_", "", 0.8)):
                 groups = card.get(f"{prefix}by_lookahead", {})
                 groups = merged(groups, ranges_of(groups, points))
+                groups = {one: figures for one, figures in groups.items() if figures["questions"] >= fewest}
                 at = [np.mean([int(end) for end in one.split("-")]) for one in groups]
                 solved = [one["optimal"] for one in groups.values()]
                 if prefix:
