@@ -70,6 +70,9 @@ def do_all(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     for language, title, text in blocks(page):
         if title:
             (folder / title).write_text(text)
+            # A page's module is its own: one of that name, of a test before, is put aside until this one is over.
+            monkeypatch.setitem(sys.modules, Path(title).stem, sys)
+            del sys.modules[Path(title).stem]
         elif language == "python":
             exec(compile(text, page.name, "exec"), names)
         for words in commands(text) if language == "bash" else ():

@@ -77,14 +77,14 @@ class ModelConfig:
 
     folder: str | None = None
     """a Hugging Face causal LM folder, a run's, or zoo:NAME, to start from; by default a new Llama of the next sizes"""
-    add_layers: int = 0
-    """layers to add to the folder's model, which change nothing until they are trained"""
     layers: int = 4
     """layers of a new model"""
     width: int = 128
     """hidden size of a new model"""
     heads: int = 4
     """attention heads of a new model"""
+    add_layers: int = 0
+    """layers to add to the folder's model, which change nothing until they are trained"""
     attention: Attention = "trees"
     """trees: shared prefixes are read once; rows: plain rows, exact for any causal model, slower and without sharing"""
     gradient_checkpointing: bool = False

@@ -214,5 +214,5 @@ def test_the_world_is_named_by_its_tasks(tmp_path: Path) -> None:
 
 def test_without_reasoning_gym_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
-    with pytest.raises(InputError, match=r'world: reasoning_gym needs reasoning-gym: pip install "clew\[gym\]"'):
+    with pytest.raises(InputError, match=r'world: reasoning_gym needs reasoning-gym: pip install "clew-spans\[gym\]"'):
         gym(WORDS)

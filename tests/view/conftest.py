@@ -13,7 +13,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Debian's Chromium, driven by playwright; skips where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'clew[view]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, which the extra dev brings")
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
         pytest.skip("needs a browser: apt-get install chromium")
