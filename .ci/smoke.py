@@ -59,7 +59,8 @@ def main() -> None:
     for command in ("zoo", "zoo 4x4"):
         assert "4x4" in run(command)
     run("eval zoo:4x4 --questions 50 --out eval")
-    for command in (TRAIN, "eval first --questions 8", "solve first --seed 3", SPLIT, "eval second", READ, PLAN):
+    audit = "audit second --questions 12 --thoughts 2 --measures [necessity]"
+    for command in (TRAIN, "eval first --questions 8", "solve first --seed 3", SPLIT, "eval second", audit, READ, PLAN):
         run(command)
     for path in WRITTEN:
         assert Path(path).exists(), f"{path} was not written"
