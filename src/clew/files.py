@@ -2,10 +2,11 @@
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,27 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def strict_json(value: Any, **how: Any) -> str:
+    """Anything as JSON that every parser reads, since it holds no NaN; how: options of `json.dumps`."""
+    try:
+        return json.dumps(value, allow_nan=False, **how)
+    except (ValueError, TypeError):  # a number that is not finite, or a value of some other library's type
+        return json.dumps(_plain(value), allow_nan=False, **how)
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it: numbers that are not finite as null, arrays as lists, what else there is as text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def write_json(path: Path, value: Any) -> None:

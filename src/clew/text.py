@@ -18,6 +18,11 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlist, _SHORT.maxdict = 60, 120, 2, 2
 
 
+def encodable(text: str) -> str:
+    """The text as UTF-8 can hold it: half a surrogate pair, which models write, becomes a replacement character."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def one_line(error: object) -> str:
     """An error's message without line breaks, for people."""
     return " ".join(str(error).split())

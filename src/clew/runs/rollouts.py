@@ -39,8 +39,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clew.errors import InputError
-from clew.files import remove, write_atomically
-from clew.text import one_line, show
+from clew.files import remove, strict_json, write_atomically
+from clew.text import encodable, one_line, show
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -184,7 +184,7 @@ def _check(value: Any, where: str, level: int = 0) -> None:
 def _row(value: Any, name: str = "") -> Any:
     """A record as Arrow can hold it: text in UTF-8, no number that is not finite, JSON where the schema has no type."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return encodable(value)
     if isinstance(value, Mapping):
         if name in AS_JSON:
             return as_line(value).rstrip("\n")
@@ -198,20 +198,4 @@ def _row(value: Any, name: str = "") -> Any:
 
 def as_line(record: Any) -> str:
     """Anything as a line of JSON."""
-    try:
-        return json.dumps(record, allow_nan=False) + "\n"
-    except (ValueError, TypeError):  # a number that is not finite, or a column of some other library's type
-        return json.dumps(_plain(record), allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON has it; what JSON cannot say becomes text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, int)):
-        return value
-    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+    return strict_json(record) + "\n"

@@ -9,15 +9,16 @@ become HTML (trusted types).
 """
 
 import hashlib
-import json
-import math
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Any
+
+from clew.files import strict_json
+from clew.text import encodable
 
 CORE = ("core", "tables", "charts", "lattice", "runs")
 """scripts and styles of every page, before those of its sections"""
@@ -97,26 +98,10 @@ def merged(sections: Sequence[Section]) -> list[Section]:
 
 def as_json(value: Any) -> str:
     """JSON that can stand between <script> and </script>, whatever its texts hold."""
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    except (ValueError, TypeError):
-        text = json.dumps(_plain(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    text = strict_json(value, ensure_ascii=False, separators=(",", ":"))
     for character, instead in ESCAPES.items():
         text = text.replace(character, instead)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON has it: numbers that are not finite as null, arrays as lists, what else there is as text."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, int)):
-        return value
-    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+    return encodable(text)
 
 
 def _block(name: str, value: Any) -> str:
