@@ -11,7 +11,7 @@ from clew.config import ModelConfig, OptimizerConfig
 from clew.study.cells import Job
 from clew.study.spillover.arms import Arm
 from clew.study.spillover.measuring import audited, measured, one_thread
-from clew.study.spillover.starts import folder_of, job_of, limit_of, world_config
+from clew.study.spillover.starts import folder_of, job_of, split_in, world_config
 from clew.train.config import SplitConfig, WarmStartConfig
 
 NEEDS_FOLDER = True
@@ -74,15 +74,16 @@ def silent_after(shares: np.ndarray) -> float:
 
 def split_config(cell: SpilloverCell, start: Path, out: str) -> SplitConfig:
     """The run that a cell stands for."""
-    world, arm, config = cell.world, cell.arm, world_config(cell.world, cell.arm.start)
+    world, arm = cell.world, cell.arm
     graders: list[Any] = ["world"]
     if arm.penalty:
         route = "both" if arm.heard == "both" else "answer"
         graders.append({"function": PENALTY, "weight": -arm.penalty, "route": route})
-    return SplitConfig(
-        world=config.world,
-        world_options=config.world_options,
-        mazes=config.mazes,
+    return split_in(
+        world,
+        arm.start,
+        cell.seed,
+        out,
         policies=arm.policies,
         rank=world["rank"],
         model=ModelConfig(str(start)),
@@ -94,13 +95,5 @@ def split_config(cell: SpilloverCell, start: Path, out: str) -> SplitConfig:
         answers=world["answers"],
         rule=world["rule"],
         grader=graders,
-        max_thought=limit_of(world, arm.start),
-        validate_every=0,
-        validation_questions=8,
-        final_questions=8,
-        checkpoint_every=0,
-        seed=cell.seed,
-        device="cpu",
-        out=out,
         **({"paraphraser": arm.paraphraser, "paraphrase": arm.paraphrase} if arm.paraphraser else {}),
     )

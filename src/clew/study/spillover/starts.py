@@ -73,29 +73,34 @@ def world_config(world: dict[str, Any], start: Start) -> WorldConfig:
 
 def split_config(cell: StartCell, folder: Path, out: str) -> SplitConfig:
     """A split of no rounds: its warm start is what is wanted."""
-    world, config = cell.world, world_config(cell.world, cell.start)
+    world = cell.world
     model = ModelConfig(layers=world["layers"], width=world["width"], heads=world["heads"])
     steps = world["steps"]
     if cell.start != "search":
         model = ModelConfig(str(folder_of(folder, job_of(world, cell.seed, "search"))))
         steps = world["next_steps"]
     optimizer = OptimizerConfig("muon", lr=world["imitation_lr"], warmup=min(100, steps // 5), schedule="wsd")
+    warm_start = WarmStartConfig(steps=steps, per_step=world["per_step"], optimizer=optimizer)
+    return split_in(world, cell.start, cell.seed, out, policies="one", model=model, warm_start=warm_start, rounds=0)
+
+
+def split_in(world: dict[str, Any], start: Start, seed: int, out: str, **options: Any) -> SplitConfig:
+    """A split among the mazes of a start that looks at nothing on its way: a cell measures what it leaves. options:
+    whatever else it is to be."""
+    config = world_config(world, start)
     return SplitConfig(
         world=config.world,
         world_options=config.world_options,
         mazes=config.mazes,
-        policies="one",
-        model=model,
-        warm_start=WarmStartConfig(steps=steps, per_step=world["per_step"], optimizer=optimizer),
-        rounds=0,
-        max_thought=limit_of(world, cell.start),
+        max_thought=limit_of(world, start),
         validate_every=0,
         validation_questions=8,
         final_questions=8,
         checkpoint_every=0,
-        seed=cell.seed,
+        seed=seed,
         device="cpu",
         out=out,
+        **options,
     )
 
 
