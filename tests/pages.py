@@ -13,7 +13,7 @@ from clew.study.cells import Kept, Result, write_results
 
 SCRIPT = "<script>hacked=1</script>"
 IMAGE = '"><img src=x onerror=hacked=1>'
-BREAK = "</script><script>hacked=1</script><!-- \u2028 \u2029 & ]]> \u202e \x00 \ud83d"
+BREAK = "</script><script>hacked=1</script><!-- \u2028 \u2029 & ]]> \u202e \U000e0041 \x00 \ud83d"
 TEXTS = (SCRIPT, IMAGE, BREAK, "javascript:hacked=1", "=HYPERLINK(1)", "plain words")
 MAZE = (
     "<ADJLIST_START> (0,0) <--> (0,1) ; (1,1) <--> (0,1) ; (1,0) <--> (1,1) ; <ADJLIST_END> "

@@ -104,7 +104,7 @@ def test_a_tree_shows_all_that_was_said_and_worth(page: Any, tmp_path: Path) -> 
     assert SCRIPT in first.locator(".thought").inner_text() and "−1.000" in first.inner_text()
     assert f"grader {IMAGE}" in first.locator(".pill.grader").first.inner_text()
     assert f"monitor {SCRIPT}" in first.locator(".pill.monitor").first.inner_text()
-    assert "⟨U+202E⟩" in tree.inner_text() and "⟨U+0000⟩" in tree.inner_text()
+    assert all(f"⟨U+{code}⟩" in tree.inner_text() for code in ("2028", "202E", "E0041", "0000"))
     first.get_by_text("what the face read").click()
     assert first.locator(".read .prompt").inner_text() == f"{SCRIPT} What is 2?"
     assert first.locator(".read .own").inner_text() == SCRIPT

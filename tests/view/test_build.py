@@ -1,6 +1,7 @@
 """What a page shows of each kind of path, and one line for what is none."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("e", audit_folder, "audit.json", "[" * 100_000),
         ("f", study_folder, "mazes.parquet", "torn"),
         ("g", reading_folder, "readings/heads.parquet", "torn"),
+        ("h", reading_folder, "readings/reading.json", '{"tables": {"../readings/heads": {}}}'),
+        ("i", reading_folder, "readings/reading.json", "[" * 100_000),
     ):
         (tmp_path / name).mkdir()
         (make(tmp_path / name) / file).write_text(content)
@@ -182,6 +185,12 @@ def test_a_live_page_follows_its_files(tmp_path: Path) -> None:
     (tmp_path / "eval.json").write_text("[")
     with pytest.raises(InputError, match="no JSON"):
         live.page()
+
+
+def test_names_that_are_no_utf8_are_followed_too(tmp_path: Path) -> None:
+    before = stamp_of([str(train_folder(tmp_path))])
+    (tmp_path / os.fsdecode(b"\xff<script>")).touch()
+    assert stamp_of([str(tmp_path)]) != before
 
 
 @pytest.mark.parametrize("request_", [{}, {"kind": "file"}, {"kind": ["maze"]}, {"kind": "maze", "rows": 3}])

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from threading import Thread
 from typing import Any
@@ -73,6 +74,47 @@ def test_its_own_hosts_are_not(server: Server) -> None:
         origin = f"http://{host}:{server.server_port}"
         headers = JSON | {"Host": f"{host}:{server.server_port}", "Origin": origin}
         assert ask(server, "POST", "/answer", "{}", headers)[0] == 200
+
+
+def raw(server: Server, sent: str) -> bytes:
+    """All that is answered to bytes which no browser sends."""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as one:
+        one.sendall(sent.replace("PORT", str(server.server_port)).replace("\n", "\r\n").encode())
+        one.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: one.recv(2**16), b""))
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET / HTTP/1.1\nHost: 127.0.0.1:PORT", 200),
+        ("GET / HTTP/1.0", 403),
+        ("GET / HTTP/1.1\nHost: 127.0.0.1:PORT\nHost: evil.example", 403),
+        ("GET / HTTP/1.1\nHost: evil.example\nHost: 127.0.0.1:PORT", 403),
+        ("GET http://evil.example/ HTTP/1.1\nHost: 127.0.0.1:PORT", 404),
+        ("GET / HTTP/1.1\nHost: 127.0.0.1:PORT\n" + "X: y\n" * 200, 431),
+        (f"GET /{'x' * 2**17} HTTP/1.1\nHost: 127.0.0.1:PORT", 414),
+    ],
+)
+def test_requests_that_no_browser_sends(server: Server, head: str, status: int) -> None:
+    told = raw(server, f"{head}\nConnection: close\n\n")
+    assert int(told.split()[1]) == status and (b"page" in told) == (status == 200)
+
+
+def test_a_body_that_was_not_read_is_no_request(server: Server) -> None:
+    inner = "GET / HTTP/1.1\nHost: 127.0.0.1:PORT\n\n"
+    told = raw(server, f"POST /answer HTTP/1.1\nHost: 127.0.0.1:PORT\nContent-Length: 99\n\n{inner}")
+    assert told.count(b"HTTP/1.1 ") == 1 and b"<p>page</p>" not in told
+
+
+def test_who_sends_half_a_body_keeps_nobody_waiting(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clew.view.serve.Handler.timeout", 1.0)
+    head = f"POST /answer HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as slow:
+        slow.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        assert ask(server, "GET", "/")[0] == 200
+        told = b"".join(iter(lambda: slow.recv(2**16), b""))
+    assert told.startswith(b"HTTP/1.1 400 ") and b"did not come" in told
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1"])

@@ -7,6 +7,7 @@ write_reading(reading, Path("runs/read-4x4"), {"model": "zoo:4x4"})
 """
 
 import json
+import re
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from clew.files import write_atomically, write_json
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.mazes.questions import MazeStream
 from clew.policy import Policy
-from clew.read import algorithm, attribution, depth, edge_cases, edges, heads, knockout, patching, probes
+from clew.read import algorithm, attribution, depth, edge_cases, edges, heads, knockout, patching, paths, probes
 from clew.read.activations import maze_sequences
 from clew.read.cases import ProbeOptions, split_mazes
 from clew.read.crispness import MAP_PLACES, CrispnessOptions, crispness
@@ -122,7 +123,7 @@ def read_patching(subject: Subject) -> Tables:
         "residual": patching.patch_residual(policy, pairs, **how),
         "heads": patching.patch_heads(policy, pairs),
         "mlps": patching.patch_mlp(policy, pairs, ("all",)),
-        "paths": patching.patch_to_logits(policy, pairs, **how),
+        "paths": paths.patch_to_logits(policy, pairs, **how),
     }
     return {name: effects.table() for name, effects in found.items()}
 
@@ -272,6 +273,9 @@ def load_reading(out: Path) -> tuple[dict[str, Any], Tables]:
     folder = out / FOLDER
     try:
         about = json.loads((folder / f"{INDEX}.json").read_text(encoding="utf-8"))
+        for name in about["tables"]:
+            if not re.fullmatch(r"\w+", name):  # a path, say
+                raise ValueError(f"{show(name)} is no name of a table")
         return about, {name: pq.read_table(folder / f"{name}.parquet") for name in about["tables"]}
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException) as error:
         raise InputError(f"{folder}: holds no reading that can be opened: {one_line(error)[:160]}") from None

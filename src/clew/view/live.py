@@ -66,5 +66,6 @@ def stamp_of(paths: Sequence[str]) -> str:
             for file in sorted(folder.glob("*")):
                 if file.is_file() and not file.name.startswith("."):
                     about = file.stat()
-                    digest.update(f"{file}\0{about.st_mtime_ns}\0{about.st_size}\n".encode())
+                    line = f"{file}\0{about.st_mtime_ns}\0{about.st_size}\n"
+                    digest.update(line.encode(errors="backslashreplace"))  # a file's name need not be UTF-8
     return digest.hexdigest()[:16]

@@ -104,6 +104,8 @@ class Handler(BaseHTTPRequestHandler):
             raise InputError(f"request: expected a Content-Length of at most {MOST:,} bytes")
         try:
             value = json.loads(self.rfile.read(int(length)))
+        except TimeoutError:
+            raise InputError(f"request: its {length} bytes did not come") from None
         except (ValueError, RecursionError):
             raise InputError("request: is no JSON") from None
         if not isinstance(value, dict):

@@ -53,12 +53,11 @@ const clew = { kinds: {}, served: false, palette: {} };
 
   clew.empty = (node) => (node.replaceChildren(), node);
 
-  const UNSEEN =
-    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+  const UNSEEN = /(?![\t\n])[\p{C}\p{Zl}\p{Zp}]/gu;
 
   /** Somebody else's text with the characters named that have no look of their own, or turn the direction of others. */
   clew.text = (text) =>
-    String(text).replace(UNSEEN, (one) => `⟨U+${one.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+    String(text).replace(UNSEEN, (one) => `⟨U+${one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 
   /** A number as people read it: so many digits behind the point, or as many as it needs. */
   clew.number = function (value, digits) {
