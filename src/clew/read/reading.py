@@ -22,7 +22,7 @@ from clew.files import write_atomically, write_json
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.mazes.questions import MazeStream
 from clew.policy import Policy
-from clew.read import algorithm, attribution, depth, edge_cases, edges, heads, knockout, patching, paths, probes
+from clew.read import algorithm, attribution, depth, edge_cases, edges, heads, knockout, patching, probes
 from clew.read.activations import maze_sequences
 from clew.read.cases import ProbeOptions, split_mazes
 from clew.read.crispness import MAP_PLACES, CrispnessOptions, crispness
@@ -123,7 +123,7 @@ def read_patching(subject: Subject) -> Tables:
         "residual": patching.patch_residual(policy, pairs, **how),
         "heads": patching.patch_heads(policy, pairs),
         "mlps": patching.patch_mlp(policy, pairs, ("all",)),
-        "paths": paths.patch_to_logits(policy, pairs, **how),
+        "paths": patching.patch_to_logits(policy, pairs, **how),
     }
     return {name: effects.table() for name, effects in found.items()}
 
