@@ -22,6 +22,7 @@ from transformers.masking_utils import sdpa_mask
 from clew.errors import InputError
 from clew.layout import TreeLayout, TreeLevel
 from clew.prefix import SharedPrefix
+from clew.shared import Place, attend, can_share
 from clew.tree import TreeBatch
 
 NAME = "clew"
@@ -29,8 +30,9 @@ Attention = Literal["trees", "rows"]
 """how a model reads what it learns from and continues: shared prefixes once, or plain rows"""
 
 
-Repeated = tuple[Tensor, int]
-"""what belongs to cells of some level, and how many cells of the present one continue each of them"""
+Part = tuple[Tensor, Tensor, int | Tensor]
+"""keys and values of some level's cells; and how many cells of the present one continue each of them or, where these
+are not equally many, which of them each cell of the present one continues"""
 
 
 class _Reading:
@@ -42,12 +44,19 @@ class _Reading:
         """the layer that reads only what is asked; another model may have it too, as one of its inner layers"""
         self.learns = torch.is_grad_enabled()
         self._masks: list[Tensor | None] | None = None
+        self._places: list[list[Place]] | None = None
 
     def masks(self, dtype: torch.dtype) -> list[Tensor | None]:
         """For each level (C or 1, 1, L, K), added to the scores; None where plain causal attention is exact."""
         if self._masks is None:
             self._masks = _masks(self.layout, dtype)
         return self._masks
+
+    def places(self, dtype: torch.dtype) -> list[list[Place]]:
+        """For each level that shares what it reads, where its queries stand while they do; see `shared.attend`."""
+        if self._places is None:
+            self._places = _places(self.layout, dtype)
+        return self._places
 
 
 class _LastLayer:
@@ -99,17 +108,19 @@ def tree_attention(
     _fits(kwargs.pop("sliding_window", None), layout.reach)
     kwargs.pop("is_causal", None)
     query_TD, key_TD, value_TD = (x[0].transpose(0, 1) for x in (query, key, value))
-    keys: list[Repeated] = []
-    values: list[Repeated] = []
+    parts: list[Part] = []
     outputs: list[Tensor] = []
-    for level, mask in zip(layout.levels, reading.masks(query.dtype), strict=True):
+    shares = can_share(query, value, kwargs.get("dropout", 0.0))
+    for number, level in enumerate(layout.levels):
         at = level.grid_CL.clamp(min=0)
-        keys = [*_below(keys, level), (_take(key_TD, at), 1)]
-        values = [*_below(values, level), (_take(value_TD, at), 1)]
+        parts = [*_below(parts, level), (_take(key_TD, at), _take(value_TD, at), 1)]
         asked = _take(query_TD, at if rows is None else rows[at])
-        out, _ = sdpa_attention_forward(
-            module, asked, _joined(keys), _joined(values), mask, is_causal=mask is None, **kwargs
-        )
+        if shares and level.readers:
+            cells = [(_wide(k, asked), _wide(v, asked)) for k, v, _ in parts]
+            out = attend(asked, cells[-1], cells[:-1], reading.places(query.dtype)[number], kwargs.get("scaling"))
+        else:
+            mask = reading.masks(query.dtype)[number]
+            out, _ = sdpa_attention_forward(module, asked, *_joined(parts), mask, is_causal=mask is None, **kwargs)
         outputs.append(out.reshape(-1, *out.shape[2:]))
     return torch.cat(outputs).index_select(0, slots)[None], None
 
@@ -125,23 +136,57 @@ def _take(x_THD: Tensor, at_CL: Tensor) -> Tensor:
     return x_THD.index_select(0, at_CL.reshape(-1)).view(*at_CL.shape, *x_THD.shape[1:]).transpose(1, 2)
 
 
-def _below(parts: list[Repeated], level: TreeLevel) -> list[Repeated]:
-    """What a level's cells read of the levels above.
+def _wide(x_CHLD: Tensor, query: Tensor) -> Tensor:
+    """Keys or values that several of the query's heads share, once for each."""
+    heads = query.shape[1] // x_CHLD.shape[1]
+    return x_CHLD if heads == 1 else x_CHLD.repeat_interleave(heads, 1)
 
-    Each part is repeated from its own level at once, however far below it is read: adding up its gradients in one go
-    takes a third of the time that it takes step by step. Only where cells fork unequally is all of it joined.
-    """
+
+def _below(parts: list[Part], level: TreeLevel) -> list[Part]:
+    """What a level's cells read of the levels above."""
     if level.parent_C is None:
         return []
-    if level.each:
-        return [(x, times * level.each) for x, times in parts]
-    return [(_joined(parts)[level.parent_C], 1)]
+    return [(k, v, _continued(cells, len(k), level)) for k, v, cells in parts]
 
 
-def _joined(parts: list[Repeated]) -> Tensor:
-    """(C, H, K, D): the parts side by side."""
-    spread = [x if times == 1 else x.repeat_interleave(times, 0) for x, times in parts]
-    return spread[0] if len(spread) == 1 else torch.cat(spread, dim=2)
+def _continued(cells: int | Tensor, count: int, level: TreeLevel) -> int | Tensor:
+    """A part's third entry one level further down; count: of the cells that it is about."""
+    if isinstance(cells, int) and level.each:
+        return cells * level.each
+    if isinstance(cells, int):
+        assert level.parent_C is not None
+        cells = torch.arange(count, device=level.parent_C.device).repeat_interleave(cells)
+    return level.below(cells)
+
+
+def _joined(parts: list[Part]) -> tuple[Tensor, Tensor]:
+    """Keys and values (C, H, K, D): the parts side by side.
+
+    Each part is repeated from its own level at once, however far below it is read: adding up its gradients in one go
+    takes a third of the time that it takes step by step.
+    """
+
+    def spread(x: Tensor, cells: int | Tensor) -> Tensor:
+        if isinstance(cells, Tensor):
+            return x.index_select(0, cells)
+        return x if cells == 1 else x.repeat_interleave(cells, 0)
+
+    if len(parts) == 1:
+        return parts[0][:2]
+    keys, values = [spread(k, cells) for k, _, cells in parts], [spread(v, cells) for _, v, cells in parts]
+    return torch.cat(keys, dim=2), torch.cat(values, dim=2)
+
+
+def _places(layout: TreeLayout, dtype: torch.dtype) -> list[list[Place]]:
+    """For each level, where its queries stand while they read each level above; none where it reads copies."""
+    above: list[TreeLevel] = []
+    places: list[list[Place]] = []
+    for level in layout.levels:
+        above = [] if level.parent_C is None else above
+        readers = level.readers or ()
+        places.append([Place.of(reader, up.grid_CL, dtype) for reader, up in zip(readers, above, strict=bool(readers))])
+        above = [*above, level]
+    return places
 
 
 def _masks(layout: TreeLayout, dtype: torch.dtype) -> list[Tensor | None]:

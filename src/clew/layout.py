@@ -22,6 +22,9 @@ class TreeLevel:
     """how many cells continue each cell above, where that is the same for all"""
     padded: bool
     """whether some cell has a -1 among the levels above it"""
+    readers: tuple[Tensor, ...] | None = None
+    """for each level above, from the highest that it reads: (A, Q) int64, for each cell there the places of this grid,
+    laid flat, that read it, -1 where there are fewer than Q; None where a copy of a cell for each reader is cheaper"""
 
     def below(self, above: Tensor) -> Tensor:
         """What belongs to the cells above, (C', …), for each cell that continues them: (C, …)."""
@@ -29,7 +32,8 @@ class TreeLevel:
 
     def to(self, device: torch.device | str) -> "TreeLevel":
         parent_C = None if self.parent_C is None else self.parent_C.to(device)
-        return replace(self, grid_CL=self.grid_CL.to(device), parent_C=parent_C)
+        readers = None if self.readers is None else tuple(reader.to(device) for reader in self.readers)
+        return replace(self, grid_CL=self.grid_CL.to(device), parent_C=parent_C, readers=readers)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ LOPSIDED = 2  # times the keys that segments have above them and in them: what l
 LONG = 256  # tokens of a segment from which its mask is dearer than reading its path anew, if that is not far longer
 PAYS = 0.9  # of the cost before: what one more cut may leave of it
 CHOICES = 16  # lengths of a level that are tried as its width
+COPY_WORTH = 1.5  # a key that is copied and then read, against one that is read where it stands
+PARTS = 8  # levels above one, from which it reads copies: a kernel's call for each is dearer
 
 
 class Segments:
@@ -133,7 +139,9 @@ class Segments:
         slots_T = np.empty(len(self.positions_T), np.int64)
         full = np.ones(len(self.first), np.bool_)  # no -1 in the segment's cell, nor above it
         by_level = self.by_level()
-        levels, base, above, cells = [], 0, 0, 0
+        levels: list[TreeLevel] = []
+        standing: list[TreeLevel] = []  # those that the next one reads
+        base, above = 0, 0
         for depth, here in enumerate(by_level):
             cell_of[here] = np.arange(len(here))
             width, parent = int(self.length[here].max()), self.parent[here]
@@ -147,17 +155,21 @@ class Segments:
                 full[here] = (self.length[here] == width) & (full[parent] if depth else True)
             own = (grid >= 0) & (np.arange(grid.shape[1]) >= (self.end - self.length)[here][:, None] * whole)
             slots_T[grid[own]] = base + np.flatnonzero(own)
-            levels.append(self._level(grid, None if whole or not depth else cell_of[parent], cells, full[parent]))
-            base, cells = base + grid.size, len(here)
+            if whole or not depth:
+                levels.append(TreeLevel(torch.from_numpy(grid), None, None, False))
+                standing = levels[-1:]
+            else:
+                levels.append(self._level(grid, cell_of[parent], standing, full[parent]))
+                standing = [*standing, levels[-1]]
+            base += grid.size
         return tuple(levels), slots_T
 
     @staticmethod
-    def _level(grid: np.ndarray, parent_C: np.ndarray | None, cells: int, full_C: np.ndarray) -> TreeLevel:
-        if parent_C is None:
-            return TreeLevel(torch.from_numpy(grid), None, None, False)
-        count = np.bincount(parent_C, minlength=cells)
+    def _level(grid: np.ndarray, parent_C: np.ndarray, above: list[TreeLevel], full_C: np.ndarray) -> TreeLevel:
+        count = np.bincount(parent_C, minlength=len(above[-1].grid_CL))
         each = int(count[0]) if (count == count[0]).all() else None
-        return TreeLevel(torch.from_numpy(grid), torch.from_numpy(parent_C), each, not full_C.all())
+        readers = _readers(grid, parent_C, above)
+        return TreeLevel(torch.from_numpy(grid), torch.from_numpy(parent_C), each, not full_C.all(), readers)
 
     def rows(self, reach: int) -> tuple[tuple[TreeLevel, ...], np.ndarray]:
         """One level, a cell for each way from a root to a leaf; and where each token's output stands."""
@@ -165,7 +177,7 @@ class Segments:
         slots_T = np.empty(len(self.positions_T), np.int64)
         at = np.flatnonzero(grid >= 0)[::-1]  # of the rows that hold a token the first one's output counts
         slots_T[grid.reshape(-1)[at]] = at
-        return (self._level(grid, None, 0, grid),), slots_T
+        return (TreeLevel(torch.from_numpy(grid), None, None, False),), slots_T
 
     def paths(self, ends: np.ndarray, width: int) -> np.ndarray:
         """The tokens from a root to each of these segments' ends, with -1 behind them up to `width`."""
@@ -187,6 +199,27 @@ class Segments:
 def _whole(width: int, above: int) -> bool:
     """Whether segments of this width, below so many tokens, are read as whole paths."""
     return above > 0 and width > LONG and (above <= width or width > 4 * LONG)
+
+
+def _readers(grid_CL: np.ndarray, parent_C: np.ndarray, above: list[TreeLevel]) -> tuple[Tensor, ...] | None:
+    """What `TreeLevel.readers` is for a level of this grid under those that it reads."""
+    if len(above) > PARTS:
+        return None
+    cells, width = grid_CL.shape
+    place = np.flatnonzero(grid_CL.reshape(-1) >= 0)
+    readers: list[Tensor] = []
+    cost, copied = 0, 0
+    cell = parent_C[place // width]
+    for level in reversed(above):
+        count = np.bincount(cell, minlength=len(level.grid_CL))
+        order = np.argsort(cell, kind="stable")
+        reader = np.full((len(count), int(count.max())), -1, np.int64)
+        reader[cell[order], np.arange(len(place)) - (count.cumsum() - count)[cell[order]]] = place[order]
+        readers.insert(0, torch.from_numpy(reader))
+        keys = level.grid_CL.shape[1]
+        cost, copied = cost + reader.size * keys, copied + cells * width * keys
+        cell = cell if level.parent_C is None else level.parent_C.numpy()[cell]
+    return tuple(readers) if cost <= COPY_WORTH * copied else None
 
 
 def layout_of(segments: Segments, sources_U: np.ndarray) -> TreeLayout:
