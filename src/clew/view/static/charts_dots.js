@@ -35,11 +35,12 @@
     labels.forEach((label, band) => {
       const mine = rows.filter((row) => row.label === label);
       const height = (over ? 18 : 6) + 15 * mine.length + 3;
-      if (band % 2 === 0) clew.add(svg, clew.svg("rect", { x: 0, y, width, height, fill: clew.color("faint") }));
+      const ground = clew.color(band % 2 === 0 ? "faint" : "card");
+      clew.add(svg, clew.svg("rect", { x: 0, y, width, height, fill: ground }));
       const said = clip(clew.text(label), Math.floor((over ? width - 12 : left - 8) / LETTER));
-      marks.push(
-        text(over ? 8 : left - 10, over ? y + 14 : y + height / 2 + 4, said, { "text-anchor": over ? null : "end" }),
-      );
+      const place = over ? [8, y + 14] : [left - 10, y + height / 2 + 4];
+      const halo = { stroke: ground, "stroke-width": 4, "paint-order": "stroke" }; // lines of the axis end before it
+      marks.push(text(...place, said, over ? halo : { "text-anchor": "end" }));
       mine.forEach((row, i) => {
         const at = y + (over ? 18 : 4) + 15 * i + 7;
         const color = all.length
@@ -103,7 +104,11 @@
     const [xs, ys] = sides.map(({ low, high }) => scale([], [low - (high - low) * 0.04, high + (high - low) * 0.04]));
     const marks = clew.ticks(ys.low, ys.high, 5);
     const left = Math.max(...marks.map((value) => clew.number(value).length)) * LETTER + 14;
-    const [top, w, h] = [22, Math.max(40, width - left - 12), height - 60];
+    const names = [...new Set(points.map((one) => one.name))];
+    // Of more than six names the colours come again: the points themselves say which they are.
+    const [told, above] = legend(names.length > 6 ? [] : names.map((name, i) => ({ name, color: clew.hue(i) })), width);
+    height += above;
+    const [top, w, h] = [22 + above, Math.max(40, width - left - 12), height - 60 - above];
     const [px, py] = [xs.to(left, w), ys.to(top + h, -h)];
     const svg = clew.svg("svg", {
       viewBox: `0 0 ${width} ${height}`,
@@ -112,7 +117,7 @@
       role: "img",
       "aria-label": `${y} against ${x}`,
     });
-    clew.add(svg, text(0, 12, y, { class: "muted minor" }), bottomAxis(xs, px, top + h, w, { x, left }));
+    clew.add(svg, told, text(0, above + 12, y, { class: "muted minor" }), bottomAxis(xs, px, top + h, w, { x, left }));
     for (const value of marks) {
       clew.add(svg, clew.svg("line", { class: "grid-line", x1: left, x2: left + w, y1: py(value), y2: py(value) }));
       clew.add(svg, text(left - 7, py(value) + 4, clew.number(value), { class: "muted minor", "text-anchor": "end" }));
@@ -132,7 +137,6 @@
         "stroke-linejoin": "round",
       }),
     );
-    const names = [...new Set(points.map((one) => one.name))];
     const ends = ([value, low, high]) => [known(low) ? low : value, known(high) ? high : value];
     for (const one of points) {
       const stroke = clew.hue(names.indexOf(one.name));
@@ -143,7 +147,7 @@
         clew.svg("line", { ...look, x1, x2, y1: py(one.y[0]), y2: py(one.y[0]) }),
         clew.svg("line", { ...look, x1: px(one.x[0]), x2: px(one.x[0]), y1, y2 }),
       );
-      const told = (name, [value, low, high]) => `${name}: ${clew.number(value)}${between({ low, high }, clew.number)}`;
+      const says = (name, [value, low, high]) => `${name}: ${clew.number(value)}${between({ low, high }, clew.number)}`;
       const dot = clew.svg("circle", {
         cx: px(one.x[0]),
         cy: py(one.y[0]),
@@ -154,7 +158,7 @@
       });
       clew.add(
         svg,
-        clew.tip(dot, [clew.text(one.name), clew.text(one.condition), told(x, one.x), told(y, one.y)].filter(Boolean)),
+        clew.tip(dot, [clew.text(one.name), clew.text(one.condition), says(x, one.x), says(y, one.y)].filter(Boolean)),
       );
     }
     return svg;

@@ -33,7 +33,7 @@
       clew.add(svg, text(x, y, clip(clew.text(name), 18), { class: "muted minor", ...turned }));
     });
     rows.forEach((name, r) => {
-      const label = clip(clew.text(name), Math.floor((left - 8) / LETTER));
+      const label = clip(clew.text(name), Math.floor((left - 8) / (LETTER * 0.92)));
       clew.add(svg, text(left - 8, top + h * (r + 0.5) + 4, label, { "text-anchor": "end", class: "minor" }));
       columns.forEach((column, c) => {
         const cell = at(r, c);

@@ -138,8 +138,8 @@ const clew = { kinds: {}, served: false, palette: {} };
     setTimeout(() => URL.revokeObjectURL(link), 10000);
   };
 
-  const LOOKS = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "opacity"];
-  LOOKS.push("stroke-linecap", "stroke-linejoin", "font-family", "font-size", "font-weight", "text-anchor");
+  const LOOKS = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "paint-order"];
+  LOOKS.push("opacity", "stroke-linecap", "stroke-linejoin", "font-family", "font-size", "font-weight", "text-anchor");
   LOOKS.push("dominant-baseline", "display", "visibility");
 
   /** An SVG element as a file that looks the same without this page. */
