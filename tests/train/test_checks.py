@@ -140,6 +140,37 @@ def test_a_model_counts_as_many_numbers_however_its_file_keeps_them(tmp_path: Pa
     assert checks.shape_of(ModelConfig(folder=str(tmp_path / "half")), 30).parameters == 0
 
 
+def test_the_model_that_rewrites_thoughts_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Policy.build(MazeWorld().tokenizer, 2, 64, 2)
+    made.save(tmp_path / "words")
+    weights = 4 * sum(p.numel() for p in made.model.parameters())
+    few: dict[str, Any] = {"rewriter__max_tokens": 1, "rewriter__versions": 1}
+    alone, beside = split(**few), split(**few, paraphraser=f"model:{tmp_path / 'words'}")
+    world = world_of(alone, 0)
+    before, with_it = (checks._splitting_bytes(config, world) for config in (alone, beside))
+    assert with_it - before == weights
+    assert checks._splitting_bytes(split(**few, paraphraser="shuffle"), world) == before
+    long = split(paraphraser=beside.paraphraser, rewriter__max_tokens=1000)
+    assert checks._rewriting_bytes(long)[1] > checks._rewriting_bytes(beside)[1]
+    monkeypatch.setattr(checks, "machine_memory", lambda: before + weights - 1)
+    check(alone)
+    with pytest.raises(InputError, match="would take about"):
+        check(beside)
+    monkeypatch.setattr(checks, "machine_memory", lambda: weights - 1)
+    with pytest.raises(InputError, match="paraphraser: 'model:"):
+        check(beside)
+
+
+def test_weights_take_what_their_folder_says(tmp_path: Path) -> None:
+    made = Policy.build(MazeWorld().tokenizer, 1, 16, 2)
+    made.save(tmp_path / "whole")
+    made.model.to(torch.bfloat16).save_pretrained(tmp_path / "half")  # type: ignore[arg-type]
+    assert [checks.shape_of(ModelConfig(folder=str(tmp_path / name)), 30).number for name in ("whole", "half")] == [
+        4,
+        2,
+    ]
+
+
 def test_an_evaluation_s_batch() -> None:
     values = {"num_hidden_layers": 4, "hidden_size": 128, "vocab_size": 30}
     model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: SimpleNamespace(to_dict=lambda: values)))

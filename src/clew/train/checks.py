@@ -27,7 +27,10 @@ from clew.memory import (
     tokens_that_fit,
     training_bytes,
 )
+from clew.memory import size as in_words
 from clew.policy import Policy, model_folder, pick_device
+from clew.rollout.rewriters import AT_ONCE, MODEL
+from clew.text import show
 from clew.train.config import SplitConfig, TrainConfig
 from clew.train.team import ADAPTED, memory_of, role_folder, roles_of
 from clew.world import World
@@ -47,6 +50,8 @@ class Shape(NamedTuple):
     parameters: int
     kept: int
     """a quarter of the MLP's width, its usual share: what layers keep for the backward pass goes by it"""
+    number: int = NUMBER
+    """bytes of a weight, where a folder is opened as it says itself"""
 
 
 def shape_of(model: ModelConfig, vocab: int) -> Shape:
@@ -62,7 +67,8 @@ def shape_of(model: ModelConfig, vocab: int) -> Shape:
         mlp = _number({"intermediate_size": 4 * width} | values, "intermediate_size")
         parameters += model.add_layers * (4 * width**2 + 3 * width * mlp)  # attention and MLP, as Llama has them
         layers += model.add_layers
-        return Shape(layers, width, _number(values, "vocab_size"), parameters, min(width, mlp // 4))
+        number = _bytes_of(values.get("dtype", values.get("torch_dtype")))
+        return Shape(layers, width, _number(values, "vocab_size"), parameters, min(width, mlp // 4), number)
     except (
         InputError,
         OSError,
@@ -78,6 +84,11 @@ def _parameters(file: Path) -> int:
     """How many numbers a file holds, however many bytes each of them takes there."""
     with safe_open(file, "pt") as tensors:
         return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+
+
+def _bytes_of(dtype: object) -> int:
+    """Bytes of a weight of the dtype that a config.json names: "bfloat16", say."""
+    return NUMBER // 2 if dtype in ("bfloat16", "float16") else NUMBER
 
 
 def _number(values: dict[str, Any], *names: str) -> int:
@@ -141,7 +152,11 @@ def check_splitting(config: SplitConfig, world: World) -> None:
     usual = {"questions": 16, "thoughts": 8, "answers": 4, "mazes.branches": 4, "warm_start.per_step": 16}
     usual |= {"rank": 16} if config.policies in ADAPTED else {}
     usual |= _usual_sizes(config.model)
-    check_memory(config, usual, lambda config: _splitting_bytes(config, world), memory_for(config.device))
+    have = memory_for(config.device)
+    if (weights := _rewriting_bytes(config)[0]) > have:
+        there = f"takes about {in_words(weights)} of memory, and there are {in_words(have)}"
+        raise InputError(f"paraphraser: {show(config.paraphraser)} {there}")
+    check_memory(config, usual, lambda config: _splitting_bytes(config, world), have)
 
 
 def _splitting_bytes(config: SplitConfig, world: World) -> int:
@@ -164,7 +179,20 @@ def _splitting_bytes(config: SplitConfig, world: World) -> int:
         own, still = config.rank * 23 * shape.width * shape.layers, number * shape.parameters
     # Gradients are let go of after a step, so that one policy at a time has any.
     learnt = still + (policies * (LEARNT - NUMBER) + NUMBER) * own
-    return learnt + max(sampled + kept, imitated)
+    weights, rewritten = _rewriting_bytes(config)
+    return learnt + weights + max(max(sampled, rewritten) + kept, imitated)
+
+
+def _rewriting_bytes(config: SplitConfig) -> tuple[int, int]:
+    """What the model takes that rewrites thoughts: its weights, as its folder says, and what it writes at once; nothing
+    of other paraphrasers."""
+    if not (config.paraphraser or "").startswith(MODEL):
+        return 0, 0
+    shape, asked = shape_of(ModelConfig((config.paraphraser or "").removeprefix(MODEL)), 0), config.rewriter
+    rows = max(1, AT_ONCE // asked.versions) * asked.versions
+    rows = min(rows, _shared(config.questions) * config.thoughts * asked.versions)
+    new = min(asked.max_tokens, SHORTEST)
+    return shape.number * shape.parameters, sampling_bytes(rows, 0, new, shape.layers, shape.width // 4, shape.vocab)
 
 
 def _shared(count: int) -> int:
