@@ -15,10 +15,12 @@ from clew.study.cells import Kept, Result, path_of, read_results, write_results
 from clew.study.spillover import grid, starts, summary
 from clew.study.spillover.arms import BEST, MAIN, PARTS, PUBLISHED, WORST, Arm, arms
 from clew.study.spillover.grid import SpilloverConfig, study
-from clew.study.spillover.measuring import audited, figures_of
+from clew.study.spillover.measuring import AUDIT, audited, figures_of, measured
 from clew.study.spillover.runs import SpilloverCell, from_json, silent_after, split_config
 from clew.study.spillover.verdicts import Found, silence, verdicts
+from clew.train.audit.information import open_reader
 from clew.train.config import check_split
+from clew.train.opening import opened
 
 PENALTIES = [0.5, 1.0, 2.0]
 SHARED = grid.world_of_runs(SpilloverConfig())
@@ -213,10 +215,15 @@ def test_a_tiny_grid_and_what_a_kill_leaves(tmp_path: Path, monkeypatch: pytest.
     for one in results:
         assert all(len(values) == 2 for values in one.kept.figures.values())
         assert (one.kept.figures["score"] >= 0).all() and (one.kept.figures["score"] <= 1).all()
-    begun = starts.folder_of(tmp_path, starts.job_of(grid.world_of_runs(config), 0, "search"))
-    audit = audited(begun, starts.world_config(grid.world_of_runs(config), "search"), 10, begun)
+    begun = [starts.folder_of(tmp_path, starts.job_of(grid.world_of_runs(config), seed, "search")) for seed in range(2)]
+    asked = starts.world_config(grid.world_of_runs(config), "search")
+    world, reasoner = opened(begun[0], asked, device="cpu")
+    audit = audited(world, reasoner, 10, open_reader(begun[0], begun[0], world, asked, reasoner))
     assert audit["audit fresh_reader excess"] == 0  # its own face is no stranger
-    assert {"audit necessity none nats", "audit mutual_information at_least", "audit legality finds"} <= set(audit)
+    assert {"audit necessity none nats", "audit mutual_information at_least"} <= set(audit) <= set(AUDIT)
+    stranger = open_reader(begun[1], begun[0], world, asked, reasoner).face
+    read_by_it = measured(world, replace(reasoner, face=stranger), 6, 0.0)
+    assert measured(world, reasoner, 6, 0.0, stranger)["fresh_score"] == pytest.approx(read_by_it["score"])
     assert len(results[-1].kept.curve) == TINY["rounds"] and len(results[0].kept.curve) > 0
     assert read_results(tmp_path / summary.FILE)[0]["seeds"] == 2
 

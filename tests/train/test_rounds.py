@@ -213,6 +213,19 @@ def test_whole_runs(tmp_path: Path, name: str) -> None:
     assert (run / "plots" / "tree.png").stat().st_size and (run / "plots" / "training.png").stat().st_size
 
 
+def test_a_bare_run_learns_the_same_and_leaves_no_more_than_that(tmp_path: Path) -> None:
+    whole, bare = tmp_path / "whole", tmp_path / "bare"
+    told: dict[str, Any] = {"grader": ["models:length"], "optimizer__lr": 1e-2}
+    split(split_config(whole, **told))
+    assert split(split_config(bare, **told), bare=True) == {}
+    for name in ("shoggoth", "face"):
+        assert same_weights(whole / name, bare / name) and not same_weights(bare / name, bare / "warm" / name)
+    assert timeless(whole)[1:] == timeless(bare)[1:] and timeless(bare)[0] == {"step": 0}
+    left = {path.name for path in bare.iterdir()}
+    assert {"rollouts", "plots", "eval.json"} <= {path.name for path in whole.iterdir()} - left
+    assert {"shoggoth", "face", "metrics.jsonl", "checkpoints"} <= left
+
+
 def test_every_round_s_rollouts_are_kept(tmp_path: Path) -> None:
     run = tmp_path / "run"
     graders: dict[str, Any] = {"grader": ["models:length", {"function": "small:commas", "route": "answer"}]}

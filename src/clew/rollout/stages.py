@@ -39,7 +39,7 @@ def rollouts(
     grouped = [thoughts[i : i + n] for i in range(0, len(thoughts), n)]
     read = [reading(world, thought, face_sees) for thought in thoughts]
     asked = [
-        Request(read[q * n + i], "answer", question.max_answer, world.answer_stop, k, (2 * seeds[q] + 1) * SEEDS + i)
+        Request(read[q * n + i], "answer", question.max_answer, world.answer_stop, k, answer_seed(seeds[q], i))
         for q, question in enumerate(questions)
         for i in range(n)
     ]
@@ -49,6 +49,11 @@ def rollouts(
         rollout_of(world, question, grouped[q], read[q * n : (q + 1) * n], several[q * n : (q + 1) * n])
         for q, question in enumerate(questions)
     ]
+
+
+def answer_seed(seed: int, thought: int) -> int:
+    """The seed of the dice of the answers to one of a question's thoughts; seed: the question's."""
+    return (2 * seed + 1) * SEEDS + thought
 
 
 def rollout_of(

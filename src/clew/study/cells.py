@@ -87,7 +87,9 @@ def _write_table(path: Path, table: Any) -> None:
     beside = path.with_name(f".{path.name}.{host()}.{os.getpid()}.part")
     try:
         with naming(path):
-            _arrow().parquet.write_table(table, beside, compression="zstd")
+            # A cell is a row of many figures, where what describes a column takes more room than what is in it.
+            about = {"write_statistics": False, "use_dictionary": len(table) > 100}
+            _arrow().parquet.write_table(table, beside, compression="zstd", **about)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -78,6 +78,8 @@ class Verdict:
     question: str
     text: str
     rows: tuple[Row, ...]
+    positive: str = ""
+    """what an effect above 0 means, where it is not that `a` is ahead: "mentions fell" """
 
     @property
     def effects(self) -> tuple[Effect, ...]:

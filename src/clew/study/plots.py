@@ -95,7 +95,9 @@ def effects(verdicts: Sequence[Verdict], first: int, unit: str, out: Path) -> No
         figure.legend(
             handles=handles, ncols=len(handles), frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.01)
         )
-        figure.supxlabel(f"the second is ahead  ←   0   →  the first is ahead\n{unit}", fontsize=9)
+        if not all(one.positive for one in verdicts):
+            unit = f"the second is ahead  ←   0   →  the first is ahead\n{unit}"
+        figure.supxlabel(unit, fontsize=9)
         save(figure, out)
 
 
@@ -123,6 +125,8 @@ def _panel(ax: Axes, verdict: Verdict, shades: Mapping[str, Any]) -> None:
             ax.plot(100 * effect.mean, y, "o", color=color, ms=4, mfc=color if effect.sign else "white")
         top += height
     ax.axvline(0, color=INK, lw=0.9)
+    if verdict.positive:
+        ax.set_xlabel(f"{verdict.positive} →", loc="right", fontsize=8)
     ax.set_yticks(middles, [row.label for row in verdict.rows])
     ax.tick_params(axis="y", length=0)
     ax.tick_params(labelbottom=True)

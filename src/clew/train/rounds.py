@@ -81,20 +81,25 @@ class Setting:
     accelerator: Accelerator
     report: Report = field(default=lambda values: None)
     monitors: Sequence[Monitor] = ()
+    bare: bool = False
 
     @property
     def main(self) -> bool:
         return self.accelerator.is_main_process
 
 
-def split(config: SplitConfig, resume: bool = False, report: Report = lambda values: None) -> dict[str, Any]:
+def split(
+    config: SplitConfig, resume: bool = False, report: Report = lambda values: None, bare: bool = False
+) -> dict[str, Any]:
     """Runs `config` in its folder `config.out`, and returns the final evaluation beside that of the warm start.
 
     In several processes each samples and grades its own questions; the first one writes, and the others return {}.
 
     resume: go on from the folder's last whole checkpoint; options that may change (`config.MAY_CHANGE`) hold from there
-    on. InputError for a config that cannot be used, or a folder that has checkpoints and none is whole; GraderError for
-    a grader that fails, with all finished rounds kept.
+    on. bare: for studies, which measure for themselves what a run leaves: policies, metrics and checkpoints are all,
+    with no evaluation before and after, no rollouts, cards and pictures; returns {}.
+    InputError for a config that cannot be used, or a folder that has checkpoints and none is whole; GraderError for a
+    grader that fails, with all finished rounds kept.
     """
     if config.out is None:
         raise InputError("out: a run needs a folder")
@@ -130,7 +135,7 @@ def split(config: SplitConfig, resume: bool = False, report: Report = lambda val
         state = resumed(out, team.load, accelerator.wait_for_everyone, main) if resume else None
         if config.track:
             accelerator.init_trackers(out.name)
-        setting = Setting(config, world, graders, rule, team, out, accelerator, report, monitors)
+        setting = Setting(config, world, graders, rule, team, out, accelerator, report, monitors, bare)
         try:
             result = _run(setting, state)
             accelerator.wait_for_everyone()
@@ -161,7 +166,7 @@ def _run(setting: Setting, state: State | None) -> dict[str, Any]:
         keep_metrics(setting.out / "metrics.jsonl", state["step"] if state else -1)
         keep_rollouts(setting.out, state["step"] if state else 0)
     if state is None:
-        before = _evaluated(setting, config.final_questions, 0)[0]
+        before = {} if setting.bare else _evaluated(setting, config.final_questions, 0)[0]
         state = {"step": 0, "seconds": 0.0, "shape": [config.thoughts, config.answers], "recent": [], "before": before}
         _log(setting, {"step": 0, "seconds": 0.0, **as_metrics(before)}, 0.0)
     start, earlier = time.monotonic(), state["seconds"]
@@ -206,7 +211,8 @@ def play_round(setting: Setting, state: State) -> dict[str, Any]:
         figures |= {f"{name}_{key}": value for key, value in learnt.items()}
     seen_QNK, said = watched(setting.monitors, rollouts, setting.report)
     figures |= said
-    _keep_rollouts(setting, state["step"] + 1, rollouts, numbers, weights, seen_QNK)
+    if not setting.bare:
+        _keep_rollouts(setting, state["step"] + 1, rollouts, numbers, weights, seen_QNK)
     figures = _joined(accelerator, figures)
     if config.allocate == "auto":
         _plan(config, state, figures)
@@ -338,13 +344,14 @@ def _checkpoint(setting: Setting, state: State) -> None:
 def _finish(setting: Setting, state: State) -> dict[str, Any]:
     """Policies, final evaluation beside the warm start's, and pictures into the run folder."""
     out, world = setting.out, setting.world
-    after, samples = _evaluated(setting, setting.config.final_questions, state["step"])
-    result = {"after": after, "before": state["before"], "held_out": world.held_out_rule, **provenance()}
+    evaluated = None if setting.bare else _evaluated(setting, setting.config.final_questions, state["step"])
     for name, member in setting.team.members.items():
         with folder_written_whole(out / name) if setting.main else nullcontext() as part:
             member.policy.save_into(part)
-    if not setting.main:
-        return result
+    if evaluated is None or not setting.main:
+        return {}
+    after, samples = evaluated
+    result = {"after": after, "before": state["before"], "held_out": world.held_out_rule, **provenance()}
     for name in setting.team.members:
         what = f"The {name} of a reasoner split in two, trained by the credit rule {setting.config.rule}."
         write_card(out / name, out.resolve().name, what, after, result, state["before"])

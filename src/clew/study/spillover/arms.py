@@ -14,6 +14,7 @@ Heard = Literal["both", "face"]
 Start = Literal["search", "own style", "path"]
 POLICIES: tuple[Policies, ...] = ("one", "two", "adapters")
 HEARD: tuple[Heard, ...] = ("both", "face")
+STARTS: tuple[Start, ...] = ("search", "own style", "path")
 REWRITINGS: tuple[tuple[str, str], ...] = (("copy", "line"), ("shuffle", "whole"), ("shuffle", "line"))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from clew.plots import BLUE, GOLD, GREY, RED, STYLE, save
@@ -26,29 +27,41 @@ OUTCOMES = {
 
 def pareto(results: Sequence[tuple[Arm, Result]], out: Path) -> None:
     """Score against monitorability, an arm a point: means over seeds with 95% intervals, larger for a heavier penalty;
-    hollow for the arms beyond the published ones."""
+    the published remedies and adapters on the left, what is asked beyond them on the right."""
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7.4, 4.6))
-        for arm, result in results:
-            x, y = (_mean(result.kept.figures[name]) for name in ("thought_tells", "score"))
-            if x is None or y is None:
-                continue
-            heard = arm.heard if arm.penalty else "none"
-            plain = arm.paraphraser is None and arm.start == "search"
-            color, size = COLORS[arm.policies], 4 + 2.5 * arm.penalty
-            inside = color if plain else "white"
-            spread: Any = {"xerr": [[x[0] - x[1]], [x[2] - x[0]]], "yerr": [[y[0] - y[1]], [y[2] - y[0]]]}
-            ax.errorbar(
-                x[0], y[0], **spread, color=color, marker=MARKERS[heard], ms=size, mfc=inside, elinewidth=0.7, lw=0
-            )
+        figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharex=True, sharey=True)
+        for ax, plain in zip(axes, (True, False), strict=True):
+            for arm, result in results:
+                beyond = _beyond(arm)
+                if (not beyond) == plain:
+                    _point(ax, arm, result, beyond if arm.penalty else "")
+        axes[0].set(ylabel="score of the path", title="remedies")
+        axes[1].set(title="with a paraphraser, another style, path thoughts")
+        figure.supxlabel("thoughts that mention the door, of those whose answer used it", fontsize=10)
         for who, color in COLORS.items():
-            ax.plot([], [], "o", color=color, ms=5, label=WHO[who])
+            axes[1].plot([], [], "o", color=color, ms=5, label=WHO[who])
         for heard, marker in MARKERS.items():
-            ax.plot([], [], marker, color=GREY, ms=5, label=HEARD[heard])
-        ax.plot([], [], "o", color=GREY, mfc="white", ms=5, label="with a paraphraser, style or path thoughts")
-        ax.set(xlabel="thoughts that mention the door, of those whose answer used it", ylabel="score of the path")
-        ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+            axes[1].plot([], [], marker, color=GREY, ms=5, label=HEARD[heard])
+        axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         save(figure, out)
+
+
+def _beyond(arm: Arm) -> str:
+    """What an arm has beyond the remedies, in a word or two."""
+    style = {"search": "", "own style": "own style", "path": "path"}[arm.start]
+    return f"{arm.paraphraser} {arm.paraphrase}" if arm.paraphraser else style
+
+
+def _point(ax: Axes, arm: Arm, result: Result, said: str) -> None:
+    """An arm: its means with their intervals, and a word beside it. Nothing where no run has a value."""
+    x, y = (_mean(result.kept.figures[name]) for name in ("thought_tells", "score"))
+    if x is None or y is None:
+        return
+    color, marker = COLORS[arm.policies], MARKERS[arm.heard if arm.penalty else "none"]
+    spread: Any = {"xerr": [[x[0] - x[1]], [x[2] - x[0]]], "yerr": [[y[0] - y[1]], [y[2] - y[0]]]}
+    ax.errorbar(x[0], y[0], **spread, color=color, alpha=0.35, elinewidth=0.8, lw=0)
+    ax.plot(x[0], y[0], marker, color=color, ms=4 + 2.5 * arm.penalty, mec="white", mew=0.5)
+    ax.annotate(said, (x[0], y[0]), (4, 4), textcoords="offset points", fontsize=6.5, color=color)
 
 
 def _mean(values: np.ndarray) -> tuple[float, float, float] | None:

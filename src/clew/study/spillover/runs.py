@@ -42,17 +42,20 @@ def run(cell: SpilloverCell, folder: Path) -> dict[str, np.ndarray]:
     rounds after which thoughts, and answers, were silent (`silent_after`, NaN where they never were); the curve is the
     share of thoughts that mention the door, of those whose answer used it, round by round."""
     from clew.runs.metrics import read_metrics
+    from clew.train.audit.information import open_reader
+    from clew.train.opening import opened
     from clew.train.rounds import split
 
     one_thread()
-    world = cell.world
-    start = folder_of(folder, job_of(world, cell.seed, cell.arm.start))
+    shared = cell.world
+    start = folder_of(folder, job_of(shared, cell.seed, cell.arm.start))
     with TemporaryDirectory() as here:
-        out = Path(here) / "run"
-        split(split_config(cell, start, str(out)))
-        asked = world_config(world, cell.arm.start), world["final_questions"], cell.arm.penalty
-        figures = measured(out, *asked, start / "shoggoth")
-        figures |= audited(out, asked[0], world["audit_questions"], start)
+        out, asked = Path(here) / "run", world_config(shared, cell.arm.start)
+        split(split_config(cell, start, str(out)), bare=True)
+        world, reasoner = opened(out, asked, device="cpu")
+        reader = open_reader(start, out, world, asked, reasoner)
+        figures = measured(world, reasoner, shared["final_questions"], cell.arm.penalty, reader.face)
+        figures |= audited(world, reasoner, shared["audit_questions"], reader)
         rows = [row for row in read_metrics(out / "metrics.jsonl") if row["step"] > 0]
     thoughts, answers = (
         np.array([row.get(name, np.nan) for row in rows]) for name in ("thought_tells", "answer_tells")

@@ -52,13 +52,15 @@ def run(cell: StartCell, folder: Path) -> dict[str, np.ndarray]:
     """Imitates, and leaves the model in the study's folder. Figures as those of arms, of one replica; the curve is the
     loss of the imitation."""
     from clew.runs.metrics import read_metrics
+    from clew.train.opening import opened
     from clew.train.rounds import split
 
     one_thread()
     with TemporaryDirectory() as here:
         out = Path(here) / "run"
-        split(split_config(cell, folder, str(out)))
-        figures = measured(out, world_config(cell.world, cell.start), cell.world["final_questions"], 0.0)
+        split(split_config(cell, folder, str(out)), bare=True)
+        world, reasoner = opened(out, world_config(cell.world, cell.start), device="cpu")
+        figures = measured(world, reasoner, cell.world["final_questions"], 0.0)
         losses = [row["loss"] for row in read_metrics(out / "imitation" / "shoggoth" / "metrics.jsonl")]
         job = job_of(cell.world, cell.seed, cell.start)
         with folder_written_whole(folder_of(folder, job)) as part:

@@ -10,9 +10,10 @@ from clew.errors import InputError
 from clew.files import write_atomically
 from clew.study.cells import Result, read_results
 from clew.study.effects import Verdict, effect_of, percent
-from clew.study.spillover.arms import MAIN, PUBLISHED, Arm
+from clew.study.spillover.arms import HEARD, MAIN, POLICIES, PUBLISHED, REWRITINGS, STARTS, Arm
+from clew.study.spillover.measuring import AUDIT
 from clew.study.spillover.runs import OVER, SILENT
-from clew.study.spillover.verdicts import Found, silence, verdicts
+from clew.study.spillover.verdicts import NOT_TOLD, Found, silence, verdicts
 from clew.text import one_line
 
 FILE = "spillover.parquet"
@@ -24,16 +25,6 @@ COLUMNS = {
     "used_untold": "used, not mentioned in the thought",
     "thought_tokens": "tokens a thought",
     "fresh_score": "score with a fresh face",
-}
-AUDIT = {
-    "audit necessity none nats": "necessity, nats",
-    "audit substantivity filler nats": "against filler, nats",
-    "audit early_answering 50% changed": "answers changed by half a thought",
-    "audit mistakes kept changed": "answers changed by a false step",
-    "audit paraphrasability shuffle changed": "answers changed by other words",
-    "audit mutual_information at_least": "thought and answer, nats shared",
-    "audit legality true_steps": "true steps",
-    "audit fresh_reader excess": "private code (excess of the trained face)",
 }
 PUBLISHED_SHARES = {
     "penalty alone": 0.18,
@@ -62,6 +53,8 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     from clew.study import plots as study_plots
     from clew.study.spillover import plots
 
+    starts = [one for one in results if one.section != "arm"]
+    results = starts + sorted((one for one in results if one.section == "arm"), key=_order)
     found, said = Found(results), verdicts(results)
     by_arm = list(found.by.items())
     main = [(arm, one) for arm, one in by_arm if arm.penalty in (0.0, MAIN) and _plain(arm)]
@@ -72,7 +65,7 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     study_plots.effects(said, 1, unit, folder / "spillover.png")
     lines = ["# Does pressure on answers leak into thoughts?", "", _about(config), ""]
     for number, verdict in enumerate(said, 1):
-        lines += [f"## {number}. {verdict.question}", "", verdict.text, ""]
+        lines += [f"## {number}. {verdict.question}", "", *_answer(verdict), ""]
     lines += ["## How soon thoughts fall silent", "", *_silence_lines(found), ""]
     lines += ["## As published, and here", "", *_published_lines(found), ""]
     lines += ["## All arms", "", *_table(results), ""]
@@ -82,8 +75,28 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     return said, folder / "spillover.md"
 
 
+def _answer(verdict: Verdict) -> list[str]:
+    """What the numbers say of a question: in a sentence if there is one, and row by row."""
+    first = verdict.text.partition(f"{verdict.rows[0].label}: ")[0].strip()
+    lines = [first, ""] if first else []
+    lines += [f"| | {verdict.positive} by | 95% interval | |", "|---|---|---|---|"]
+    for row in verdict.rows:
+        (effect,) = row.effects
+        within = f"[{percent(effect.low)}, {percent(effect.high)}]"
+        lines.append(f"| {row.label} | {percent(effect.mean)} | {within} | {'' if effect.sign else NOT_TOLD} |")
+    return lines
+
+
 def _plain(arm: Arm) -> bool:
     return arm.paraphraser is None and arm.start == "search"
+
+
+def _order(result: Result) -> tuple[Any, ...]:
+    """Where an arm stands among others: by its beginning, what rewrites thoughts, who writes, who hears how much."""
+    arm = Arm(**result.condition)
+    rewriting = REWRITINGS.index((arm.paraphraser, arm.paraphrase or "")) + 1 if arm.paraphraser else 0
+    heard = HEARD.index(arm.heard) if arm.penalty else -1
+    return STARTS.index(arm.start), rewriting, POLICIES.index(arm.policies), heard, arm.penalty
 
 
 def _pictures() -> list[tuple[str, str]]:
@@ -159,7 +172,7 @@ def _cell(values: np.ndarray) -> str:
     known = values[~np.isnan(values)]
     if not len(known):
         return ""
-    places = 1 if known.max() > 1 else 3
+    places = 1 if abs(known.mean()) >= 10 else 2
     if len(known) < 2:
         return f"{known[0]:.{places}f}"
     effect = effect_of(known, "", "", "")

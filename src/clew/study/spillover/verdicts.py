@@ -6,7 +6,7 @@ over seeds, and all of one question hold together (Bonferroni).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -68,23 +68,26 @@ def _rows(made: Sequence[tuple[str, Effect | None]]) -> list[Row]:
     return [Row(label, (effect,)) for (label, _), effect in zip(there, corrected, strict=True)]
 
 
-def _verdict(question: str, rows: Sequence[Row], said: Callable[[Row], str], first: str = "") -> Verdict | None:
-    if not rows:
-        return None
-    return Verdict(question, " ".join([first, *(f"{row.label}: {said(row)}." for row in rows)]).strip(), tuple(rows))
-
-
-def _says(more: str, less: str, level: str) -> Callable[[Row], str]:
+@dataclass(frozen=True)
+class _Says:
     """How an effect reads: what a positive one means, what a negative one, and what it is where it holds 0."""
 
-    def said(row: Row) -> str:
+    more: str
+    less: str
+    level: str = NOT_TOLD
+
+    def of(self, row: Row) -> str:
         effect = row.effects[0]
         within = f"[{percent(effect.low)}, {percent(effect.high)}]"
         if effect.sign == 0:
-            return f"{level} ({percent(effect.mean)} {within})"
-        return f"{more if effect.sign > 0 else less} by {percent(abs(effect.mean))} {within}"
+            return f"{row.label}: {self.level} ({percent(effect.mean)} {within})."
+        return f"{row.label}: {self.more if effect.sign > 0 else self.less} by {percent(abs(effect.mean))} {within}."
 
-    return said
+
+def _verdict(question: str, rows: Sequence[Row], says: _Says, first: str = "") -> Verdict | None:
+    if not rows:
+        return None
+    return Verdict(question, " ".join([first, *map(says.of, rows)]).strip(), tuple(rows), says.more)
 
 
 def _main(found: Found) -> list[Arm]:
@@ -101,20 +104,20 @@ def _against_control(found: Found, figure: str) -> list[Row]:
 
 
 def _silenced(found: Found) -> Verdict | None:
-    said = _says("mentions fell", "mentions rose", f"{NOT_TOLD} from its control")
+    says = _Says("mentions fell", "mentions rose", f"{NOT_TOLD} from its control")
     asked = f"Does the penalty (lambda {MAIN:g}) silence the answers that use the door?"
-    return _verdict(asked, _against_control(found, ANSWERS), said)
+    return _verdict(asked, _against_control(found, ANSWERS), says)
 
 
 def _leaks(found: Found) -> Verdict | None:
-    said = _says("it leaks, mentions fell", "mentions rose", f"{NOT_TOLD} from its control")
+    says = _Says("mentions fell", "mentions rose", f"{NOT_TOLD} from its control")
     asked = "Does it leak into thoughts, which nobody penalised?"
-    return _verdict(asked, _against_control(found, THOUGHTS), said)
+    return _verdict(asked, _against_control(found, THOUGHTS), says)
 
 
 def _costs(found: Found) -> Verdict | None:
-    said = _says("the score fell", "the score rose", f"{NOT_TOLD} from its control")
-    return _verdict("What does it cost in score?", _against_control(found, "score"), said)
+    says = _Says("the score fell", "the score rose", f"{NOT_TOLD} from its control")
+    return _verdict("What does it cost in score?", _against_control(found, "score"), says)
 
 
 def _order(found: Found) -> Verdict | None:
@@ -136,8 +139,8 @@ def _order(found: Found) -> Verdict | None:
         first = "In part: the steps that can be told are in that order."
     else:
         first = "It cannot be told: no step is larger than chance allows."
-    said = _says("the first leaks more, as published,", "the first leaks less, against what was published,", NOT_TOLD)
-    return _verdict("Does the published order of remedies hold?", rows, said, first)
+    says = _Says("the first leaks more", "the first leaks less, against what was published,")
+    return _verdict("Does the published order of remedies hold?", rows, says, first)
 
 
 def _models(found: Found) -> Verdict | None:
@@ -148,8 +151,8 @@ def _models(found: Found) -> Verdict | None:
             if all(arm in found for arm in pair):
                 label = f"{WHO[a]} against {WHO[b]}, {BY[by]}"
                 made.append((label, _effect(found.leak(pair[0]) - found.leak(pair[1]), "", WHO[a], WHO[b])))
-    said = _says("the first leaks more", "the first leaks less", NOT_TOLD)
-    return _verdict("Do thoughts need a model of their own, or will an adapter do?", _rows(made), said)
+    says = _Says("the first leaks more", "the first leaks less")
+    return _verdict("Do thoughts need a model of their own, or will an adapter do?", _rows(made), says)
 
 
 def _weight(found: Found) -> Verdict | None:
@@ -163,8 +166,8 @@ def _weight(found: Found) -> Verdict | None:
         if all(one in found for one in pair):
             named = f"lambda {high:g}", f"lambda {low:g}"
             made.append((_label(arm), _effect(found.leak(pair[0]) - found.leak(pair[1]), "", *named)))
-    said = _says(f"{high:g} leaks more than {low:g}", f"{high:g} leaks less than {low:g}", NOT_TOLD)
-    return _verdict("Does a heavier penalty leak more?", _rows(made), said)
+    says = _Says(f"{high:g} leaks more than {low:g}", f"{high:g} leaks less than {low:g}")
+    return _verdict("Does a heavier penalty leak more?", _rows(made), says)
 
 
 def _paraphraser(found: Found) -> Verdict | None:
@@ -177,8 +180,8 @@ def _paraphraser(found: Found) -> Verdict | None:
             if known[a] in found and known[b] in found:
                 gain = found.leak(known[a]) - found.leak(known[b])
                 made.append((f"{a} against {b}, {place} remedy", _effect(gain, "", a, b)))
-    said = _says("the first leaks more", "the first leaks less", NOT_TOLD)
-    return _verdict("Does a paraphraser between shoggoth and face keep thoughts open?", _rows(made), said)
+    says = _Says("the first leaks more", "the first leaks less")
+    return _verdict("Does a paraphraser between shoggoth and face keep thoughts open?", _rows(made), says)
 
 
 def _beginnings(found: Found, start: Any, a: str, b: str) -> list[Row]:
@@ -191,15 +194,15 @@ def _beginnings(found: Found, start: Any, a: str, b: str) -> list[Row]:
 
 
 def _style(found: Found) -> Verdict | None:
-    said = _says("a style of their own leaks less", "a style of their own leaks more", NOT_TOLD)
+    says = _Says("a style of their own leaks less", "a style of their own leaks more")
     rows = _beginnings(found, "own style", "one style", "own style")
-    return _verdict("Does it help if answers have a style of their own before training?", rows, said)
+    return _verdict("Does it help if answers have a style of their own before training?", rows, says)
 
 
 def _length(found: Found) -> Verdict | None:
-    said = _says("short thoughts leak less", "short thoughts leak more", NOT_TOLD)
+    says = _Says("short thoughts leak less", "short thoughts leak more")
     rows = _beginnings(found, "path", "search", "path")
-    return _verdict("Do short thoughts leak more than long ones?", rows, said)
+    return _verdict("Do short thoughts leak more than long ones?", rows, says)
 
 
 def _code(found: Found) -> Verdict | None:
@@ -209,8 +212,8 @@ def _code(found: Found) -> Verdict | None:
         gap = found.values(arm, "score") - found.values(arm, "fresh_score")
         label = _label(arm) + (f", {arm.paraphraser} {arm.paraphrase}" if arm.paraphraser else "")
         made.append((label, _effect(gap, "", "trained face", "fresh face")))
-    said = _says("the trained face scores more", "the trained face scores less", NOT_TOLD)
-    return _verdict("Does a face that never trained with the shoggoth read its thoughts as well?", _rows(made), said)
+    says = _Says("the trained face scores more", "the trained face scores less")
+    return _verdict("Does a face that never trained with the shoggoth read its thoughts as well?", _rows(made), says)
 
 
 def silence(found: Found) -> list[tuple[Arm, int, int, float, float]]:
