@@ -94,6 +94,7 @@ def cut_by_hand(text: str, cut: Cut) -> np.ndarray:
                     "outward": asks == cut.distance and told == cut.distance + 1,
                     "within": min(at[key - (key - 1) % 4], at[key - (key - 1) % 4 + 2]) == cut.distance,
                     "behind": query >= end and told == cut.distance,
+                    "beyond": query >= end and told >= cut.distance,
                     "fork": query == len(words) - 1 and told == cut.distance,
                 }[cut.way]
             )
@@ -127,17 +128,17 @@ def test_the_cut_tokens_are_those_of_the_distance() -> None:
 
 
 def test_random_cuts_cut_as_much_of_the_list() -> None:
-    batch = next(pairs(20).groups())
-    tokens, rows = _Tokens.of(policy(), batch), np.arange(len(batch))
-    size = batch.clean_tokens_PT.shape[1]
+    batch = pairs(20)
+    tokens, size = _Tokens.of(policy(), batch), batch.clean_tokens_PT.shape[1]
+    assert len(set(batch.length_P)) > 1
     for way in WAYS:
-        hidden_BTT = tokens.hidden(Cut(way, "current", 1, (0,)), rows, size)
-        random_BTT = tokens.at_random(hidden_BTT, rows, (np.random.default_rng(row) for row in rows))
-        there_BT = np.minimum(hidden_BTT.sum(-1), tokens._there(rows, size).sum(-1))  # the first edge has none before
+        hidden_BTT = tokens.hidden(Cut(way, "current", 1, (0,)))
+        random_BTT = tokens.at_random(hidden_BTT, (np.random.default_rng(row) for row in range(20)))
+        there_BT = np.minimum(hidden_BTT.sum(-1), tokens.there_PTT.sum(-1))  # the first edge has none before
         assert (random_BTT.sum(-1) == there_BT).all() and (random_BTT != hidden_BTT).any()
         assert way == "within" or (there_BT == hidden_BTT.sum(-1)).all()
         assert not (random_BTT & ~np.tri(size, k=-1, dtype=bool)).any()
-        assert not random_BTT[:, :, tokens.edge_PT[0] < 0].any()
+        assert not (random_BTT & ~tokens.there_PTT).any()
         assert not random_BTT[:, 4, 1:5].any()
 
 

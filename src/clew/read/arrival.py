@@ -19,7 +19,7 @@ which the sides differ? Then it has moved on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -42,6 +42,9 @@ GROWING: tuple[Growing, ...] = get_args(Growing)
 PLACES = ("fork", "changed")
 LEAST = 20
 """pairs at a distance, below which it is left out"""
+SHAPE, SPAN, BETTER, FITS = 4, 2.0, 2.0, 0.25
+"""Growth has a shape where there are as many distances, over as many layers; one shape is the better one if the other
+leaves so many times as much over, in squared residuals, and it itself at most this share of what is left by none"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Arrival:
     """empty with fewer than three distances that arrive"""
     shuffled: dict[Growing, Fit]
     """the same where distances were given to pairs at random: the slopes are 0 but for chance"""
+    drawn_GB: np.ndarray = field(repr=False)
+    """what `arrival_G` is of: first of all pairs, then of as many drawn anew"""
 
     @property
     def late_G(self) -> np.ndarray:
@@ -200,7 +205,8 @@ def arrived(
         shuffled.append(_crossings(shift_LP[:, other_P], total_P[other_P], place, draws, dice))
         arrival_G.append(_figure(drawn[-1]))
     fits, luck = (growth(distance_G, pairs_G, np.array(some)) for some in (drawn, shuffled))
-    return Arrival(by, place, distance_G, pairs_G, effect_GL, arrival_G, fits, luck)
+    drawn_GB = np.array(drawn).reshape(len(drawn), 1 + draws)
+    return Arrival(by, place, distance_G, pairs_G, effect_GL, arrival_G, fits, luck, drawn_GB)
 
 
 def _figure(drawn_B: np.ndarray) -> Figure:
@@ -221,7 +227,8 @@ def _crossings(
     if not np.isfinite(ratio(total_P, total_P)[1]):
         return np.full(1 + draws, np.nan)
     weight_BP = np.concatenate([np.ones((1, n)), dice.multinomial(n, np.full(n, 1 / n), draws)])
-    known_BL = (weight_BP @ shift_LP.T) / (weight_BP @ total_P)[:, None]
+    total_B1 = (weight_BP @ total_P)[:, None]
+    known_BL = (weight_BP @ shift_LP.T) / np.where(total_B1 == 0, np.nan, total_B1)
     return crossing(known_BL if place == "fork" else 1 - known_BL)
 
 
@@ -238,20 +245,73 @@ def crossing(known_BL: np.ndarray) -> np.ndarray:
 def growth(distance_G: np.ndarray, pairs_G: Sequence[int] | np.ndarray, drawn_GB: np.ndarray) -> dict[Growing, Fit]:
     """Fits of flat, linear and logarithmic growth to arrivals (G, B): the first column, and the slopes' intervals by
     the others. Distances of which the first is NaN are left out; nothing is fitted to fewer than three."""
-    if len(distance_G) < 3:
-        return {}
-    there_G = ~np.isnan(drawn_GB[:, 0])
+    found: dict[Growing, Fit] = {}
+    for name, (fitted_KB, left_B) in _fitted(distance_G, pairs_G, drawn_GB).items():
+        slope = (0.0, 0.0, 0.0) if name == "flat" else _figure(fitted_KB[1])
+        found[name] = Fit(float(fitted_KB[0, 0]), slope, float(left_B[0]))
+    return found
+
+
+def _fitted(
+    distance_G: np.ndarray, pairs_G: Sequence[int] | np.ndarray, drawn_GB: np.ndarray
+) -> dict[Growing, tuple[np.ndarray, np.ndarray]]:
+    """By way to grow: a and b (2, B) of each draw, and the mean squared residual that it leaves, from the distances
+    that it has; NaN for draws that have fewer than three."""
+    there_G = ~np.isnan(drawn_GB[:, 0]) if len(drawn_GB) else np.zeros(0, np.bool_)
     if there_G.sum() < 3:
         return {}
-    d_G, y_GB = np.asarray(distance_G, np.float64)[there_G], drawn_GB[there_G]
-    y_GB = y_GB[:, ~np.isnan(y_GB).any(0)]
-    weight_G = np.asarray(pairs_G, np.float64)[there_G]
-    root_G1 = np.sqrt(weight_G / weight_G.sum())[:, None]
-    found: dict[Growing, Fit] = {}
-    for name, by_G in (("flat", None), ("linear", d_G), ("log2", np.log2(d_G))):
-        design_GK = np.stack([np.ones_like(d_G)] + ([] if by_G is None else [by_G]), 1)
-        fitted_KB = np.linalg.lstsq(design_GK * root_G1, y_GB * root_G1, rcond=None)[0]
-        left_G = (y_GB[:, 0] - design_GK @ fitted_KB[:, 0]) * root_G1[:, 0]
-        slope = (0.0, 0.0, 0.0) if by_G is None else _figure(fitted_KB[1])
-        found[name] = Fit(float(fitted_KB[0, 0]), slope, float(left_G @ left_G))  # type: ignore[index]
+    d_G1, y_GB = np.asarray(distance_G, np.float64)[there_G, None], drawn_GB[there_G]
+    weight_GB = np.asarray(pairs_G, np.float64)[there_G, None] * ~np.isnan(y_GB)
+    weight_GB[:, (weight_GB > 0).sum(0) < 3] = np.nan
+    weight_GB, y_GB = weight_GB / weight_GB.sum(0), np.nan_to_num(y_GB)
+    found: dict[Growing, tuple[np.ndarray, np.ndarray]] = {}
+    for name, x_G1 in (("flat", 0 * d_G1), ("linear", d_G1), ("log2", np.log2(d_G1))):
+        x_GB, rest_GB = (one - (weight_GB * one).sum(0) for one in (x_G1, y_GB))
+        slope_B = (weight_GB * x_GB * rest_GB).sum(0) / np.maximum(1e-12, (weight_GB * x_GB**2).sum(0))
+        left_B = (weight_GB * (rest_GB - slope_B * x_GB) ** 2).sum(0)
+        start_B = (weight_GB * (y_GB - slope_B * x_G1)).sum(0)
+        found[name] = np.stack([start_B, slope_B]), left_B  # type: ignore[index]
     return found
+
+
+@dataclass(frozen=True)
+class Rise:
+    """By how much later what is farther away comes."""
+
+    distances: int
+    """of which it is known"""
+    steps: int
+    """from the nearest of these to the farthest"""
+    layers: Figure
+    """from the nearest to the farthest, by the straight line through all"""
+    shape: Growing | None
+    """linear or log2, where the one is better than the other in 97.5% of the draws and by a factor BETTER; else None"""
+
+
+def rise(
+    distance_G: np.ndarray, pairs_G: np.ndarray, drawn_GB: np.ndarray, late_G: np.ndarray | None = None
+) -> Rise | None:
+    """How layers, of all pairs and of those drawn anew (G, 1 + draws), rise with distance; None for fewer than three.
+
+    late_G: distances that say of the shape nothing, since they come as late as anything can. Of what rises by less
+    than SPAN layers there is no shape, either: what lies between two layers is drawn by a ruler and not measured.
+    """
+    fitted = _fitted(distance_G, pairs_G, drawn_GB)
+    if not fitted:
+        return None
+    there_G = ~np.isnan(drawn_GB[:, 0])
+    d_G = distance_G[there_G]
+    steps = int(d_G.max() - d_G.min())
+    whole = Rise(len(d_G), steps, _figure(fitted["linear"][0][1] * steps), None)
+    kept_G = there_G if late_G is None else there_G & ~late_G
+    first_G = drawn_GB[kept_G, 0]
+    if len(first_G) < SHAPE or first_G.max() - first_G.min() < SPAN:
+        return whole
+    left = {
+        name: left_B for name, (_, left_B) in _fitted(distance_G[kept_G], pairs_G[kept_G], drawn_GB[kept_G]).items()
+    }
+    for name, other in (("linear", "log2"), ("log2", "linear")):
+        clear = left[name][0] * BETTER < left[other][0] and left[name][0] <= FITS * left["flat"][0]
+        if clear and (left[name] < left[other])[1:].mean() >= 0.975:
+            return replace(whole, shape=name)
+    return whole

@@ -3,6 +3,7 @@
     known = hops(probe_map(policy, rows, place="fork"))
     known.from_target_L, known.from_current_L        # by layer
     known.fits["target"]["linear"]                   # flat, linear and doubling growth, with what each leaves over
+    shape(known.from_target_L, known.layers, known.most["target"])                  # which of them it is, if any
 
 A search leaves a trace of its order. Chaining one step a layer adds as many hops in each: linear in depth (Brinkmann
 et al. 2024, arXiv 2402.11917). Merging paths that are known already doubles them (Saparov et al. 2024, arXiv
@@ -27,6 +28,10 @@ from clew.text import show
 
 From = Literal["target", "current"]
 ENDS: tuple[From, ...] = ("target", "current")
+Shape = Literal["few", "flat", "grows", "linear", "doubling", "neither"]
+LAYERS, COUNTS, NEAR, FAR = 4, 3, 0.5, 1.0
+"""Layers and different numbers of hops below which there is no curve; how near to every layer's hops a curve of some
+shape comes where it is of this shape, since hops are whole numbers; and how far off the best of another shape is"""
 
 
 @dataclass(frozen=True)
@@ -170,18 +175,48 @@ def _known(curves: dict[tuple[From, int, str], Curve], end: From, layer: int) ->
     return int(np.cumprod(above).sum()), int(np.cumprod(measured).sum())
 
 
+def shape(hops_L: np.ndarray | Sequence[float], layers: Sequence[int], most: int | None = None) -> Shape:
+    """How the hops that are known grow with the number of layers l; arguments as those of `growth`.
+
+    flat       the same in all layers, to half a hop, and two hops at least
+    linear     some a + b l is half a hop off at most, in every layer, and every a + b 2^l a whole one in some layer
+    doubling   the other way round
+    grows      it grows, and the two cannot be told apart
+    neither    it grows, and neither comes as near as a hop
+    few        too few layers, or fewer than three different numbers of hops above 0: of two points every curve is
+               the best one
+    """
+    y_L, depth_L = _growing(hops_L, layers, most)
+    if len(y_L) < LAYERS or y_L.max() < 2:
+        return "few"
+    if (y_L.max() - y_L.min()) / 2 <= NEAR:
+        return "flat" if y_L.min() >= 2 else "few"
+    if len(np.unique(y_L[y_L > 0])) < COUNTS or np.polyfit(depth_L, y_L, 1)[0] <= 0:
+        return "few"
+    linear, doubling = (_farthest_off(y_L, by_L) for by_L in (depth_L, 2.0**depth_L))
+    if min(linear, doubling) > FAR:
+        return "neither"
+    if linear <= NEAR and doubling >= FAR:
+        return "linear"
+    return "doubling" if doubling <= NEAR and linear >= FAR else "grows"
+
+
+def _farthest_off(y_L: np.ndarray, x_L: np.ndarray) -> float:
+    """How far off a line a + b x is at its worst point where a and b >= 0 make this least: the line lies along two of
+    the points (Chebyshev), so that their slopes are all that need be tried."""
+    first, second = np.triu_indices(len(x_L), 1)
+    slope_S = np.append(np.maximum(0, (y_L[second] - y_L[first]) / (x_L[second] - x_L[first])), 0)
+    left_SL = y_L - slope_S[:, None] * x_L
+    return float((np.ptp(left_SL, axis=1) / 2).min())
+
+
 def growth(hops_L: np.ndarray | Sequence[float], layers: Sequence[int], most: int | None = None) -> dict[str, Fit]:
     """Fits of flat, linear and doubling growth to the hops that are known after each layer.
 
     l is 1 after layer 0. most: the largest number that could have been found; layers after the first one that reaches
     it say nothing about growth, and are left out. InputError unless there are as many hops as layers, and one at least.
     """
-    y_L, depth_L = np.asarray(hops_L, np.float64), np.asarray(layers, np.float64) + 1
-    if y_L.ndim != 1 or y_L.shape != depth_L.shape or not len(y_L):
-        raise InputError(f"hops: {show(hops_L)} are not one number for each of the layers {show(layers)}")
-    full = np.flatnonzero(y_L >= (most or np.inf))
-    if len(full):
-        y_L, depth_L = y_L[: full[0] + 1], depth_L[: full[0] + 1]
+    y_L, depth_L = _growing(hops_L, layers, most)
     found = {}
     for name, by_L in (("flat", None), ("linear", depth_L), ("doubling", 2.0**depth_L)):
         columns = [np.ones_like(y_L)] + ([] if by_L is None else [by_L])
@@ -190,3 +225,15 @@ def growth(hops_L: np.ndarray | Sequence[float], layers: Sequence[int], most: in
         left_L = y_L - design_LP @ ab
         found[name] = Fit(float(ab[0]), float(ab[1]) if by_L is not None else 0.0, float(left_L @ left_L), len(y_L))
     return found
+
+
+def _growing(
+    hops_L: np.ndarray | Sequence[float], layers: Sequence[int], most: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hops and the numbers of layers, up to the first layer that knows all that could have been found."""
+    y_L, depth_L = np.asarray(hops_L, np.float64), np.asarray(layers, np.float64) + 1
+    if y_L.ndim != 1 or y_L.shape != depth_L.shape or not len(y_L):
+        raise InputError(f"hops: {show(hops_L)} are not one number for each of the layers {show(layers)}")
+    full = np.flatnonzero(y_L >= (most or np.inf))
+    end = full[0] + 1 if len(full) else len(y_L)
+    return y_L[:end], depth_L[:end]

@@ -10,7 +10,7 @@ groups are the tokens of the adjacency list by the path distance of the cells th
 hop a layer needs the edges between distances d and d + 1 at one layer, and others at the next.
 
 What a list says comes before the target and the path: no token of it can know either, and so the cuts in the list,
-`inward`, `outward` and `within`, ask how it is put together, and `behind` and `fork` what is read of it for a question.
+`inward`, `outward` and `within`, ask how it is put together, and the others what is read of it for a question.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,8 +27,8 @@ from clew.policy import Policy
 from clew.read.effects import Figure, check_pairs, columns, mean, rate, ratio, table_of
 from clew.read.hooks import keys_of, layers_of
 from clew.read.hops import ENDS, From
-from clew.read.passes import Pass, asked, go_on, read_rows, start_column, takes_masks
-from clew.read.patching import chunks, logit_difference
+from clew.read.passes import Pass, asked, go_on, read_rows, start_column, takes_masks, unembed
+from clew.read.patching import logit_difference
 from clew.read.places import PLACES, Words, find_places
 from clew.read.targets import targets_in
 from clew.text import show
@@ -36,7 +36,7 @@ from clew.text import show
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Way = Literal["inward", "outward", "within", "behind", "fork"]
+Way = Literal["inward", "outward", "within", "behind", "beyond", "fork"]
 WAYS: tuple[Way, ...] = get_args(Way)
 LIST_END = PLACES.index("list_end")
 NOWHERE = -9  # the distance of tokens that are none of the list, or of cells that no passages lead to
@@ -49,7 +49,7 @@ class Cut:
     way: Way
     """inward: tokens of cells at distance d + 1 do not see those of cells at d in other edges; outward: those at d not
     those at d + 1; within: those of an edge whose nearer end is at d do not see each other, which is no hop; behind: no
-    token behind the edges sees those at d; fork: the fork's own token alone does not"""
+    token behind the edges sees those at d; beyond: nor those farther away; fork: the fork's own token alone does not"""
     end: From
     """where distance counts from: the target, or the path's current cell, the fork"""
     distance: int
@@ -141,52 +141,80 @@ def knock_out(
     check_pairs(len(pairs))
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise InputError(f"draws: {show(draws)} is not a whole number from 1")
-    tokens = _Tokens.of(policy, pairs)
     sides, count_CP = np.full((2, len(pairs)), np.nan), np.zeros((len(cuts), len(pairs)), np.int64)
     cut_CP, random_CP = np.full((2, len(cuts), len(pairs)), np.nan)
     with asked(policy) as model:
-        for rows, tokens_BT in chunks(pairs, batch_size):
-            clean, corrupt = (read_rows(model, side_BT) for side_BT in tokens_BT)
-            sides[:, rows] = [logit_difference(run.last_BV, pairs, rows) for run in (clean, corrupt)]
+        for rows in _batches(pairs, batch_size):
+            some = pairs.take(rows)
+            tokens = _Tokens.of(policy, some)
+            clean, corrupt = (read_rows(model, _to_the_left(some, side_PT)) for side_PT in _sides(some))
+            sides[:, rows] = [_metric(run, some) for run in (clean, corrupt)]
             for number, cut in enumerate(cuts):
-                hidden_BTT = tokens.hidden(cut, rows, tokens_BT.shape[2])
-                count_CP[number, rows] = hidden_BTT.sum((1, 2))
-                if not hidden_BTT.any():
+                hidden_PTT = tokens.hidden(cut)
+                count_CP[number, rows] = hidden_PTT.sum((1, 2))
+                if not hidden_PTT.any():
                     continue
-                cut_CP[number, rows] = logit_difference(_without(clean, cut, hidden_BTT).last_BV, pairs, rows)
+                cut_CP[number, rows] = _metric_without(clean, cut, hidden_PTT, some)
                 random_CP[number, rows] = 0
                 for draw in range(draws):
-                    dice = (np.random.default_rng([seed, draw, number, index]) for index in pairs.index_P[rows])
-                    others_BTT = tokens.at_random(hidden_BTT, rows, dice)
-                    run = _without(clean, cut, others_BTT)
-                    random_CP[number, rows] += logit_difference(run.last_BV, pairs, rows) / draws
+                    dice = (np.random.default_rng([seed, draw, number, index]) for index in some.index_P)
+                    others_PTT = tokens.at_random(hidden_PTT, dice)
+                    random_CP[number, rows] += _metric_without(clean, cut, others_PTT, some) / draws
     cut_CP[count_CP == 0] = random_CP[count_CP == 0] = np.nan
     return Knockouts(list(cuts), sides[0], sides[1], count_CP, cut_CP, random_CP)
 
 
-def _without(run: Pass, cut: Cut, hidden_BTT: np.ndarray) -> Pass:
-    hidden = torch.from_numpy(hidden_BTT)
-    return go_on(run, {}, column=start_column(run, hidden.any(-1)), hidden=dict.fromkeys(cut.layers, hidden))
+def _batches(pairs: PairBatch, batch_size: int) -> Iterator[np.ndarray]:
+    """Pairs of about the same length, by their numbers."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size: {show(batch_size)} is not a whole number from 1")
+    order_P = np.argsort(pairs.length_P, kind="stable")
+    yield from np.split(order_P, range(batch_size, len(order_P), batch_size))
+
+
+def _sides(pairs: PairBatch) -> tuple[np.ndarray, np.ndarray]:
+    return pairs.clean_tokens_PT, pairs.corrupt_tokens_PT
+
+
+def _to_the_left(pairs: PairBatch, values_PT: np.ndarray) -> np.ndarray:
+    """Rows with their padding on the right, where a causal model never looks."""
+    width = values_PT.shape[1]
+    return np.take_along_axis(values_PT, (np.arange(width) - pairs.length_P[:, None]) % width, 1)
+
+
+def _metric(run: Pass, pairs: PairBatch, column: int = 0) -> np.ndarray:
+    """The metric at each row's fork; of a pass that begins with some column."""
+    fork_PD = run.end_BTD[torch.arange(len(pairs)), torch.from_numpy(pairs.length_P - 1 - column)]
+    return logit_difference(unembed(run.model, fork_PD), pairs, np.arange(len(pairs)))
+
+
+def _metric_without(run: Pass, cut: Cut, hidden_PTT: np.ndarray, pairs: PairBatch) -> np.ndarray:
+    hidden = torch.from_numpy(hidden_PTT)
+    column = start_column(run, hidden.any(-1))
+    return _metric(go_on(run, {}, column=column, hidden=dict.fromkeys(cut.layers, hidden)), pairs, column)
 
 
 @dataclass(frozen=True)
 class _Tokens:
-    """What cuts ask of the tokens of P pairs, in the columns of the batch."""
+    """What cuts ask of the tokens of P pairs, whose padding is on the right."""
 
     distance: dict[From, np.ndarray]
     """int64 (P, T), by end; NOWHERE for tokens that are none of the list's edges"""
     nearer: dict[From, np.ndarray]
     """the same of the nearer end of each token's edge"""
-    edge_PT: np.ndarray
-    """int64: of which edge of the list they are, -1 for the other tokens"""
     behind_PT: np.ndarray
-    """bool: the tokens behind them"""
+    """bool: the tokens behind the list"""
+    fork_PT: np.ndarray
+    """bool: the fork's"""
+    same_PTT: np.ndarray
+    """bool, queries first: tokens of a query's own edge before it"""
+    there_PTT: np.ndarray
+    """bool: the list's tokens that a query sees, but for those of its own edge"""
 
     @classmethod
     def of(cls, policy: Policy, pairs: PairBatch) -> "_Tokens":
-        words, shape = Words.of(policy.tokenizer), pairs.clean_tokens_PT.shape
-        found = find_places(pairs.clean_tokens_PT, words)
-        true = targets_in(pairs.clean_tokens_PT, words)
+        words, tokens_PT = Words.of(policy.tokenizer), _to_the_left(pairs, pairs.clean_tokens_PT)
+        found, true, shape = find_places(tokens_PT, words), targets_in(tokens_PT, words), tokens_PT.shape
         width = np.array([true.shape[1], 1])
         current_P = words.cell_VC[pairs.clean_tokens_PT[:, -1]] @ width
         at = found.sequence_R, found.position_R
@@ -203,40 +231,36 @@ class _Tokens:
                 found_PT[at[0][edges], at[1][edges]] = np.where(value < 0, NOWHERE, value)
         edge_PT, behind_PT = np.full(shape, -1), np.zeros(shape, np.bool_)
         edge_PT[at], behind_PT[at] = np.where(edges, found.order_R, -1), found.place_R >= LIST_END
-        return cls(distance, nearer, edge_PT, behind_PT)
+        before_TT = np.tri(shape[1], k=-1, dtype=np.bool_)
+        same_PTT = edge_PT[:, :, None] == edge_PT[:, None]
+        there_PTT = ~same_PTT & (edge_PT >= 0)[:, None] & before_TT
+        fork_PT = np.arange(shape[1]) == pairs.length_P[:, None] - 1
+        return cls(distance, nearer, behind_PT, fork_PT, same_PTT & before_TT, there_PTT)
 
-    def hidden(self, cut: Cut, rows: np.ndarray, length: int) -> np.ndarray:
-        """bool (B, T, T), queries first: what a cut hides of what is there to be seen."""
-        distance_BT, behind_BT = self.distance[cut.end][rows][:, -length:], self.behind_PT[rows][:, -length:]
-        near_BT = distance_BT == cut.distance
+    def hidden(self, cut: Cut) -> np.ndarray:
+        """bool (P, T, T), queries first: what a cut hides of what is there to be seen."""
+        near_PT = self.distance[cut.end] == cut.distance
         if cut.way == "within":
-            edge_BT = self.edge_PT[rows][:, -length:]
-            queries_BT = self.nearer[cut.end][rows][:, -length:] == cut.distance
-            same_BTT = edge_BT[:, :, None] == edge_BT[:, None]
-            return queries_BT[:, :, None] & same_BTT & np.tri(length, k=-1, dtype=np.bool_)
+            return (self.nearer[cut.end] == cut.distance)[:, :, None] & self.same_PTT
         if cut.way in ("inward", "outward"):
-            far_BT = distance_BT == cut.distance + 1
-            queries_BT, keys_BT = (far_BT, near_BT) if cut.way == "inward" else (near_BT, far_BT)
+            far_PT = self.distance[cut.end] == cut.distance + 1
+            queries_PT, keys_PT = (far_PT, near_PT) if cut.way == "inward" else (near_PT, far_PT)
         else:
-            queries_BT, keys_BT = behind_BT.copy(), near_BT
-            queries_BT[:, :-1] &= cut.way == "behind"
-        return queries_BT[:, :, None] & keys_BT[:, None] & self._there(rows, length)
+            queries_PT = self.fork_PT if cut.way == "fork" else self.behind_PT
+            keys_PT = self.distance[cut.end] >= cut.distance if cut.way == "beyond" else near_PT
+        return queries_PT[:, :, None] & keys_PT[:, None] & self.there_PTT
 
-    def _there(self, rows: np.ndarray, length: int) -> np.ndarray:
-        """bool (B, T, T): the list's tokens that a query sees, but for those of its own edge."""
-        edge_BT = self.edge_PT[rows][:, -length:]
-        others_BTT = edge_BT[:, :, None] != edge_BT[:, None]
-        return others_BTT & (edge_BT >= 0)[:, None] & np.tri(length, k=-1, dtype=np.bool_)
-
-    def at_random(self, hidden_BTT: np.ndarray, rows: np.ndarray, dice: Iterator[np.random.Generator]) -> np.ndarray:
+    def at_random(self, hidden_PTT: np.ndarray, dice: Iterator[np.random.Generator]) -> np.ndarray:
         """As many of the list's tokens hidden from each query, whichever of other edges."""
-        length = hidden_BTT.shape[1]
-        there_BTT = self._there(rows, length)
-        luck_BTT = np.stack([one.random((length, length)) for one in dice])
-        luck_BTT[~there_BTT] = 2
-        nth_BT = hidden_BTT.sum(-1)
-        most_BT = np.take_along_axis(np.sort(luck_BTT, -1), np.maximum(nth_BT - 1, 0)[..., None], -1)[..., 0]
-        return (luck_BTT <= most_BT[..., None]) & there_BTT & (nth_BT > 0)[..., None]
+        others_PTT = np.zeros_like(hidden_PTT)
+        for hidden_TT, there_TT, others_TT, one in zip(hidden_PTT, self.there_PTT, others_PTT, dice, strict=True):
+            nth_T = hidden_TT.sum(-1)
+            query_N = np.flatnonzero(nth_T)
+            end = int(query_N.max(initial=0))  # no draw depends on the padding, or on other rows
+            luck_NT = np.where(there_TT[query_N, :end], one.random((len(query_N), end)), 2)
+            most_N1 = np.take_along_axis(np.sort(luck_NT, -1), nth_T[query_N, None] - 1, -1)
+            others_TT[query_N, :end] = (luck_NT <= most_N1) & (luck_NT < 2)
+        return others_PTT
 
 
 def _check(model: nn.Module, cuts: Sequence[Cut]) -> None:

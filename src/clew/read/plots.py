@@ -118,7 +118,7 @@ def _lens(rows: dict[str, Rows]) -> Any:
 
 def _knockouts(rows: dict[str, Rows]) -> Any:
     """What is lost where edges at some distance are not read in one layer, above random cuts."""
-    mine = [row for row in rows["knockouts"] if row["figure"] == "effect_above_random"]
+    mine = [row for row in rows["knockouts"] if (row["way"], row["figure"]) == ("behind", "effect_above_random")]
     layers = sorted({int(row["layers"]) for row in mine})
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
     for axis, (end, said) in zip(axes, (("target", "target"), ("current", "fork")), strict=True):

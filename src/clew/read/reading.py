@@ -22,7 +22,7 @@ from clew.files import write_atomically, write_json
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.mazes.questions import MazeStream
 from clew.policy import Policy
-from clew.read import algorithm, attribution, depth, edge_cases, edges, heads, knockout, patching, probes
+from clew.read import algorithm, attribution, depth, edge_cases, edges, evidence, heads, knockout, patching, probes
 from clew.read.activations import maze_sequences
 from clew.read.cases import ProbeOptions, split_mazes
 from clew.read.crispness import MAP_PLACES, CrispnessOptions, crispness
@@ -177,7 +177,7 @@ def read_search(subject: Subject) -> Tables:
     """How it searches: when what lies how far away is known, which passages are read in which layer, and the verdict
     that follows of these, the logit lens and the hops that probes find."""
     policy, pairs = subject.policy, subject.pairs
-    cuts = algorithm.cuts_of(len(layers_of(policy.model)))
+    cuts = evidence.cuts_of(len(layers_of(policy.model)))
     some = pairs.take(np.arange(min(CUT, len(pairs))))
     cut = knockout.knock_out(policy, some, cuts, seed=subject.options.seed)
     verdict, arrivals = algorithm.which_algorithm(policy, pairs, subject.passages, subject.lens, cut, subject.hops)

@@ -20,11 +20,8 @@ def show_reading(console: Console, reading: Reading) -> None:
     """A table for each part that was read."""
     o, rows = reading.subject.options, {name: table.to_pylist() for name, table in reading.tables.items()}
     size = f"{o.size[0]}x{o.size[1]} by {', '.join(o.generators)}"
-    console.print(
-        Text(
-            f"{o.pairs:,} minimal pairs and {o.mazes:,} held-out mazes of {size}; figures with half their 95% intervals"
-        )
-    )
+    asked = f"{o.pairs:,} minimal pairs of each kind and {o.mazes:,} held-out mazes of {size}"
+    console.print(Text(f"{asked}; layers and heads count from 0 (3.1: layer 3, head 1); ± is half a 95% interval"))
     if "residual" in rows:
         console.print(_residual(rows["residual"]))
     if "heads" in rows or "ablation" in rows:
@@ -40,13 +37,15 @@ def show_reading(console: Console, reading: Reading) -> None:
     if "crispness" in rows:
         console.print(_crispness(rows["crispness"]))
     if "verdict" in rows:
-        _verdict(console, rows["verdict"])
+        console.print(_verdict(rows["verdict"]))
 
 
 def _residual(rows: Rows) -> Table:
     layers = sorted({row["layer"] for row in rows})
-    title = "What carries the target to the fork: effect of the residual stream into a layer, denoising"
-    table = _table(title, "place", *(f"layer {layer}" for layer in layers))
+    title = "What carries the target to the fork: effect of the residual stream into a layer"
+    said = "The stream of a prompt with one target, put at one place into the run of the prompt with another: 0, the "
+    said += "step stays; 1, it is as that of the first prompt (denoising)."
+    table = _table(title, "place", *(f"layer {layer}" for layer in layers), said=said)
     for place in dict.fromkeys(row["place"] for row in rows):
         mine = {row["layer"]: row for row in rows if row["place"] == place}
         if max(abs(row["effect"]) for row in mine.values()) >= SHOWN:
@@ -60,18 +59,30 @@ def _heads(rows: dict[str, Rows]) -> Table:
     groups = [row for row in attention if row["group"] != "adjacency"]
     scores = [row for row in attention if row["group"] == "adjacency"]
     patched = [row for row in rows.get("heads", ()) if row["direction"] == "denoising"]
-    columns: dict[str, tuple[Rows, Callable[[Rows], str]]] = {
-        "patched": (patched, lambda mine: _figure(mine, "effect")),
-        "fork accuracy\nlost without": (rows.get("ablation", []), lambda mine: _figure(mine, "accuracy_lost")),
-        "attends to": (groups, _attends),
-        "open less walled\nneighbour": (scores, lambda mine: _figure(mine, "mass", 4)),
+    columns: dict[str, tuple[Rows, Callable[[Rows], str], str]] = {
+        "patched": (patched, lambda mine: _figure(mine, "effect"), "effect of its output at all places, as above"),
+        "lost without": (
+            rows.get("ablation", []),
+            lambda mine: _figure(mine, "accuracy_lost"),
+            "right steps at forks where it says what it says in another maze",
+        ),
+        "attends to": (
+            groups,
+            _attends,
+            "the two groups of tokens that get most of it at path cells beyond their share",
+        ),
+        "open - walled": (
+            scores,
+            lambda mine: _figure(mine, "mass", 4),
+            "adjacency score: what a token of an open neighbour gets more than one of a walled neighbour",
+        ),
     }
     columns = {name: of for name, of in columns.items() if of[0]}
-    table = _table("Heads", "head", *columns)
+    table = _table("Heads", "head", *columns, said=_explained({name: said for name, (_, _, said) in columns.items()}))
     some = next(iter(columns.values()))[0]
     for layer, head in sorted({(row["layer"], row["head"]) for row in some}):
         table.add_row(
-            f"{layer}.{head}", *(Text(say(_of_head(figures, layer, head))) for figures, say in columns.values())
+            f"{layer}.{head}", *(Text(say(_of_head(figures, layer, head))) for figures, say, _ in columns.values())
         )
     return table
 
@@ -87,7 +98,8 @@ def _of_head(rows: Rows, layer: int, head: int) -> Rows:
 
 
 def _attribution(rows: Rows) -> Table:
-    table = _table("Who pushes the right token's logit, directly", "task", "logit", "most of it from")
+    said = "Direct logit attribution: in logits, less the mean over all tokens."
+    table = _table("Who pushes the right token's logit", "task", "logit", "most of it from", said=said)
     for task in dict.fromkeys(row["task"] for row in rows):
         mine = [row for row in rows if row["task"] == task]
         parts = sorted((row for row in mine if row["component"] != "all"), key=lambda row: -row["logit"])[:FEW]
@@ -104,22 +116,28 @@ def _part(row: dict[str, Any]) -> str:
 
 def _probes(rows: Rows) -> Table:
     title = "What can be decoded: each label where its probe is furthest above its best control (macro-F1)"
-    table = _table(title, "label", "read at", "layer", "probe", "best control", "")
+    said = {
+        "cell": "the token's own cell is read off it",
+        "grid": "all cells, or passages, are read off one token",
+        "best control": "what is told without this model, or of another question",
+    }
+    table = _table(title, "label", "read at", "layer", "probe", "best control", "which", said=_explained(said))
     for label in dict.fromkeys(row["label"] for row in rows if not row["sanity"]):
         row, best = furthest([row for row in rows if row["label"] == label])
         where = f"{row['place']}: {'grid' if row['form'] == 'map' else 'cell'}"
-        said = "" if row["above"] else ", not above"
         figures = (_figure([one], "macro_f1") for one in (row, best))
-        table.add_row(label, where, str(row["layer"]), *figures, f"{best['control']}{said}")
+        table.add_row(label, where, str(row["layer"]), *figures, best["control"] + (", as good" * (not row["above"])))
     return table
 
 
 def _depth(rows: Rows) -> Table:
     whole = next(row for row in rows if row["layer"] is None and row["figure"] == "exact")
-    whole_paths = f"Whole paths lost without a part of a layer, of {_figure([whole], 'value')}"
-    title = f"{whole_paths}; in brackets by a random change as large"
+    title = (
+        f"Share of whole paths lost without a part of a layer; {_figure([whole], 'value')} are written with all of them"
+    )
     parts = ("layer", "attention", "mlp")
-    table = _table(title, "layer", "all of it", *parts[1:])
+    said = "In brackets: by a random change as large. A part matters by what it costs beyond that."
+    table = _table(title, "layer", "all of it", *parts[1:], said=said)
     keyed = {(row["layer"], row["part"], row["figure"]): row["value"] for row in rows if row["mode"] == "skip"}
     for layer in sorted({layer for layer, _, _ in keyed}):
         lost = ((keyed[layer, part, f"{luck}exact_lost"] for luck in ("", "random_")) for part in parts)
@@ -129,11 +147,15 @@ def _depth(rows: Rows) -> Table:
 
 def _edges(rows: Rows) -> Table:
     """By kind the figure that it is best judged by, layer by layer."""
-    title = (
-        "Passages changed in the stream into a layer: paths that follow the edited maze, less with random directions"
-    )
+    title = "Passages moved, taken out or put in within the stream into a layer: share of paths that follow the change"
+    said = {
+        "prompt edited": "the change made in the prompt itself, which is the most that can be had",
+        "layer": "more than with random directions as long; the stream into layer 0 is the prompt's embeddings",
+        "optimal": "a shortest path of the changed maze",
+        "heeded": "no longer through what was taken out",
+    }
     layers = sorted({row["layer"] for row in rows})
-    table = _table(title, "passage", "prompt edited", *(f"layer {layer}" for layer in layers))
+    table = _table(title, "passage", "prompt edited", *(f"layer {layer}" for layer in layers), said=_explained(said))
     for kind, figure in (("move", "optimal"), ("remove", "heeded"), ("add", "optimal")):
         mine = [row for row in rows if (row["kind"], row["figure"]) == (kind, figure)]
         if mine:
@@ -145,7 +167,12 @@ def _edges(rows: Rows) -> Table:
 
 
 def _crispness(rows: Rows) -> Table:
-    table = _table("Crispness", "", "value", "where nothing is")
+    table = _table(
+        "Crispness: how locally, plainly, steerably and by how much of its depth a step is chosen",
+        "",
+        "value",
+        "if nothing were there",
+    )
     table.add_column("what it is", justify="left")
     for row in rows:
         if row["part"] == "all":
@@ -155,20 +182,38 @@ def _crispness(rows: Rows) -> Table:
     return table
 
 
-def _verdict(console: Console, rows: Rows) -> None:
-    console.print(Text(f"Which algorithm? {rows[0]['verdict']}", "bold"), soft_wrap=True)
-    for says in dict.fromkeys((row["reading"], row["says"]) for row in rows):
-        mine = [row for row in rows if (row["reading"], row["says"]) == says]
-        sides = [
-            f"{side} {', '.join(of)}"
-            for side in ("for", "against")
-            if (of := [r["account"] for r in mine if r["speaks"] == side])
-        ]
-        console.print(Text(f"  {says[0]}: {says[1]}. {'; '.join(sides) or 'decides nothing'}"), soft_wrap=True)
+def _verdict(rows: Rows) -> Table:
+    """The verdict, why, and what each reading says."""
+    said = {
+        "chaining": "each layer knows as many hops more",
+        "path merging": "each layer joins known stretches, and knows twice as far",
+        "heuristic": "no looking ahead",
+        "*": "causal: something inside was changed",
+    }
+    title = f"Which algorithm? {rows[0]['verdict']}\n{rows[0]['why']}"
+    table = _table(title, "evidence", said=_explained(said))
+    for column, width in (("of what", 16), ("what it says", None), ("speaks", 14)):
+        table.add_column(column, justify="left", max_width=width)
+    for reading in dict.fromkeys(row["reading"] for row in rows):
+        mine = [row for row in rows if row["reading"] == reading]
+        sides = []
+        for side in ("for", "against"):
+            accounts = [row["account"] for row in mine if row["speaks"] == side]
+            sides += [f"{side} {'all' if len(accounts) == len(mine) else ', '.join(accounts)}"] * bool(accounts)
+        kind = f"{mine[0]['kind']}{'*' * mine[0]['causal']}"
+        table.add_row(*map(Text, (kind, reading, mine[0]["says"], "; ".join(sides) or "decides nothing")))
+    return table
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=f"\n{title}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+def _explained(words: dict[str, str]) -> str:
+    return "; ".join(f"{word}: {said}" for word, said in words.items()) + "."
+
+
+def _table(title: str, *columns: str, said: str = "") -> Table:
+    """said: what a reader has to know, below the table."""
+    look: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1), "show_edge": False}
+    look |= {"title_justify": "left", "caption_justify": "left", "caption": Text(said, "dim") if said else None}
+    table = Table(title=Text(f"\n{title}", "bold"), **look)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     return table
