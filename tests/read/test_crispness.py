@@ -14,6 +14,9 @@ from clew.policy import Policy
 from clew.read.activations import maze_sequences
 from clew.read.cases import random_twin
 from clew.read.crispness import (
+    CELL_PLACES,
+    DERIVED,
+    MAP_PLACES,
     NUMBERS,
     CrispnessOptions,
     Row,
@@ -31,7 +34,7 @@ from clew.read.effects import Effects
 from clew.read.hooks import editing
 from clew.read.passes import asked
 from clew.read.places import Words
-from clew.read.probes import Probed
+from clew.read.probes import Probed, probe_all
 from clew.read.steerability import Steerability, class_means, detours, difference, pushed, steerability
 from models import MAKERS, tiny
 from read.controls import compass
@@ -135,6 +138,14 @@ def test_decodability_is_within_its_interval_and_nothing_is_gained_by_choosing()
         inside = [row["value_low"] <= truth <= row["value_high"] for row in found]
         assert np.mean(inside) > 0.92 and np.mean([row["value"] for row in found]) == pytest.approx(truth, abs=0.015)
     assert "resid_post 7 fork against" in decoded([counted(rng, mine | controls)], 200)[1]["remark"]
+
+
+def test_what_probes_tell_beyond_the_card_changes_nothing() -> None:
+    own = Policy.build(TOKENIZER, layers=2, width=32, heads=2)
+    maps, cells = probe_all(own, sequences(200), MAP_PLACES, ("edge_first", *CELL_PLACES), options=SMALL.probing())
+    less_maps, less = probe_all(own, sequences(200), MAP_PLACES, CELL_PLACES, DERIVED, options=SMALL.probing())
+    assert decoded([*maps.values(), cells], 60) == decoded([*less_maps.values(), less], 60)
+    assert {name[-1] for name in cells.counts} - {name[-1] for name in less.counts} == {"wall"}
 
 
 # Steerability

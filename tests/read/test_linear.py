@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clew.read.linear import READERS, Moments, hits, rates, shares
+from clew.read.linear import READERS, Moments, hits, rates, shares, tally
 
 
 def planted(count: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -110,3 +110,15 @@ def test_any_of_several_right_answers_is_a_hit() -> None:
     assert found[2].tolist() == [[0, 0, 0, 0], [0, 1, 0, 0], [0.5, 0, 0.5, 0]] and not found[3].any()
     accuracy, _ = rates(found.sum(0)[None])
     assert accuracy == pytest.approx(2 / 3) and np.isnan(rates(np.zeros((1, 3, 4)))[0])
+
+
+def test_hits_are_summed_over_the_cases_of_each() -> None:
+    rng = np.random.default_rng(3)
+    code_RU = rng.integers(0, 16, (60, 5)).astype(np.uint16)
+    parts_RUC, told_RU, of_R = shares(code_RU, 4), rng.integers(0, 4, (60, 5)), rng.integers(0, 7, 60)
+    summed_M3C = np.zeros((8, 3, 4), np.float32)
+    np.add.at(summed_M3C, of_R, hits(told_RU, parts_RUC))
+    right_RU, found_M3C = tally(told_RU, parts_RUC, of_R, 8)
+    np.testing.assert_allclose(found_M3C, summed_M3C, atol=1e-5)
+    assert (right_RU == (code_RU >> told_RU & 1 > 0)).all() and found_M3C.dtype == np.float32
+    assert not tally(told_RU[:0], parts_RUC[:0], of_R[:0], 8)[1].any()

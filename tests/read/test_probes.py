@@ -14,7 +14,7 @@ from clew.read import cases
 from clew.read.activations import Activations, gather, maze_sequences
 from clew.read.cases import ProbeOptions, random_twin, split_mazes
 from clew.read.places import find_places
-from clew.read.probes import CONTROLS, probe_cells, probe_map
+from clew.read.probes import CONTROLS, probe_all, probe_cells, probe_map
 from clew.read.targets import OF_TARGET, targets_in
 
 TOKENIZER = maze_tokenizer(4)
@@ -104,6 +104,19 @@ def test_batches_change_nothing() -> None:
         one, other = (read(ProbeOptions(draws=40, batch_size=size)).rows for size in (200, 13))
         for mine, theirs in zip(one, other, strict=True):
             assert mine["accuracy"] == pytest.approx(theirs["accuracy"], abs=0.01)
+
+
+def test_one_pass_for_all_places_tells_what_one_for_each_does() -> None:
+    rows, own, labels = sequences(200), policy(), ["next_hop", "wall"]
+    maps, cells = probe_all(own, rows, ["fork", "target_end"], ["edge_end", "path"], labels, options=QUICK)
+    for place, found in maps.items():
+        alone = probe_map(own, rows, place, labels, options=QUICK)
+        assert found.rows == alone.rows and (found.current_Q == alone.current_Q).all()
+        assert found.right.keys() == alone.right.keys() and len(found.right) == 2 * (6 + 5)
+        assert all((found.right[key] == alone.right[key]).all() for key in alone.right)
+    assert cells.rows == probe_cells(own, rows, labels, places=["edge_end", "path"], options=QUICK).rows
+    with pytest.raises(InputError, match="place: 'edge_end' is not one that a sequence has once"):
+        probe_all(own, rows, ["edge_end"], ["path"])
 
 
 def test_forks_are_forks_drawn_evenly_and_one_a_question(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """What probes are fitted to: activations at places of held-out mazes beside what is true there, batch by batch."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -92,6 +92,10 @@ def split_mazes(targets: Targets, options: ProbeOptions | None = None) -> tuple[
     return test_Q, maze_Q
 
 
+Parts = dict[Task, np.ndarray]
+"""by task: float32 (R, U, C + 1), the parts of R cases in its classes at U units (see `linear.shares`)"""
+
+
 @dataclass
 class Cases:
     """R cases at one place: of questions by number, with the cells of `Places` as row * C + column, -1 for none."""
@@ -123,6 +127,10 @@ class CaseReader:
     current_Q: np.ndarray
     """where `whole`: the cell at which the path stands, of the questions that were read, else -1"""
 
+    def also(self, places: tuple[str, ...], whole: bool) -> "CaseReader":
+        """A reader of the same labels in the same sequences, at other places."""
+        return replace(self, places=places, whole=whole, current_Q=self.current_Q.copy())
+
     @classmethod
     def begin(
         cls,
@@ -148,22 +156,15 @@ class CaseReader:
         rest = versions, test_Q, maze_Q, np.full(len(true), -1)
         return cls(policy, sequences, words, tuple(dict.fromkeys(labels)), keys, places, options, whole, *rest)
 
-    def read(self, which_Q: np.ndarray) -> Iterator[tuple[Cases, dict[Task, np.ndarray]]]:
-        """The cases of some questions, batch by batch, with their parts in the classes of each task; first with what
-        the model and the embeddings have there, then with what its random twin has."""
-        numbers_N = np.flatnonzero(which_Q)
-        for source, policy in (("model", self.policy), ("random", random_twin(self.policy, self.options.seed))):
-            sites = {site for site, _ in self.keys} | {"resid_pre"}
-            layers = {layer for _, layer in self.keys} | {0}
-            places = ["path" if place == "fork" else place for place in self.places]
-            chosen = (self.sequences[number] for number in numbers_N.tolist())
-            for batch in gather(policy, chosen, sites, sorted(layers), places, self.options.batch_size):
-                for place in self.places:
-                    cases = self._cases(source, batch, place, numbers_N)
-                    yield cases, self._parts(cases)
+    def of(self, passes: dict[str, Activations], numbers_N: np.ndarray) -> Iterator[tuple[Cases, Parts]]:
+        """The cases of one batch, place by place. passes: what the model and its random twin have there, as `read` has
+        it of the questions with these numbers."""
+        for place in self.places:
+            cases = self._cases(passes, place, numbers_N)
+            yield cases, self._parts(cases)
 
-    def _cases(self, source: str, batch: Activations, place: str, numbers_N: np.ndarray) -> Cases:
-        width, true = self.versions["true"].shape[1], self.versions["true"]
+    def _cases(self, passes: dict[str, Activations], place: str, numbers_N: np.ndarray) -> Cases:
+        width, true, batch = self.versions["true"].shape[1], self.versions["true"], passes["model"]
         which_R = np.flatnonzero(batch.places.named("path" if place == "fork" else place))
         found = batch.places.take(which_R)
         question_R = numbers_N[found.sequence_R]
@@ -178,15 +179,16 @@ class CaseReader:
             self.current_Q[question_R] = cell_R if place in ("fork", "path") else true.origin_Q[question_R]
         rows_R = torch.from_numpy(which_R)
         x: dict[tuple[str, Key | None], np.ndarray] = {
-            (source, key): batch.values[key][rows_R].flatten(1).numpy() for key in self.keys
+            (source, key): one.values[key][rows_R].flatten(1).numpy()
+            for source, one in passes.items()
+            for key in self.keys
         }
-        if source == "model":
-            cells = {"cell": cell_R, "other": other_R}
-            cells |= {"origin": true.origin_Q[question_R], "target": true.target_Q[question_R]}
-            own_RD = batch.values[_EMBEDDED][rows_R].numpy()  # type: ignore[index]
-            table_VD = self._embeddings()
-            beside = [table_VD[cells[name]] for name in _READ.get(place, ())]
-            x["embeddings", None] = np.concatenate([own_RD, *beside], 1)
+        cells = {"cell": cell_R, "other": other_R}
+        cells |= {"origin": true.origin_Q[question_R], "target": true.target_Q[question_R]}
+        own_RD = batch.values[_EMBEDDED][rows_R].numpy()  # type: ignore[index]
+        table_VD = self._embeddings()
+        beside = [table_VD[cells[name]] for name in _READ.get(place, ())]
+        x["embeddings", None] = np.concatenate([own_RD, *beside], 1)
         return Cases(place, question_R, cell_R, other_R, x)
 
     def _embeddings(self) -> np.ndarray:
@@ -197,7 +199,7 @@ class CaseReader:
         weight: Any = self.policy.model.get_input_embeddings().weight  # type: ignore[operator]
         return weight.detach()[ids].float().cpu().numpy()
 
-    def _parts(self, cases: Cases) -> dict[Task, np.ndarray]:
+    def _parts(self, cases: Cases) -> Parts:
         found, cap = {}, self.options.cap
         for label in self.labels:
             for name in VERSIONS if label in OF_TARGET else VERSIONS[:2]:
@@ -208,6 +210,24 @@ class CaseReader:
                     code_RU = self.versions[name].code_at(label, *at, cap)[:, None]
                 found[label, name] = shares(code_RU, len(classes_of(label, cap)))
         return found
+
+
+def read(readers: Sequence[CaseReader], which_Q: np.ndarray) -> Iterator[tuple[CaseReader, Cases, Parts]]:
+    """The cases of some questions, batch by batch, with their parts in the classes of each task: for each of some
+    readers of the same sequences, with the same options, of one pass of the model and one of its random twin."""
+    first, numbers_N = readers[0], np.flatnonzero(which_Q)
+    keys = {key for reader in readers for key in reader.keys} | {_EMBEDDED}
+    sites, layers = {site for site, _ in keys}, sorted({layer for _, layer in keys})
+    places = {"path" if place == "fork" else place for reader in readers for place in reader.places}
+    named = {"model": first.policy, "random": random_twin(first.policy, first.options.seed)}
+    passes = []
+    for policy in named.values():
+        chosen = (first.sequences[number] for number in numbers_N.tolist())
+        passes.append(gather(policy, chosen, sites, layers, sorted(places), first.options.batch_size))
+    for batches in zip(*passes, strict=True):
+        for reader in readers:
+            for cases, parts in reader.of(dict(zip(named, batches, strict=True)), numbers_N):
+                yield reader, cases, parts
 
 
 def _one_each(found: Places, question_R: np.ndarray, true: Targets, fork: bool, seed: int) -> np.ndarray:

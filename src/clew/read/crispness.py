@@ -33,7 +33,7 @@ from clew.read.effects import LEAST, Effects, Figure, check_pairs, columns, mean
 from clew.read.hooks import Key, heads_of, layers_of
 from clew.read.linear import rates
 from clew.read.patching import PARTS, Patch, groups_of, patch
-from clew.read.probes import CONTROLS, Probed, drawn_mazes, probe_cells, probe_map
+from clew.read.probes import CONTROLS, Probed, drawn_mazes, probe_all
 from clew.read.steerability import Steerability, Success, steerability
 from clew.read.targets import LABELS, SANITY
 from clew.runs.intervals import Z95
@@ -113,11 +113,13 @@ class Crispness:
         return table_of(self.rows)
 
 
-def crispness(policy: Policy, options: CrispnessOptions) -> Crispness:
-    """The four numbers of a model. InputError for a model that cannot be read or is not for mazes, a size that its
-    tokenizer does not know, and mazes of which there are too few."""
+def crispness(policy: Policy, options: CrispnessOptions, read: Sequence[Probed] | None = None) -> Crispness:
+    """The four numbers of a model. read: what probes tell at MAP_PLACES and of cells at CELL_PLACES, if that is known:
+    of the very mazes and `probing` of the options; labels and places that are not asked for are left out. InputError
+    for a model that cannot be read or is not for mazes, a size that its tokenizer does not know, and mazes of which
+    there are too few."""
     sequences = list(maze_sequences(options.mazes_of(), range(options.mazes), policy.tokenizer))
-    told = decoded(_readings(policy, sequences, options), options.draws, options.seed)
+    told = decoded(read or _readings(policy, sequences, options), options.draws, options.seed)
     twin = random_twin(policy, options.seed + 1)  # another one than that which is a control
     nulls = {row["part"]: row["value"] for row in decoded(_readings(twin, sequences, options), 40)}
     rows = localised(fork_effects(policy, options)) + [{**row, "null": nulls.get(row["part"])} for row in told]
@@ -215,9 +217,8 @@ def _named(label: Row) -> str:
 
 
 def _readings(policy: Policy, sequences: Sequence[np.ndarray], options: CrispnessOptions) -> list[Probed]:
-    how: dict[str, Any] = {"labels": DERIVED, "options": options.probing()}
-    maps = [probe_map(policy, sequences, place, **how) for place in MAP_PLACES]
-    return [*maps, probe_cells(policy, sequences, places=CELL_PLACES, **how)]
+    maps, cells = probe_all(policy, sequences, MAP_PLACES, CELL_PLACES, DERIVED, options=options.probing())
+    return [*maps.values(), cells]
 
 
 def decoded(readings: Sequence[Probed], draws: int = 1000, seed: int = 0) -> list[Row]:
@@ -228,8 +229,13 @@ def decoded(readings: Sequence[Probed], draws: int = 1000, seed: int = 0) -> lis
     with the spread over resampled test mazes (Efron 1979), of which each draw chooses for itself; what probes were
     fitted to is not drawn anew. Readings are of the same mazes.
     """
-    counts = {(form, *name): found for form, one in enumerate(readings) for name, found in one.counts.items()}
-    labels = list(dict.fromkeys(name[-1] for name in counts if name[-1] not in SANITY))
+    counts = {
+        (form, *name): found
+        for form, one in enumerate(readings)
+        for name, found in one.counts.items()
+        if name[-1] in DERIVED and name[-2] in (*MAP_PLACES, *CELL_PLACES)
+    }
+    labels = list(dict.fromkeys(name[-1] for name in counts))
     mazes = len(next(iter(counts.values())))
     drawn_BM = drawn_mazes(mazes, ProbeOptions(draws=draws, seed=seed))
     drawn_BM = np.concatenate([np.ones((1, mazes), np.float32), drawn_BM])

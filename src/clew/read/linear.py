@@ -167,6 +167,24 @@ def hits(predicted_RU: np.ndarray, parts_RUC: np.ndarray) -> np.ndarray:
     return np.stack([right_RUC.sum(1), answer_RUC.sum(1), truth_RUC.sum(1)], 1)
 
 
+def tally(
+    predicted_RU: np.ndarray, parts_RUC: np.ndarray, of_R: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool (R, U): which units were told rightly; and float32 (count, 3, C): `hits`, summed over the cases of each of
+    so many, whose numbers are of_R."""
+    classes = parts_RUC.shape[2] - 1
+    labelled_RU = parts_RUC[..., -1] == 0
+    right_RU = np.take_along_axis(parts_RUC, predicted_RU[..., None], 2)[..., 0] > 0
+    cell_RU, size = of_R[:, None] * classes + predicted_RU, count * classes
+    right_MC, answered_MC = (
+        np.bincount(cell_RU[some_RU], minlength=size).reshape(count, classes) for some_RU in (right_RU, labelled_RU)
+    )
+    case_N, unit_N = np.nonzero(labelled_RU & ~right_RU)
+    missed_NC = parts_RUC[case_N, unit_N, :-1]
+    missed_MC = np.stack([np.bincount(of_R[case_N], missed_NC[:, n], count) for n in range(classes)], 1)
+    return right_RU, np.stack([right_MC, answered_MC, right_MC + missed_MC], 1).astype(np.float32)
+
+
 def rates(counts_M3C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy (M,) and macro-F1 (M,) from counts as `hits` has them; NaN where nothing was to be told. The mean of
     the F1 of those classes that were right or were answered, as scikit-learn's `f1_score(average="macro")`."""

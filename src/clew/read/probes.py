@@ -3,6 +3,7 @@
     read = probe_cells(policy, rows, places=("edge_end", "path"))      # at the token that names a cell: that cell
     read = probe_map(policy, rows, place="fork")                       # at one token a question: the whole grid
     read.rows                                                          # one a site x layer x place x label x control
+    maps, cells = probe_all(policy, rows, ["fork", "target_end"], ["path"])     # all of it of one pass
 
 `rows` are token rows of held-out mazes, as `maze_sequences` or a PairBatch's groups give them. Mazes are split by
 identity: one that is tested on was never fitted, whatever was asked of it. Intervals are of resampled test mazes.
@@ -32,9 +33,9 @@ import numpy as np
 
 from clew.errors import InputError
 from clew.policy import Policy
-from clew.read.cases import ONE_A_QUESTION, CaseReader, Cases, ProbeOptions
+from clew.read.cases import ONE_A_QUESTION, CaseReader, Cases, Parts, ProbeOptions, read
 from clew.read.hooks import Key
-from clew.read.linear import READERS, Moments, Reader, Task, hits, rates
+from clew.read.linear import READERS, Moments, Reader, Task, rates, tally
 from clew.read.places import PLACES, numbers_of
 from clew.read.targets import LABELS, SANITY, Targets, classes_of
 from clew.text import show
@@ -58,7 +59,8 @@ class Probed:
     accuracy_high, macro_f1, macro_f1_low, macro_f1_high, classes, train and test (labels), test_mazes, after_target,
     sanity, and above: of the model, whether its macro-F1 is above its best control's, the intervals apart; else None"""
     counts: dict[Counted, np.ndarray] = field(repr=False)
-    """float32 (M, 3, C): `linear.hits`, summed over each of M test mazes, from which all figures follow"""
+    """float32 (M, 3, C): `linear.hits`, summed over each of M test mazes, from which all figures follow; a control that
+    several layers share has one array"""
 
     def table(self) -> "pa.Table":
         import pyarrow as pa
@@ -101,9 +103,9 @@ def probe_cells(
     """
     numbers_of(places)
     places = tuple(dict.fromkeys(places))
-    cases = CaseReader.begin(policy, rows, labels, sites, layers, places, options or ProbeOptions())
-    run = _Run(cases)
-    return Probed(run.results("cell"), run.counts)
+    run = _Run(CaseReader.begin(policy, rows, labels, sites, layers, places, options or ProbeOptions()))
+    _read([run])
+    return run.cells()
 
 
 def probe_map(
@@ -122,44 +124,84 @@ def probe_map(
     last cell of the path as far as it is written; or another place that a sequence has once. Sequences without one,
     without a fork say, are left out. Labels of edges are by their upper or left end. InputError as `probe_cells`.
     """
+    _check_place(place)
+    run = _Run(CaseReader.begin(policy, rows, labels, sites, layers, (place,), options or ProbeOptions(), whole=True))
+    _read([run])
+    return run.map()
+
+
+def probe_all(
+    policy: Policy,
+    rows: Sequence[np.ndarray],
+    maps: Collection[str],
+    cells: Collection[str],
+    labels: Collection[str] = LABELS,
+    sites: Collection[str] = ("resid_post",),
+    layers: Collection[int] | None = None,
+    options: ProbeOptions | None = None,
+) -> tuple[dict[str, MapReading], Probed]:
+    """What `probe_map` gives at each of some places, and `probe_cells` at some others, of one pass of the model and one
+    of its random twin for all of it. InputError as these."""
+    for place in maps:
+        _check_place(place)
+    numbers_of(cells)
+    own = CaseReader.begin(policy, rows, labels, sites, layers, tuple(dict.fromkeys(cells)), options or ProbeOptions())
+    of_cells, of_maps = _Run(own), {place: _Run(own.also((place,), whole=True)) for place in maps}
+    _read([*of_maps.values(), of_cells])
+    return {place: run.map() for place, run in of_maps.items()}, of_cells.cells()
+
+
+def _check_place(place: str) -> None:
     if place not in ONE_A_QUESTION:
         raise InputError(f"place: {show(place)} is not one that a sequence has once: {', '.join(ONE_A_QUESTION)}")
-    cases = CaseReader.begin(policy, rows, labels, sites, layers, (place,), options or ProbeOptions(), whole=True)
-    run = _Run(cases)
-    results = run.results("map")
-    which = np.flatnonzero(cases.test_Q & (cases.current_Q >= 0))
-    versions = {name: version.take(which) for name, version in cases.versions.items()}
-    right = {key: right_QU[which] for key, right_QU in run.right.items()}
-    readers = {(key, label): one for (name, key, _, label), (_, _, one) in run.readers.items() if name == "model"}
-    about = cases.current_Q[which], cases.maze_Q[which], cases.options
-    return MapReading(results, run.counts, right, versions, *about, readers)
+
+
+def _read(runs: Sequence["_Run"]) -> None:
+    """Fits all probes in one pass and tests them in another."""
+    test_Q, run_of = runs[0].cases.test_Q, {id(run.cases): run for run in runs}
+    readers = [run.cases for run in runs]
+    for reader, cases, parts in read(readers, ~test_Q):
+        run_of[id(reader)].fit(cases, parts)
+    for run in runs:
+        run.end_fit()
+    for reader, cases, parts in read(readers, test_Q):
+        run_of[id(reader)].test(cases, parts)
 
 
 @dataclass
 class _Run:
-    """Fits all probes in one pass and tests them in another."""
+    """The probes of one reader."""
 
     cases: CaseReader
     moments: dict[Stream, Moments] = field(default_factory=dict)
     readers: dict[Counted, tuple[Stream, Task, Reader]] = field(default_factory=dict)
+    """by control, site and layer, place, and label: which x is read, what is decoded, and by which reader; where layers
+    share a control they share the reader"""
     counts: dict[Counted, np.ndarray] = field(default_factory=dict)
     right: dict[tuple[str, Key, str], np.ndarray] = field(default_factory=dict)
 
-    def results(self, form: str) -> list[dict[str, Any]]:
-        made = READERS[self.cases.options.reader]
-        for cases, parts in self.cases.read(~self.cases.test_Q):
-            for (source, key), x_RD in cases.x.items():
-                mine = {task: part for task, part in parts.items() if source == "model" or task[1] == "true"}
-                self.moments.setdefault((source, key, cases.place), made()).add(x_RD, mine)
-        self.readers = self._readers()
-        for cases, parts in self.cases.read(self.cases.test_Q):
-            for (control, key, place, label), (stream, task, reader) in self.readers.items():
-                if place == cases.place and stream[:2] in cases.x:
-                    self._score(cases, (control, key, place, label), parts[task], reader.predict(cases.x[stream[:2]]))
-        return _rows(self, form)
+    def cells(self) -> Probed:
+        return Probed(_rows(self, "cell"), self.counts)
 
-    def _readers(self) -> dict[Counted, tuple[Stream, Task, Reader]]:
-        """By control, site and layer, place, and label: which x is read, what is decoded, and by which reader."""
+    def map(self) -> MapReading:
+        cases = self.cases
+        which = np.flatnonzero(cases.test_Q & (cases.current_Q >= 0))
+        versions = {name: version.take(which) for name, version in cases.versions.items()}
+        right = {key: right_QU[which] for key, right_QU in self.right.items()}
+        readers = {(key, label): one for (name, key, _, label), (_, _, one) in self.readers.items() if name == "model"}
+        about = cases.current_Q[which], cases.maze_Q[which], cases.options
+        return MapReading(_rows(self, "map"), self.counts, right, versions, *about, readers)
+
+    def fit(self, cases: Cases, parts: Parts) -> None:
+        made = READERS[self.cases.options.reader]
+        wide = {task: part_RUC.astype(np.float64) for task, part_RUC in parts.items()}
+        true = {task: part_RUC for task, part_RUC in wide.items() if task[1] == "true"}
+        for (source, key), x_RD in cases.x.items():
+            mine = wide if source == "model" else true
+            self.moments.setdefault((source, key, cases.place), made()).add(x_RD, mine)
+
+    def end_fit(self) -> None:
+        """Makes the readers."""
         made: dict[Counted, tuple[Stream, Task, Reader]] = {}
         for stream, moments in self.moments.items():
             source, own, place = stream
@@ -171,22 +213,37 @@ class _Run:
                 if not _differs(self.moments[("embeddings", None, place)].counts[label, "true"]):
                     continue
                 control = source if version == "true" else version
-                reader = moments.reader(task, white_DD)
-                for key in self.cases.keys if own is None else [own]:
-                    made[control, key, place, label] = (stream, task, reader)
-                    if own is None:
-                        made["majority", key, place, label] = (stream, task, moments.majority(task))
-        return made
+                named = {control: moments.reader(task, white_DD)}
+                if own is None:
+                    named["majority"] = moments.majority(task)
+                for name, reader in named.items():
+                    for key in self.cases.keys if own is None else [own]:
+                        made[name, key, place, label] = (stream, task, reader)
+        self.readers = made
+
+    def test(self, cases: Cases, parts: Parts) -> None:
+        shared: dict[int, Counted] = {}
+        for name, (stream, task, reader) in self.readers.items():
+            if name[2] != cases.place:
+                continue
+            if id(reader) not in shared:
+                shared[id(reader)] = name
+                self._score(cases, name, parts[task], reader.predict(cases.x[stream[:2]]))
+            (control, key, _, label), first = name, shared[id(reader)]
+            self.counts[name] = self.counts[first]
+            if self.cases.whole:
+                self.right[control, key, label] = self.right[first[0], first[1], label]
 
     def _score(self, cases: Cases, name: Counted, parts_RUC: np.ndarray, predicted_RU: np.ndarray) -> None:
+        maze_R, mazes = self.cases.maze_Q[cases.question_R], int(self.cases.maze_Q.max()) + 1
         if name not in self.counts:
-            self.counts[name] = np.zeros((self.cases.maze_Q.max() + 1, 3, parts_RUC.shape[2] - 1), np.float32)
-        np.add.at(self.counts[name], self.cases.maze_Q[cases.question_R], hits(predicted_RU, parts_RUC))
+            self.counts[name] = np.zeros((mazes, 3, parts_RUC.shape[2] - 1), np.float32)
+        right_RU, counts_M3C = tally(predicted_RU, parts_RUC, maze_R, mazes)
+        self.counts[name] += counts_M3C
         if self.cases.whole:
             control, key, _, label = name
             if (control, key, label) not in self.right:
                 self.right[control, key, label] = np.full((len(self.cases.maze_Q), predicted_RU.shape[1]), -1, np.int8)
-            right_RU = np.take_along_axis(parts_RUC, predicted_RU[..., None], 2)[..., 0] > 0
             self.right[control, key, label][cases.question_R] = np.where(parts_RUC[..., -1] > 0, -1, right_RU)
 
 

@@ -9,7 +9,7 @@ write_reading(reading, Path("runs/read-4x4"), {"model": "zoo:4x4"})
 import json
 import re
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -41,6 +41,10 @@ Tables = dict[str, "pa.Table"]
 FOLDER, INDEX = "readings", "reading"
 CUT = 200
 """pairs that knock-outs are read on: there are many of these"""
+CELLS = ("edge_first", "edge_second", "edge_end", "path")
+"""places at which probes read the place's own cell"""
+DRAWS = 1000
+"""times that test mazes are drawn anew for an interval of a probe"""
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,13 @@ class Subject:
         return MazeStream((o.size,), o.generators, o.p, 1, True, o.seed)
 
     @cached_property
-    def maps(self) -> dict[str, probes.MapReading]:
-        """The whole grid as it is read at each of MAP_PLACES."""
-        how = _probing(self)
-        return {place: probes.probe_map(self.policy, self.sequences, place, options=how) for place in MAP_PLACES}
+    def probed(self) -> tuple[dict[str, probes.MapReading], probes.Probed]:
+        """The whole grid as it is read at each of MAP_PLACES, and cells where they are named."""
+        return probes.probe_all(self.policy, self.sequences, MAP_PLACES, CELLS, options=_probing(self))
 
     @cached_property
     def hops(self) -> dict[str, Hops]:
-        return {place: hops(one) for place, one in self.maps.items()}
+        return {place: hops(one) for place, one in self.probed[0].items()}
 
     @cached_property
     def lens(self) -> Lens:
@@ -145,9 +148,9 @@ def read_attribution(subject: Subject) -> Tables:
 
 def read_probes(subject: Subject) -> Tables:
     """What can be decoded that no token says, beside five controls, and how many hops of it each layer knows."""
-    cells = probes.probe_cells(subject.policy, subject.sequences, options=_probing(subject))
+    maps, cells = subject.probed
     return {
-        "probes": table_of([row for one in (*subject.maps.values(), cells) for row in one.rows]),
+        "probes": table_of([row for one in (*maps.values(), cells) for row in one.rows]),
         "hops": table_of([{"place": place} | row for place, one in subject.hops.items() for row in one.rows()]),
     }
 
@@ -194,11 +197,13 @@ def read_crispness(subject: Subject) -> Tables:
     """Four numbers on one card."""
     o = subject.options
     asked = CrispnessOptions((o.size,), o.generators, o.p, mazes=o.mazes, removed=min(o.mazes, 200), seed=o.seed)
-    return {"crispness": crispness(subject.policy, asked).table()}
+    maps, cells = subject.probed
+    return {"crispness": crispness(subject.policy, asked, [*maps.values(), cells]).table()}
 
 
 def _probing(subject: Subject) -> ProbeOptions:
-    return ProbeOptions(seed=subject.options.seed)
+    """As many mazes are tested on as the card asks for, which is of the same probes."""
+    return replace(CrispnessOptions((subject.options.size,)).probing(), draws=DRAWS, seed=subject.options.seed)
 
 
 PARTS: dict[str, Callable[[Subject], Tables]] = {

@@ -27,7 +27,7 @@ from clew.policy import Policy
 from clew.read.activations import gather, questions_of
 from clew.read.effects import Figure, check_pairs
 from clew.read.hooks import Key, layers_of
-from clew.read.passes import Pass, asked, go_on, padded, read_rows, unembed
+from clew.read.passes import Pass, asked, go_on, padded, read_rows, start_column, unembed
 from clew.read.places import Words, find_places
 from clew.read.targets import targets_in
 from clew.runs.intervals import wilson
@@ -196,12 +196,16 @@ def _as_long(vector_ND: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _likeliest(base: Pass, key: Key, row_N: torch.Tensor, place_N: torch.Tensor, push_ND: np.ndarray) -> np.ndarray:
     """The token that each pushed one makes likeliest behind it."""
 
+    pushed_BT = torch.zeros(base.end_BTD.shape[:2], dtype=torch.bool)
+    pushed_BT[row_N, place_N] = True
+    column = start_column(base, pushed_BT)
+
     def edit(x_BTD: torch.Tensor) -> torch.Tensor:
         new_BTD = x_BTD.clone()
-        new_BTD[row_N, place_N] += torch.from_numpy(push_ND).to(x_BTD)
+        new_BTD[row_N, place_N - column] += torch.from_numpy(push_ND).to(x_BTD)
         return new_BTD
 
-    end_ND = go_on(base, {key: edit}).end_BTD[row_N, place_N]
+    end_ND = go_on(base, {key: edit}, column=column).end_BTD[row_N, place_N - column]
     return unembed(base.model, end_ND).argmax(-1).cpu().numpy()
 
 

@@ -201,6 +201,7 @@ def _written(
     cache = DynamicCache(config=base.config) if cached else None
     name = "cache" if "cache" in signature(base.base_model.forward).parameters else "past_key_values"
     first, new = 0, [[] for _ in tokens_BT]
+    written = list(new)  # of the rows that are still read
     over_B = np.zeros(len(tokens_BT), np.bool_)
     for _ in range(limit):
         fresh_BT, at_BT = tokens_BT[:, first:], places_BT[:, first:]
@@ -213,12 +214,18 @@ def _written(
         first = tokens_BT.shape[1] if cached else 0
         place_B = _next_places(places_BT, words.kinds(next_B))
         for row in np.flatnonzero(~over_B):
-            new[row].append(int(next_B[row]))
+            written[row].append(int(next_B[row]))
         over_B |= words.kinds(next_B) == vocab.PATH_END
         if over_B.all():
             break
         tokens_BT = np.concatenate([tokens_BT, next_B[:, None]], 1)
         places_BT = np.concatenate([places_BT, place_B[:, None]], 1)
+        if 2 * over_B.sum() >= len(over_B):  # the other rows are read no further
+            alive = np.flatnonzero(~over_B)
+            tokens_BT, places_BT, which, over_B = tokens_BT[alive], places_BT[alive], which[alive], over_B[alive]
+            written = [written[row] for row in alive]
+            if cache is not None:
+                cache.batch_select_indices(torch.from_numpy(alive).to(base.device))
     return new
 
 
