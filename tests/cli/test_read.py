@@ -2,12 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transformers import MistralConfig, MistralForCausalLM
 
 from clew.cli.main import main
+from clew.mazes import maze_tokenizer
+from clew.policy import Policy
 from clew.read.reading import PARTS, load_reading
 from cli.conftest import Fails
+from models import MAKERS, shaken
 
 FEW = ("--pairs", "12", "--questions", "300", "--seed", "3")
 
@@ -40,6 +45,37 @@ def test_some_parts_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((folder / "readings" / "reading.json").read_text())
     assert list(printed["tables"]) == ["attribution"] and printed["options"]["size"] == [3, 3]
+
+
+@pytest.mark.slow(reason="whole readings of what tests/read does for each architecture, part by part")
+@pytest.mark.parametrize("kind", ["qwen3", "gpt2", "neox", "neox-serial"])
+def test_whole_readings_of_other_architectures(kind: str, out: Path, tmp_path: Path) -> None:
+    tokenizer = maze_tokenizer(4)
+    Policy(shaken(kind, len(tokenizer)).float(), tokenizer).save(tmp_path / kind)
+    args = ["read", str(tmp_path / kind), "--mazes.max_size", "4", "--size", "4", *FEW, "--out", str(tmp_path / "read")]
+    assert main(args) == 0
+    tables, wanted = load_reading(tmp_path / "read")[1], load_reading(out)[1]
+    assert tables.keys() == wanted.keys()
+    first = {row["place"]: row["effect"] for row in tables["residual"].to_pylist() if row["layer"] == 0}
+    assert first["target"] == pytest.approx(1) and first["fork"] == pytest.approx(0, abs=1e-6)
+    logits: dict[str, list[float]] = {"all": [], "parts": []}
+    for row in tables["attribution"].to_pylist():
+        logits["all" if row["component"] == "all" else "parts"].append(row["logit"])
+    assert sum(logits["all"]) == pytest.approx(sum(logits["parts"]), abs=1e-3)
+
+
+def test_models_that_cannot_be_read(fails: Fails, tmp_path: Path) -> None:
+    """Told before any work, and before a folder is made."""
+    tokenizer, where = maze_tokenizer(3), ("--size", "3", "--out", str(tmp_path / "never"))
+    size: Any = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    mistral = MistralForCausalLM(MistralConfig(vocab_size=len(tokenizer), num_key_value_heads=1, **size))
+    for name, model in (("mistral", mistral), ("short", MAKERS["gpt2"](len(tokenizer), n_positions=48))):
+        Policy(model, tokenizer).save(tmp_path / name)
+    supported = "activations of 'mistral' cannot be read; supported: llama, qwen3, gpt_neox, gpt2"
+    assert supported in fails("read", str(tmp_path / "mistral"), *where)
+    window = "tokens: 40 of a row and 13 that may be written are more than the model's window of 48"
+    assert window in fails("read", str(tmp_path / "short"), *where)
+    assert not (tmp_path / "never").exists()
 
 
 def test_what_cannot_be_read(fails: Fails, tmp_path: Path) -> None:

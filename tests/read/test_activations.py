@@ -15,18 +15,17 @@ from clew.mazes import MazeStream, lookahead, maze_tokenizer
 from clew.mazes.pairs import PairStream
 from clew.policy import Policy, with_adapters
 from clew.read.activations import export, gather, joined, labels, load_part, maze_sequences
-from clew.read.hooks import SITES, hook_name, key_of, keys_of, recording, sites_of
+from clew.read.hooks import SITES, hook_name, key_of, keys_of, recording, sites_of, width_of
 from clew.read.places import PLACES
-from models import MAKERS, tiny
+from models import MAKERS, VARIANTS, shaken, tiny
+from read.bridges import BRIDGED, bridge_over
 
 TOKENIZER = maze_tokenizer(5)
 STREAM = MazeStream(((3, 3), (5, 5), (2, 4)), ("dfs", "percolation"), p=0.5, held_out=None, seed=2)
-BRIDGES = {"llama": "meta-llama/Llama-2-7b-hf", "qwen3": "Qwen/Qwen3-0.6B", "gpt2": "gpt2"}
-BRIDGES |= {"neox": "EleutherAI/pythia-70m", "neox-serial": "EleutherAI/pythia-70m"}
 
 
 def policy(kind: str = "llama", seed: int = 0) -> Policy:
-    return Policy(tiny(kind, len(TOKENIZER), seed).float(), TOKENIZER)
+    return Policy(shaken(kind, len(TOKENIZER), seed).float(), TOKENIZER)
 
 
 def sequences(count: int = 6) -> list[np.ndarray]:
@@ -34,15 +33,13 @@ def sequences(count: int = 6) -> list[np.ndarray]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", BRIDGED)
 def test_all_sites_equal_transformer_lens(kind: str) -> None:
-    lens = pytest.importorskip("transformer_lens.model_bridge")
     reader, rows = policy(kind), sequences()
-    (ours,) = gather(reader, rows, sites_of(reader.model))  # before: the bridge takes the model's modules over
-    bridge = lens.TransformerBridge.boot_transformers(
-        BRIDGES[kind], hf_model=reader.model, tokenizer=maze_tokenizer(5), device="cpu"
-    )
-    assert {site for site, _ in ours.values} == set(SITES) - ({"resid_mid"} if kind == "neox" else set())
+    (ours,) = gather(reader, rows, sites_of(reader.model))
+    bridge = bridge_over(reader, kind)
+    assert {site for site, _ in ours.values} == set(sites_of(reader.model))
+    assert ("resid_mid" in sites_of(reader.model)) is (kind != "neox")
     for number, row in enumerate(rows):
         _, cache = bridge.run_with_cache(torch.from_numpy(row)[None])
         mine = torch.from_numpy(ours.places.sequence_R == number)
@@ -52,18 +49,23 @@ def test_all_sites_equal_transformer_lens(kind: str) -> None:
             torch.testing.assert_close(value[mine], theirs, atol=1e-5, rtol=0, msg=f"{kind} {site} {layer}")
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", [*MAKERS, *VARIANTS])
 def test_sites_add_up_to_the_stream(kind: str) -> None:
-    (batch,) = gather(policy(kind), sequences(), sites_of(policy(kind).model))
+    model = policy(kind).model
+    (batch,) = gather(policy(kind), sequences(), sites_of(model))
     values = batch.values
+    assert all(value.flatten(1).shape[1] == width_of(model, key) for key, value in values.items())
     for layer in range(3):
         stream = values["resid_pre", layer] + values["attn_out", layer]
-        if kind != "neox":
+        if ("resid_mid", layer) in values:
             torch.testing.assert_close(values["resid_mid", layer], stream)
         torch.testing.assert_close(values["resid_post", layer], stream + values["mlp_out", layer])
         if layer:
             assert torch.equal(values["resid_pre", layer], values["resid_post", layer - 1])
-        assert values["z", layer].shape == (len(batch), 4, 8)
+        size, shared = 16 if kind == "qwen3-wide" else 8, {"llama": 2, "qwen3": 2, "llama-biased": 2, "qwen3-wide": 1}
+        for site in ("q", "z", "k", "v"):
+            heads = shared.get(kind, 4) if site in ("k", "v") else 4
+            assert values[site, layer].shape == (len(batch), heads, size)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
@@ -260,3 +262,16 @@ def test_models_that_cannot_be_read() -> None:
         list(gather(small, sequences(6)))
     with pytest.raises(InputError, match=r"does not know the maze token \(0,3\)"):
         next(maze_sequences(STREAM, [0], maze_tokenizer(3)))
+
+
+def test_a_model_with_too_few_positions_is_refused() -> None:
+    """Learned positions have an end, behind which there is nothing to add; others were not trained behind theirs."""
+    rows = sequences(6)
+    most = max(map(len, rows))
+    for kind in ("gpt2", "llama"):
+        reader = policy(kind)
+        reader.model.config.max_position_embeddings = most
+        assert len(joined(gather(reader, rows))) == sum(map(len, rows))
+        reader.model.config.max_position_embeddings = most - 1
+        with pytest.raises(InputError, match=f"tokens: {most} of a row are more than the model's window of {most - 1}"):
+            list(gather(reader, rows))

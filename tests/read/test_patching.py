@@ -1,7 +1,7 @@
 """Patching: equal to a forward pass that is written out and edited by hand; identities; what is planted is found."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,103 +15,34 @@ from clew.mazes import maze_tokenizer
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.policy import Policy
 from clew.read.effects import Effects, ratio
-from clew.read.hooks import SITES, editing, keys_of, recording, sites_of
+from clew.read.hooks import BY_HEAD, SITES, editing, heads_of, hook_name, keys_of, recording, sites_of
 from clew.read.passes import asked, go_on, read_rows
 from clew.read.patching import (
     GROUPS,
     PARTS,
     Patch,
-    Path,
     groups_of,
     patch,
     patch_attention,
     patch_heads,
     patch_mlp,
-    patch_paths,
     patch_residual,
-    patch_to_logits,
 )
-from models import MAKERS, tiny
+from clew.read.paths import patch_to_logits
+from models import MAKERS, VARIANTS, shaken, tiny
+from read.bridges import BRIDGED, bridge_over
+from read.byhand import by_hand, metric, put, rows_of
 from read.controls import compass
 
 TOKENIZER = maze_tokenizer(4)
 
 
 def policy(kind: str = "llama", seed: int = 0) -> Policy:
-    return Policy(tiny(kind, len(TOKENIZER), seed), TOKENIZER)
+    return Policy(shaken(kind, len(TOKENIZER), seed), TOKENIZER)
 
 
 def pairs(count: int = 12, kind: Any = "passage", seed: int = 0) -> PairBatch:
     return PairStream(kind, sizes=((3, 3), (4, 4)), seed=seed).batch(range(count), TOKENIZER)
-
-
-def by_hand(
-    model: Any,
-    tokens_T: np.ndarray,
-    edits: Mapping[tuple[str, int], Callable[[Tensor], Tensor]] | None = None,
-    read_by_head: Mapping[tuple[int, int], Tensor] | None = None,
-    seen: dict[tuple[str, int], Tensor] | None = None,
-) -> Tensor:
-    """The logits behind the last token of one row, by a tiny Llama written out: T tokens, D wide, no batch, no hooks.
-
-    edits: what to do at a site. read_by_head: what single heads read in place of the layer's normed stream. seen: takes
-    what there was at each site, after its edit, and as `normed` what attention reads.
-    """
-    config, edits, read_by_head = model.config, edits or {}, read_by_head or {}
-    heads, kv, size = config.num_attention_heads, config.num_key_value_heads, model.model.layers[0].self_attn.head_dim
-    at = {} if seen is None else seen
-
-    def site(name: str, layer: int, x: Tensor) -> Tensor:
-        at[name, layer] = edits.get((name, layer), lambda x: x)(x)
-        return at[name, layer]
-
-    def normed(norm: Any, x: Tensor) -> Tensor:
-        return norm.weight * x / (x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon).sqrt()
-
-    angles = torch.arange(len(tokens_T))[:, None] * 10000.0 ** (-torch.arange(0, size, 2) / size).double()
-    cos, sin = torch.cat([angles, angles], 1).cos(), torch.cat([angles, angles], 1).sin()
-
-    def rotated(x: Tensor) -> Tensor:
-        return x * cos + torch.cat([-x[:, size // 2 :], x[:, : size // 2]], 1) * sin
-
-    stream = model.model.embed_tokens.weight[torch.from_numpy(tokens_T)]
-    for number, layer in enumerate(model.model.layers):
-        stream = site("resid_pre", number, stream)
-        part, common = layer.self_attn, normed(layer.input_layernorm, stream)
-        at["normed", number] = common
-        z = []
-        for head in range(heads):
-            x, group = read_by_head.get((number, head), common), head // (heads // kv)
-            q = rotated(x @ part.q_proj.weight[head * size : (head + 1) * size].T)
-            k = rotated(x @ part.k_proj.weight[group * size : (group + 1) * size].T)
-            v = x @ part.v_proj.weight[group * size : (group + 1) * size].T
-            scores = (q @ k.T / math.sqrt(size)).masked_fill(torch.ones(len(x), len(x)).triu(1).bool(), -math.inf)
-            z.append(scores.softmax(-1) @ v)
-        z = site("z", number, torch.cat(z, 1))
-        stream = site("resid_mid", number, stream + site("attn_out", number, z @ part.o_proj.weight.T))
-        x, mlp = normed(layer.post_attention_layernorm, stream), layer.mlp
-        hidden = torch.nn.functional.silu(x @ mlp.gate_proj.weight.T) * (x @ mlp.up_proj.weight.T)
-        stream = site("resid_post", number, stream + site("mlp_out", number, hidden @ mlp.down_proj.weight.T))
-    return normed(model.model.norm, stream)[-1] @ model.lm_head.weight.T
-
-
-def rows_of(batch: PairBatch, number: int) -> tuple[np.ndarray, np.ndarray]:
-    length = int(batch.length_P[number])
-    return batch.clean_tokens_PT[number, -length:], batch.corrupt_tokens_PT[number, -length:]
-
-
-def metric(batch: PairBatch, number: int, logits_V: Tensor) -> float:
-    return float(logits_V[batch.right_P[number]] - logits_V[batch.wrong_P[number]])
-
-
-def put(source: Tensor, where: np.ndarray, part: slice = slice(None)) -> Callable[[Tensor], Tensor]:
-    def edit(x: Tensor) -> Tensor:
-        x = x.clone()
-        for position in np.flatnonzero(where):
-            x[position, part] = source[position, part]
-        return x
-
-    return edit
 
 
 @torch.no_grad()
@@ -122,6 +53,7 @@ def test_equal_to_a_pass_that_was_edited_by_hand(kind: str) -> None:
     patches = [Patch(site, layer, where) for site in SITES for layer in range(3) for where in ("edge_second", -2)]
     patches += [Patch("resid_pre", 1, where) for where in wheres]
     patches += [Patch("z", layer, where, head) for layer in range(3) for head in range(4) for where in ("all", "fork")]
+    patches += [Patch("k", 1, "all", 1), Patch("v", 2, "edge_second", 0), Patch("q", 2, "all", 3)]
     found, groups = patch(reader, batch, patches, batch_size=5), groups_of(reader, batch)
     for number in range(0, len(batch), 5):
         sides = rows_of(batch, number)
@@ -145,36 +77,36 @@ def test_equal_to_a_pass_that_was_edited_by_hand(kind: str) -> None:
 
 
 @torch.no_grad()
-def test_paths_equal_passes_that_were_edited_by_hand() -> None:
-    """The receivers' queries, keys and values are computed from what the senders said, as Wang et al. have it."""
-    reader, batch = policy(), pairs()
-    paths = [Path([(0, 1)]), Path([(0, 0), (1, 2)]), Path([(0, 1)], [(1, 3)]), Path([(0, 1)], [(1, 3), (1, 0), (2, 2)])]
-    paths += [Path([(1, 0), (0, 2)], [(2, 1)], "edge_second")]
-    found, groups = patch_paths(reader, batch, paths), groups_of(reader, batch)
-    for number in (0, 7):
-        clean, corrupt = rows_of(batch, number)
-        seen: list[dict[Any, Tensor]] = [{}, {}]
-        for row, at in zip((clean, corrupt), seen, strict=True):
-            by_hand(reader.model, row, seen=at)
-        for which, path in enumerate(paths):
-            where = groups[path.where][number, -len(clean) :]  # type: ignore[index]
-            edits: dict[tuple[str, int], Any] = {}
-            for layer in range(min(layer for layer, _ in path.senders), 3):
-                mixed = seen[0]["z", layer]
-                for at, head in path.senders:
-                    if at == layer:
-                        mixed = put(seen[1]["z", layer], where, slice(8 * head, 8 * head + 8))(mixed)
-                edits["z", layer] = lambda _, mixed=mixed: mixed
-            heard: dict[Any, Tensor] = {}
-            logits_V = by_hand(reader.model, clean, edits, seen=heard)
-            if path.receivers:
-                read = {(layer, head): heard["normed", layer] for layer, head in path.receivers}
-                logits_V = by_hand(reader.model, clean, read_by_head=read)
-            want = metric(batch, number, logits_V)
-            assert found.patched["noising"][which, number] == pytest.approx(want, abs=1e-6), path.label
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", BRIDGED)
+def test_equal_to_patching_by_transformer_lens(kind: str) -> None:
+    reader, batch = Policy(shaken(kind, len(TOKENIZER)).float(), TOKENIZER), pairs()
+    patches = [Patch(site, layer, "changed") for site in sites_of(reader.model) for layer in range(3)]
+    patches += [Patch(site, 1, "edge_end", heads_of(reader.model, site) - 1) for site in BY_HEAD]
+    # Its resid_mid is what the MLP's norm reads, and not the stream.
+    patches = [one for one in patches if one.site != "resid_mid"]
+    found, groups = patch(reader, batch, patches), groups_of(reader, batch)
+    bridge = bridge_over(reader, kind)
+    for number in (1, 6):
+        sides = [torch.from_numpy(row)[None] for row in rows_of(batch, number)]
+        caches = [bridge.run_with_cache(side)[1] for side in sides]
+        for which, one in enumerate(patches):
+            where = torch.from_numpy(groups[one.where][number, -sides[0].shape[1] :])  # type: ignore[index]
+            at = (slice(None), where) if one.head is None else (slice(None), where, one.head)
+            name = hook_name((one.site, one.layer))
+            for direction, base, source in (("noising", 0, 1), ("denoising", 1, 0)):
+
+                def put_in(value: Tensor, hook: Any, at: Any = at, of: Tensor = caches[source][name]) -> Tensor:
+                    new = value.clone()
+                    new[at] = of[at]
+                    return new
+
+                logits = bridge.run_with_hooks(sides[base], fwd_hooks=[(name, put_in)])
+                got = found.patched[direction][which, number]  # type: ignore[index]
+                assert got == pytest.approx(metric(batch, number, logits[0, -1]), abs=1e-5), (one.label, direction)
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", [*MAKERS, *VARIANTS])
 def test_a_run_patched_with_itself_is_the_same_bit_for_bit(kind: str) -> None:
     reader, batch = policy(kind), pairs()
     same = replace(batch, corrupt_tokens_PT=batch.clean_tokens_PT)
@@ -194,7 +126,7 @@ def test_a_run_patched_with_itself_is_the_same_bit_for_bit(kind: str) -> None:
                 assert torch.equal(go_on(run, {key: lambda x: x}).last_BV, run.last_BV)
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", [*MAKERS, *VARIANTS])
 def test_all_of_the_last_stream_is_the_other_run(kind: str) -> None:
     reader, batch = policy(kind), pairs(40)
     last = [
@@ -209,7 +141,7 @@ def test_all_of_the_last_stream_is_the_other_run(kind: str) -> None:
         assert values[:2] == [1.0, 1.0] and values[2:] == pytest.approx([1, 1])
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", [*MAKERS, *VARIANTS])
 def test_columns_that_are_not_read_again_change_nothing(kind: str) -> None:
     reader, batch = policy(kind), pairs()
     with asked(reader) as model:
@@ -226,25 +158,25 @@ def test_columns_that_are_not_read_again_change_nothing(kind: str) -> None:
                     torch.testing.assert_close(short.last_BV, whole.last_BV)
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", [*MAKERS, *VARIANTS])
 def test_what_is_written_is_what_is_read_back(kind: str) -> None:
     model, tokens = policy(kind).model, torch.from_numpy(rows_of(pairs(), 0)[0])[None]
     for key in keys_of(model, sites_of(model)):
         wanted: list[Tensor] = []
 
-        def double(x: Tensor, wanted: list[Tensor] = wanted) -> Tensor:
-            wanted.append(2 * x)
+        def changed(x: Tensor, wanted: list[Tensor] = wanted) -> Tensor:
+            wanted.append(x + x.roll(1, -1))  # twice as much would be nothing to what is normed behind
             return wanted[0]
 
-        follow = ("resid_mid" if key[0] in ("z", "attn_out") else "resid_post", key[1])
-        if kind == "neox":
+        follow = ("resid_mid" if key[0] in ("q", "k", "v", "z", "attn_out") else "resid_post", key[1])
+        if "resid_mid" not in sites_of(model):
             follow = ("resid_post", key[1])
         with torch.no_grad(), recording(model, [key, follow]) as plain:
             model(tokens)
-        with torch.no_grad(), editing(model, {key: double}), recording(model, [key, follow]) as taken:
+        with torch.no_grad(), editing(model, {key: changed}), recording(model, [key, follow]) as taken:
             model(tokens)
         torch.testing.assert_close(taken[key], wanted[0])
-        torch.testing.assert_close(wanted[0], 2 * plain[key])
+        torch.testing.assert_close(wanted[0], plain[key] + plain[key].roll(1, -1))
         assert not torch.allclose(taken[follow], plain[follow])
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
@@ -329,19 +261,16 @@ def test_specialisations() -> None:
         (Patch("resid_pots", 0), "sites: 'resid_pots' is not one of"),  # type: ignore[arg-type]
         (Patch("z", 3), "layers: 3 is not one of the 3 layers"),
         (Patch("z", 0, head=4), "head: 4 is not one of the 4 heads of a layer, 0 to 3"),
-        (Patch("mlp_out", 0, head=1), "head: 1 of mlp_out, which is not by head; expected site z"),
+        (Patch("mlp_out", 0, head=1), "head: 1 of mlp_out, which is not by head; expected one of the sites q, k, v, z"),
         (Patch("z", 0, "forks"), "places: 'forks' is not one of .*; nearest: fork"),
         (Patch("z", 0, 999), r"places: 999 is not a position in all rows, -\d+ to \d+"),
         (Patch("z", 0, np.ones((2, 2), bool)), r"places: bool of shape \(2, 2\) are not bools of shape \(12, \d+\)"),
-        (Path([]), "senders: there are none; expected at least one head"),
-        (Path([(1, 0)], [(1, 1)]), r"receivers: \(1, 1\) is not behind the first sender's layer, 1"),
-        (Path([(1, 9)]), "head: 9 is not one of the 4 heads"),
+        (Patch("v", 0, head=2), "head: 2 is not one of the 2 heads of v of a layer, 0 to 1"),
     ],
 )
-def test_what_does_not_exist_is_named(asked_for: Patch | Path, said: str) -> None:
-    run: Any = patch if isinstance(asked_for, Patch) else patch_paths
+def test_what_does_not_exist_is_named(asked_for: Patch, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        run(policy(), pairs(), [asked_for])
+        patch(policy(), pairs(), [asked_for])
 
 
 def test_what_cannot_be_asked() -> None:

@@ -158,6 +158,25 @@ def test_what_does_not_exist_is_named(changes: dict[str, Any], said: str) -> Non
         roll_out(policy(), prompts(), [replace(pushes()[1], **changes)])
 
 
+def test_a_path_that_could_outgrow_the_model_is_refused() -> None:
+    reader, rows = policy(), prompts()
+    plain = roll_out(reader, rows)
+    longest, cells = max(map(len, rows)), 16
+    reader.model.config.max_position_embeddings = longest + cells + 4  # the two ends, and two to spare
+    assert roll_out(reader, rows) == plain
+    reader.model.config.max_position_embeddings -= 1
+    with pytest.raises(InputError, match=rf"tokens: {longest} of a row and 20 that may be written are more than the"):
+        roll_out(reader, rows)
+    assert max(len(one.tokens) for one in roll_out(reader, rows, max_new=19)) <= 19
+
+
+def test_directions_of_keys_that_heads_share_are_as_wide_as_these() -> None:
+    push = Addition("k", 1, "path", np.ones(16))
+    assert roll_out(policy(), prompts(), [push]) != [] and policy().model.config.num_key_value_heads == 2
+    with pytest.raises(InputError, match=r"direction: shape \(32,\) is not \(16,\) or \(6, 16\) at k 1"):
+        roll_out(policy(), prompts(), [replace(push, direction=np.ones(32))])
+
+
 def test_what_is_no_prompt_is_named() -> None:
     whole = np.append(prompts(walked=True)[0], PATH_END)
     with pytest.raises(InputError, match="prompts: one has its whole path already"):

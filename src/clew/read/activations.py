@@ -31,8 +31,8 @@ from clew.mazes.forks import lookahead
 from clew.mazes.lattice import Lattice, Question
 from clew.mazes.questions import MazeStream
 from clew.policy import Policy
-from clew.read.hooks import Key, heads_of, hook_name, key_of, keys_of, recording
-from clew.read.passes import asked, padded
+from clew.read.hooks import BY_HEAD, Key, heads_of, hook_name, key_of, keys_of, recording
+from clew.read.passes import asked, check_length, padded
 from clew.read.places import PLACES, Places, Words, find_places, numbers_of
 from clew.text import one_line, show
 
@@ -50,7 +50,7 @@ class Activations:
     """Activations at R places of some sequences: row i of every tensor is at place i."""
 
     values: dict[Key, Tensor]
-    """by (site, layer): (R, D), and for z (R, H, D), on the CPU"""
+    """by (site, layer): (R, D), and for those of hooks.BY_HEAD (R, H, D), on the CPU"""
     places: Places
     """where each row is; `sequence_R` counts over all sequences that were read, from 0"""
     questions: list[Question]
@@ -135,14 +135,15 @@ def _read(policy: Policy, rows: list[Any], keys: list[Key], places: Places, dtyp
     known = policy.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     for wrong in tokens_BT[(tokens_BT < 0) | (tokens_BT >= known)].tolist():
         raise InputError(f"tokens: {wrong} is not one of the {known} tokens of this model, 0 to {known - 1}")
+    check_length(policy.model, tokens_BT.shape[1])
     sequence_R, position_R = (torch.from_numpy(part) for part in (places.sequence_R, places.position_R))
     with (
         asked(policy) as model,
         recording(model, keys, lambda x_BTD: x_BTD[sequence_R, position_R].to("cpu", dtype)) as taken,
     ):
         inner(model).base_model(input_ids=tokens_BT.to(inner(model).device), use_cache=False)
-    heads = heads_of(model)
-    return {key: x_RD.unflatten(1, (heads, -1)) if key[0] == "z" else x_RD for key, x_RD in taken.items()}
+    by_head = {site: heads_of(model, site) for site in BY_HEAD}
+    return {key: x.unflatten(1, (by_head[key[0]], -1)) if key[0] in by_head else x for key, x in taken.items()}
 
 
 def questions_of(places: Places, count: int) -> list[Question]:

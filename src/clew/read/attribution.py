@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clew.attention import check_tokens, inner
+from clew.attention import inner
 from clew.errors import InputError
 from clew.mazes.lattice import Lattice, Question
 from clew.policy import Policy
 from clew.read.activations import questions_of
 from clew.read.effects import columns, mean, table_of
 from clew.read.hooks import Key, final_norm_of, heads_of, keys_of, layers_of, names_of, recording
-from clew.read.passes import asked, padded
+from clew.read.passes import asked, check_rows, padded
 from clew.read.places import Places, Words, find_places
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def attribute(policy: Policy, sequences: Iterable[Sequence[int] | np.ndarray], b
             places = find_places(rows, words)
             task_M, row_M, at_M = _tokens_of_tasks(places, questions_of(places, len(rows)))
             tokens_BT = padded(rows, policy.pad_token_id)
-            check_tokens(model, int(tokens_BT.max()))
+            check_rows(model, tokens_BT)
             before = torch.from_numpy(row_M), torch.from_numpy(at_M - 1)
             with recording(model, keys, lambda x_BTD, at=before: x_BTD[at]) as taken:
                 inner(model).base_model(input_ids=torch.from_numpy(tokens_BT).to(inner(model).device), use_cache=False)

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clew.attention import check_tokens, inner
+from clew.attention import inner
 from clew.errors import InputError
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
 from clew.read.activations import gather
 from clew.read.effects import check_pairs, columns, mean, table_of
 from clew.read.hooks import Key, heads_of, layers_of, names_of
-from clew.read.passes import asked, go_on, padded, read_rows
+from clew.read.passes import asked, check_rows, go_on, padded, read_rows
 from clew.read.patching import Head, Where, check_head, logit_difference, part_of, places_of, put_in
 from clew.read.places import PLACES, Places, Words, find_places, numbers_of
 from clew.runs.intervals import wilson
@@ -122,7 +122,7 @@ def attention(
         while rows := [np.asarray(row, np.int64) for row in islice(rest, batch_size)]:
             found = find_places(rows, words)
             tokens_BT = padded(rows, policy.pad_token_id)
-            check_tokens(model, int(tokens_BT.max()))
+            check_rows(model, tokens_BT)
             with attending(model) as patterns:
                 inner(model).base_model(input_ids=torch.from_numpy(tokens_BT).to(inner(model).device), use_cache=False)
             seen = attended(found, tokens_BT.shape, wanted)

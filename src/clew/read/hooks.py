@@ -9,6 +9,9 @@ Names are TransformerLens's for hook points, and so are the values (Nanda et al.
     resid_mid   the stream between attention and MLP; not where both read the same stream, as in most of GPT-NeoX
     mlp_out     what the MLP adds
     resid_post  what leaves the layer
+    q, k, v     per head, the queries, keys and values as they are projected: before positions turn them, and before
+                Qwen3 norms them. Heads may share keys and values (grouped-query attention, Ainslie et al. 2023, arXiv
+                2305.13245): then k and v have fewer heads, of which head h of H reads number h // (H // heads of k)
 """
 
 import re
@@ -24,12 +27,14 @@ from clew.attention import inner
 from clew.errors import InputError
 from clew.text import nearest, show
 
-Site = Literal["resid_pre", "z", "attn_out", "resid_mid", "mlp_out", "resid_post"]
+Site = Literal["resid_pre", "z", "attn_out", "resid_mid", "mlp_out", "resid_post", "q", "k", "v"]
 SITES: tuple[Site, ...] = get_args(Site)
+BY_HEAD: tuple[Site, ...] = ("q", "k", "v", "z")
+"""sites that have an axis of heads"""
 Key = tuple[Site, int]
 """a site and a layer, counted from 0"""
 Edit = Callable[[Tensor], Tensor]
-"""what is to stand at a site in place of what is there: (B, T, D) -> (B, T, D), and for z (B, T, H * D)"""
+"""what is to stand at a site in place of what is there: (B, T, D) -> (B, T, D), and by head (B, T, H * D)"""
 
 
 @dataclass(frozen=True)
@@ -38,20 +43,34 @@ class Names:
 
     layers: str
     attention: str
+    inputs: tuple[str, ...]
+    """the three that give queries, keys and values, or the one that gives them all"""
     projection: str
     middle: str
     """the norm that reads the stream between attention and MLP"""
+    side_by_side: bool = False
+    """whether that one gives each head's queries, keys and values together, and not all queries first"""
     mlp: str = "mlp"
     final: str = "norm"
     """the norm between the last layer and the output head"""
 
 
-_LLAMA = Names("layers", "self_attn", "self_attn.o_proj", "post_attention_layernorm")
+_THREE = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+_LLAMA = Names("layers", "self_attn", _THREE, "self_attn.o_proj", "post_attention_layernorm")
+_NEOX = Names(
+    "layers",
+    "attention",
+    ("attention.query_key_value",),
+    "attention.dense",
+    "post_attention_layernorm",
+    side_by_side=True,
+    final="final_layer_norm",
+)
 ARCHITECTURES = {
     "llama": _LLAMA,
     "qwen3": _LLAMA,
-    "gpt_neox": Names("layers", "attention", "attention.dense", "post_attention_layernorm", final="final_layer_norm"),
-    "gpt2": Names("h", "attn", "attn.c_proj", "ln_2", final="ln_f"),
+    "gpt_neox": _NEOX,
+    "gpt2": Names("h", "attn", ("attn.c_attn",), "attn.c_proj", "ln_2", final="ln_f"),
 }
 
 
@@ -75,9 +94,20 @@ def final_norm_of(model: nn.Module) -> nn.Module:
     return getattr(base.base_model, names_of(base).final)
 
 
-def heads_of(model: nn.Module) -> int:
-    """How many heads write into the stream in each layer."""
-    return inner(model).config.num_attention_heads
+def heads_of(model: nn.Module, site: Site = "z") -> int:
+    """How many heads a layer has; of k and v as many as there are keys, which heads may share."""
+    config = inner(model).config
+    shared = getattr(config, "num_key_value_heads", None) if site in ("k", "v") else None
+    return shared or config.num_attention_heads
+
+
+def width_of(model: nn.Module, key: Key) -> int:
+    """How many numbers a token has at a site of a layer."""
+    if key[0] not in BY_HEAD:
+        return inner(model).config.hidden_size
+    projection: Any = layers_of(model)[key[1]].get_submodule(names_of(model).projection)
+    whole = int(getattr(projection, "in_features", projection.weight.shape[0]))  # GPT-2's parts are turned round
+    return whole // heads_of(model) * heads_of(model, key[0])
 
 
 def sites_of(model: nn.Module) -> tuple[Site, ...]:
@@ -109,7 +139,7 @@ def keys_of(model: nn.Module, sites: Collection[str], layers: Collection[int] | 
 def hook_name(key: Key) -> str:
     """TransformerLens's name: blocks.0.hook_resid_post, blocks.0.attn.hook_z."""
     site, layer = key
-    return f"blocks.{layer}.attn.hook_z" if site == "z" else f"blocks.{layer}.hook_{site}"
+    return f"blocks.{layer}.attn.hook_{site}" if site in BY_HEAD else f"blocks.{layer}.hook_{site}"
 
 
 def key_of(name: str) -> Key:
@@ -128,7 +158,7 @@ def recording(
 ) -> Iterator[dict[Key, Tensor]]:
     """While entered, each pass of the model leaves what it has at each site of each layer in the dictionary.
 
-    keep: what is kept of (B, T, D), by default all of it; z comes as (B, T, H * D) and is given to `keep` so. The
+    keep: what is kept of (B, T, D), by default all of it; what is by head comes as (B, T, H * D). The
     model computes what it computes without: nothing is changed, and the hooks are gone afterwards.
     """
     taken: dict[Key, Tensor] = {}
@@ -137,7 +167,8 @@ def recording(
     try:
         for site, layer in keys:
             module, before = _module(layers[layer], names, site)
-            take = _taker(taken, (site, layer), keep)
+            part = _part(model, site)
+            take = _taker(taken, (site, layer), lambda x_BTD, part=part: keep(part.of(x_BTD)))
             if before:
                 handles.append(module.register_forward_pre_hook(take, with_kwargs=True))
             else:
@@ -152,8 +183,36 @@ def _module(layer: nn.Module, names: Names, site: Site) -> tuple[nn.Module, bool
     """The module at which a site is, and whether it is what comes in there, and not what comes out."""
     places = {"z": (names.projection, True), "attn_out": (names.attention, False), "mlp_out": (names.mlp, False)}
     places |= {"resid_mid": (names.middle, True), "resid_pre": ("", True), "resid_post": ("", False)}
+    places |= {site: (names.inputs[number % len(names.inputs)], False) for number, site in enumerate("qkv")}
     path, before = places[site]
     return layer.get_submodule(path), before
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Which of the numbers that a module gives are a site's: all, or one of three in each of some groups."""
+
+    groups: int = 1
+    number: int | None = None
+
+    def of(self, x_BTD: Tensor) -> Tensor:
+        if self.number is None:
+            return x_BTD
+        return x_BTD.unflatten(-1, (self.groups, 3, -1))[..., self.number, :].flatten(-2)
+
+    def put(self, x_BTD: Tensor, new_BTD: Tensor) -> Tensor:
+        if self.number is None:
+            return new_BTD
+        whole_BTD = x_BTD.contiguous().clone()
+        whole_BTD.unflatten(-1, (self.groups, 3, -1))[..., self.number, :] = new_BTD.unflatten(-1, (self.groups, -1))
+        return whole_BTD
+
+
+def _part(model: nn.Module, site: Site) -> _Part:
+    names = names_of(model)
+    if site not in ("q", "k", "v") or len(names.inputs) > 1:
+        return _Part()
+    return _Part(heads_of(model) if names.side_by_side else 1, "qkv".index(site))
 
 
 def _taker(taken: dict[Key, Tensor], key: Key, keep: Callable[[Tensor], Tensor]) -> Callable[..., None]:
@@ -186,6 +245,7 @@ def editing(model: nn.Module, edits: Mapping[Key, Edit]) -> Iterator[None]:
                 edit = _by_what_is_added(came, (site, layer), edit)
             else:
                 module, before = _module(layers[layer], names, site)
+                edit = _in_part(_part(model, site), edit)
             if before:
                 handles.append(module.register_forward_pre_hook(_before(edit), with_kwargs=True))
             else:
@@ -202,6 +262,10 @@ def _by_what_is_added(came: dict[Key, Tensor], key: Key, edit: Edit) -> Edit:
         return added_BTD + (edit(middle_BTD) - middle_BTD)
 
     return edit_added
+
+
+def _in_part(part: _Part, edit: Edit) -> Edit:
+    return lambda x_BTD: part.put(x_BTD, edit(part.of(x_BTD)))
 
 
 def _before(edit: Edit) -> Callable[..., Any]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from clew.attention import NAME, check_tokens, inner, read_by
+from clew.errors import InputError
 from clew.policy import Policy
 from clew.read.hooks import Edit, Key, editing, final_norm_of, layers_of, recording
 
@@ -67,9 +68,32 @@ def padded(rows: Sequence[Sequence[int] | np.ndarray], pad: int) -> np.ndarray:
     return tokens_BT
 
 
-def read_rows(model: nn.Module, tokens_BT: np.ndarray, keys: Collection[Key] = ()) -> Pass:
-    """One pass over rows of token ids without padding. InputError for an id that the model does not know."""
+def check_rows(model: nn.Module, tokens_BT: np.ndarray, more: int = 0) -> None:
+    """InputError for an id that the model does not know, and for rows that have more tokens than it has positions.
+
+    more: tokens that will be written behind them.
+    """
     check_tokens(model, int(tokens_BT.max(initial=0)))
+    check_length(model, tokens_BT.shape[1], more)
+
+
+def check_length(model: nn.Module, tokens: int, more: int = 0) -> None:
+    """InputError for a row of so many tokens, and as many more, where the model has fewer positions."""
+    window = positions_of(model)
+    if window and window < tokens + more:
+        written = f" and {more:,} that may be written" if more else ""
+        raise InputError(f"tokens: {tokens:,} of a row{written} are more than the model's window of {window:,}")
+
+
+def positions_of(model: nn.Module) -> int | None:
+    """How many positions a model has; None where its config does not say."""
+    window = getattr(inner(model).config, "max_position_embeddings", None)  # GPT-2 calls it n_positions
+    return window if isinstance(window, int) and window > 0 else None
+
+
+def read_rows(model: nn.Module, tokens_BT: np.ndarray, keys: Collection[Key] = ()) -> Pass:
+    """One pass over rows of token ids without padding. InputError as `check_rows`."""
+    check_rows(model, tokens_BT)
     last: Key = ("resid_post", len(layers_of(model)) - 1)
     with recording(model, {*keys, last}) as values, _calls(model) as calls:
         tokens = torch.from_numpy(np.ascontiguousarray(tokens_BT)).to(inner(model).device)

@@ -10,14 +10,13 @@ branch: what was put in carries what the step depends on (Vig et al. 2020; Meng 
     pairs = PairStream(sizes=((6, 6),)).batch(range(500), policy.tokenizer)
     patch_residual(policy, pairs).table()           # by layer and place
     patch_heads(policy, pairs).table()              # by head
-    patch_paths(policy, pairs, [Path(senders=[(0, 1)], receivers=[(2, 0)])]).table()
 
-`patch` does all of it but paths; the functions behind it say what to patch.
+`patch` does all of it; the functions behind it say what to patch. What heads say to one another: `clew.read.paths`.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from clew.errors import InputError
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
 from clew.read.effects import DIRECTIONS, Direction, Effects, check_pairs
-from clew.read.hooks import Edit, Key, Site, heads_of, keys_of, layers_of
+from clew.read.hooks import BY_HEAD, Edit, Key, Site, heads_of, keys_of
 from clew.read.passes import Pass, asked, go_on, read_rows, start_column
 from clew.read.places import PLACES, Words, find_places
 from clew.text import nearest, show
@@ -45,7 +44,7 @@ GROUPS: tuple[str, ...] = (*PARTS, "path", "changed", "all")
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """What is put in: one site of one layer, at some places; of one head, where it is z."""
+    """What is put in: one site of one layer, at some places; of one head, where heads are told apart."""
 
     site: Site
     layer: int
@@ -54,26 +53,20 @@ class Patch:
 
     @property
     def label(self) -> dict[str, Any]:
-        return {"site": self.site, "layer": self.layer, "head": self.head, "place": _named(self.where)}
+        return {"site": self.site, "layer": self.layer, "head": self.head, "place": named(self.where)}
 
 
-@dataclass(frozen=True, eq=False)
-class Path:
-    """What is put in: what some heads say to others in later layers, or to the logits where there are no receivers."""
-
-    senders: Sequence[Head]
-    receivers: Sequence[Head] = ()
-    where: Where = "all"
-    """at which places the senders are changed; the receivers are at all"""
+class Intervention(Protocol):
+    """What is put in at some places, and what it is called in tables."""
 
     @property
-    def label(self) -> dict[str, Any]:
-        ends = (self.senders, self.receivers)
-        sent, received = (" ".join(f"{layer}.{head}" for layer, head in end) for end in ends)
-        return {"senders": sent, "receivers": received or "logits", "place": _named(self.where)}
+    def where(self) -> Where: ...
+
+    @property
+    def label(self) -> dict[str, Any]: ...
 
 
-_One = TypeVar("_One", Patch, Path)
+_Put = TypeVar("_Put", bound=Intervention)
 
 
 def patch(
@@ -94,7 +87,7 @@ def patch(
     for one in patches:
         _check_patch(policy.model, one)
     keys: set[Key] = {(one.site, one.layer) for one in patches}
-    return _each(policy, pairs, patches, _patched, keys, directions, batch_size)
+    return each(policy, pairs, patches, _patched, keys, directions, batch_size)
 
 
 def patch_residual(
@@ -134,45 +127,20 @@ def patch_heads(
     return patch(policy, pairs, patches, **how)
 
 
-def patch_paths(
+def each(
     policy: Policy,
     pairs: PairBatch,
-    paths: Sequence[Path],
-    directions: Collection[Direction] = DIRECTIONS,
-    batch_size: int = 64,
-) -> Effects:
-    """Path patching (Wang et al. 2022, "Interpretability in the Wild", arXiv 2211.00593): only what the senders say to
-    the receivers, and to nobody else, is that of the other run.
-
-    The run patched into is read again with the z of the senders from the other run and the z of all other heads as they
-    were, while MLPs and norms answer to what they get: so no head passes on what the senders changed. What the
-    receivers' z would be then is put into one more pass, from which the metric is taken. (Wang et al. put in the
-    receivers' queries, keys and values; z follows from these.) Without receivers the metric is the first pass's.
-    Labels: senders, receivers, place. InputError as `patch`, and for receivers that are not behind a sender.
-    """
-    for one in paths:
-        _check_path(policy.model, one)
-    keys: list[Key] = [("z", layer) for layer in range(len(layers_of(policy.model)))]
-    return _each(policy, pairs, paths, _sent, keys, directions, batch_size)
-
-
-def patch_to_logits(policy: Policy, pairs: PairBatch, **how: Any) -> Effects:
-    """Path patching from each head by itself to the logits: what it says that no later head has to pass on."""
-    heads = range(heads_of(policy.model))
-    chosen = [(layer, head) for layer in range(len(layers_of(policy.model))) for head in heads]
-    return patch_paths(policy, pairs, [Path([head]) for head in chosen], **how)
-
-
-def _each(
-    policy: Policy,
-    pairs: PairBatch,
-    interventions: Sequence[_One],
-    run: Callable[[Pass, Pass, _One, Tensor], Pass],
+    interventions: Sequence[_Put],
+    run: Callable[[Pass, Pass, _Put, Tensor], Pass],
     keys: Collection[Key],
     directions: Collection[Direction],
     batch_size: int,
 ) -> Effects:
-    """The metric of both sides' runs, and of each intervention in each direction."""
+    """The metric of both sides' runs, and of each intervention in each direction.
+
+    run: makes of the run patched into, the other one, the intervention and its places (B, T) the patched run. keys:
+    what is recorded of the two. InputError as `patch`, but for what the interventions are.
+    """
     wheres = places_of(policy, pairs, [one.where for one in interventions])
     found = _Metrics(pairs, [one.label for one in interventions], directions)
     with asked(policy) as model:
@@ -189,7 +157,7 @@ def _each(
 
 def _patched(base: Pass, source: Pass, one: Patch, where_BT: Tensor) -> Pass:
     key: Key = (one.site, one.layer)
-    part = part_of(base.model, source.values[key], one.head)
+    part = part_of(base.model, source.values[key], one.head, one.site)
     where_BT = where_BT.to(base.end_BTD.device)
     differs_BT = (source.values[key] != base.values[key])[..., part].any(-1) & where_BT
     start = start_column(base, differs_BT)
@@ -208,37 +176,6 @@ def put_in(source_BTD: Tensor, where_BT: Tensor, part: slice = slice(None)) -> E
         return new_BTD
 
     return edit
-
-
-def _sent(base: Pass, source: Pass, path: Path, where_BT: Tensor) -> Pass:
-    first = min(layer for layer, _ in path.senders)
-    edits: dict[Key, Edit] = {}
-    sent = {key: z_BTD for key, z_BTD in base.values.items() if key[0] == "z" and key[1] >= first}
-    differs_BT = torch.zeros_like(where_BT)
-    for layer, head in path.senders:
-        part = part_of(base.model, sent["z", layer], head)
-        sent["z", layer] = put_in(source.values["z", layer], where_BT, part)(sent["z", layer])
-        differs_BT |= (sent["z", layer] != base.values["z", layer]).any(-1)
-    start = start_column(base, differs_BT)
-    if start == where_BT.shape[1]:
-        return base
-    for key, z_BTD in sent.items():
-        edits[key] = lambda _, z_BTD=z_BTD[:, start:]: z_BTD
-    behind: set[Key] = {("z", layer) for layer, _ in path.receivers}
-    heard = go_on(base, edits, behind, start)
-    if not path.receivers:
-        return heard
-    everywhere_BT = torch.ones_like(where_BT)[:, start:]
-    edits = {}
-    for layer, head in path.receivers:  # the other heads of a layer answer to what earlier receivers changed
-        key: Key = ("z", layer)
-        put = put_in(heard.values[key], everywhere_BT, part_of(base.model, heard.values[key], head))
-        edits[key] = _both(edits[key], put) if key in edits else put
-    return go_on(base, edits, column=start)
-
-
-def _both(first: Edit, second: Edit) -> Edit:
-    return lambda x_BTD: second(first(x_BTD))
 
 
 class _Metrics:
@@ -343,40 +280,32 @@ def _where(groups: dict[str, np.ndarray], pairs: PairBatch, where: Where) -> np.
     return found_PT
 
 
-def _named(where: Where) -> str:
+def named(where: Where) -> str:
+    """What a table calls it."""
     return "mask" if isinstance(where, np.ndarray) else str(where)
 
 
-def part_of(model: nn.Module, value_BTD: Tensor, head: int | None) -> slice:
-    """Which of the last numbers of z are a head's; all for None."""
-    size = value_BTD.shape[-1] // heads_of(model)
+def part_of(model: nn.Module, value_BTD: Tensor, head: int | None, site: Site = "z") -> slice:
+    """Which of the last numbers at a site are a head's; all for None."""
+    size = value_BTD.shape[-1] // heads_of(model, site)
     return slice(None) if head is None else slice(head * size, (head + 1) * size)
 
 
 def _check_patch(model: nn.Module, one: Patch) -> None:
     keys_of(model, [one.site], [one.layer])
     if one.head is not None:
-        if one.site != "z":
-            raise InputError(f"head: {show(one.head)} of {one.site}, which is not by head; expected site z")
-        check_head(model, (one.layer, one.head))
+        if one.site not in BY_HEAD:
+            of = f"{show(one.head)} of {one.site}, which is not by head"
+            raise InputError(f"head: {of}; expected one of the sites {', '.join(BY_HEAD)}")
+        check_head(model, (one.layer, one.head), one.site)
 
 
-def check_head(model: nn.Module, head: Head) -> None:
+def check_head(model: nn.Module, head: Head, site: Site = "z") -> None:
     """InputError for a (layer, number) that the model does not have."""
     if not isinstance(head, tuple) or len(head) != 2:
         raise InputError(f"head: {show(head)} is not a layer and a number, such as (0, 1)")
-    keys_of(model, ["z"], [head[0]])
-    count = heads_of(model)
+    keys_of(model, [site], [head[0]])
+    count = heads_of(model, site)
     if isinstance(head[1], bool) or not isinstance(head[1], int) or not 0 <= head[1] < count:
-        raise InputError(f"head: {show(head[1])} is not one of the {count} heads of a layer, 0 to {count - 1}")
-
-
-def _check_path(model: nn.Module, path: Path) -> None:
-    for head in (*path.senders, *path.receivers):
-        check_head(model, head)
-    if not path.senders:
-        raise InputError("senders: there are none; expected at least one head")
-    first = min(layer for layer, _ in path.senders)
-    for layer, head in path.receivers:
-        if layer <= first:
-            raise InputError(f"receivers: {(layer, head)} is not behind the first sender's layer, {first}")
+        of = f"{count} heads of {site}" if count != heads_of(model) else f"{count} heads"
+        raise InputError(f"head: {show(head[1])} is not one of the {of} of a layer, 0 to {count - 1}")

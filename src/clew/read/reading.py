@@ -19,10 +19,23 @@ import numpy as np
 
 from clew.errors import InputError
 from clew.files import write_atomically, write_json
+from clew.mazes import vocab
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.mazes.questions import MazeStream
 from clew.policy import Policy
-from clew.read import algorithm, attribution, depth, edge_cases, edges, evidence, heads, knockout, patching, probes
+from clew.read import (
+    algorithm,
+    attribution,
+    depth,
+    edge_cases,
+    edges,
+    evidence,
+    heads,
+    knockout,
+    patching,
+    paths,
+    probes,
+)
 from clew.read.activations import maze_sequences
 from clew.read.cases import ProbeOptions, split_mazes
 from clew.read.crispness import MAP_PLACES, CrispnessOptions, crispness
@@ -30,7 +43,9 @@ from clew.read.effects import LEAST, check_pairs, table_of
 from clew.read.hooks import layers_of, names_of
 from clew.read.hops import Hops, hops
 from clew.read.lens import Lens, look
+from clew.read.passes import check_rows, positions_of
 from clew.read.places import Words
+from clew.read.steering import longest_path
 from clew.read.targets import targets_in
 from clew.text import nearest, one_line, show
 
@@ -126,7 +141,7 @@ def read_patching(subject: Subject) -> Tables:
         "residual": patching.patch_residual(policy, pairs, **how),
         "heads": patching.patch_heads(policy, pairs),
         "mlps": patching.patch_mlp(policy, pairs, ("all",)),
-        "paths": patching.patch_to_logits(policy, pairs, **how),
+        "paths": paths.patch_to_logits(policy, pairs, **how),
     }
     return {name: effects.table() for name, effects in found.items()}
 
@@ -220,17 +235,23 @@ PARTS: dict[str, Callable[[Subject], Tables]] = {
 
 
 def check_reading(subject: Subject, parts: Collection[str]) -> None:
-    """InputError for what would stop a reading: a part that there is not, or none; a model that cannot be read or is
-    not for mazes; and too few mazes."""
+    """InputError for what would stop a reading: a part that there is not, or none; a model that cannot be read, is not
+    for mazes, or has fewer positions than these take; and too few mazes."""
     if not parts or isinstance(parts, str):
         raise InputError(f"parts: {show(parts)} is no list of parts, such as patching, probes")
     for part in parts:
         if part not in PARTS:
             raise InputError(f"parts: {show(part)} is not one of {', '.join(PARTS)}; nearest: {nearest(part, PARTS)}")
     names_of(subject.policy.model)
-    Words.of(subject.policy.tokenizer)
+    _check_room(subject, Words.of(subject.policy.tokenizer))
     if {"probes", "search", "crispness"} & set(parts):
         split_mazes(targets_in(subject.sequences, subject.policy.tokenizer), _probing(subject))
+
+
+def _check_room(subject: Subject, words: Words) -> None:
+    for row in subject.sequences if positions_of(subject.policy.model) else ():
+        prompt_1T = row[None, : 1 + int((words.kinds(row) == vocab.TARGET_END).argmax())]
+        check_rows(subject.policy.model, prompt_1T, longest_path(prompt_1T, words))
 
 
 def read_model(

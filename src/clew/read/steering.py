@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from clew.attention import check_tokens, inner
+from clew.attention import inner
 from clew.errors import InputError
 from clew.mazes import vocab
 from clew.mazes.lattice import Cell
 from clew.policy import Policy
 from clew.read.effects import columns, table_of
-from clew.read.hooks import Edit, Key, Site, editing, final_norm_of, heads_of, keys_of, layers_of, names_of
-from clew.read.passes import asked
+from clew.read.hooks import Edit, Key, Site, editing, final_norm_of, heads_of, keys_of, width_of
+from clew.read.passes import asked, check_rows, positions_of
 from clew.read.patching import check_head
 from clew.read.places import PLACES, Words, find_places, numbers_of
 from clew.runs.intervals import Ratio, Tally, student
@@ -99,10 +99,11 @@ def roll_out(
     heads say replaced.
 
     prompts: token ids whole up to `<TARGET_END>`; a path may have begun. Those of equal length are continued together.
-    max_new: tokens written at most; None for two more than the longest path that the tokenizer's cells allow.
+    max_new: tokens written at most; None for two more than the longest path that the tokenizer's cells allow, or as
+    many as the model has positions for, if these are enough for the prompts' own cells.
     cached: False reads the whole row anew for each token: the reference.
     InputError for a model that cannot be read or is not for mazes, for a site, layer or place that does not exist, a
-    direction or z of another size, and for what is no maze prompt.
+    direction or z of another size, for what is no maze prompt, and for a model with fewer positions than that takes.
     """
     words, rows = Words.of(policy.tokenizer), [np.asarray(prompt, np.int64) for prompt in prompts]
     pushes = [_checked(policy.model, one, rows) for one in additions]
@@ -112,13 +113,19 @@ def roll_out(
     with asked(policy) as model:
         for which in _alike(rows, batch_size):
             tokens_BT = np.stack([rows[number] for number in which])
-            check_tokens(model, int(tokens_BT.max(initial=0)))
+            check_rows(model, tokens_BT, max_new or longest_path(tokens_BT, words))
             places_BT = _places(tokens_BT, words)
-            found = _written(model, tokens_BT, places_BT, which, pushes, words, limit, cached)
+            most = min(limit, (positions_of(model) or math.inf) - tokens_BT.shape[1])
+            found = _written(model, tokens_BT, places_BT, which, pushes, words, int(most), cached)
             for number, prompt_T, place_T, new in zip(which.tolist(), tokens_BT, places_BT, found, strict=True):
                 before = prompt_T[np.isin(place_T, numbers_of(["path_start", "path"]))]
                 written[number] = _rolled([*before.tolist(), *new], new, words, numbers)
     return [written[number] for number in range(len(rows))]
+
+
+def longest_path(tokens_BT: np.ndarray, words: Words) -> int:
+    """Tokens of the longest path through the cells of any of some prompts, with its two ends, and a few to spare."""
+    return 2 + SPARE + max((len(np.unique(row[words.kinds(row) == vocab.FIRST_CELL])) for row in tokens_BT), default=0)
 
 
 def _rolled(path: list[int], new: list[int], words: Words, numbers: Mapping[int, int]) -> Rolled:
@@ -267,7 +274,7 @@ def _checked(model: nn.Module, one: Addition | Replacement, rows: Sequence[np.nd
         return _checked_put(model, one)
     (key,) = keys_of(model, [one.site], [one.layer])
     vector_QD = torch.atleast_2d(torch.as_tensor(one.direction).detach().float())
-    size = _width(model, key)
+    size = width_of(model, key)
     if vector_QD.ndim != 2 or vector_QD.shape[1] != size or len(vector_QD) not in (1, len(rows)):
         shape = tuple(torch.as_tensor(one.direction).shape)
         raise InputError(f"direction: shape {shape} is not ({size},) or ({len(rows)}, {size}) at {key[0]} {key[1]}")
@@ -285,17 +292,10 @@ def _checked(model: nn.Module, one: Addition | Replacement, rows: Sequence[np.nd
 def _checked_put(model: nn.Module, one: Replacement) -> _Put:
     (key,) = keys_of(model, ["z"], [one.layer])
     check_head(model, (one.layer, one.head))
-    size = _width(model, key) // heads_of(model)
+    size = width_of(model, key) // heads_of(model)
     if one.z_GD.shape != (len(PLACES), size) or not np.isfinite(one.z_GD).all():
         raise InputError(f"z: shape {one.z_GD.shape} is not ({len(PLACES)}, {size}) of finite numbers")
     return _Put(key, one)
-
-
-def _width(model: nn.Module, key: Key) -> int:
-    if key[0] != "z":
-        return int(inner(model).config.hidden_size)
-    projection: Any = layers_of(model)[key[1]].get_submodule(names_of(model).projection)
-    return int(getattr(projection, "in_features", projection.weight.shape[0]))
 
 
 @dataclass(frozen=True)
