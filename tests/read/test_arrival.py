@@ -10,7 +10,7 @@ from clew.errors import InputError
 from clew.mazes import maze_tokenizer
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.policy import Policy
-from clew.read.arrival import arrivals, arrived, crossing, distances_of, growth
+from clew.read.arrival import arrivals, arrived, crossing, distances_of, growth, rise
 from clew.read.effects import Effects
 from clew.read.patching import patch_residual
 from models import tiny
@@ -141,3 +141,40 @@ def test_what_cannot_be_asked() -> None:
 
 def test_too_few_pairs_at_every_distance_fit_nothing() -> None:
     assert growth(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)) == {}
+    assert rise(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 41))) is None
+
+
+def test_growth_is_weighted_least_squares_of_the_distances_that_a_draw_has() -> None:
+    rng, distance_G, pairs_G = np.random.default_rng(0), np.arange(1, 8), np.arange(20, 27)
+    drawn_GB = rng.normal(0, 0.1, (7, 60)) + 0.3 * distance_G[:, None]
+    drawn_GB[2, 1] = drawn_GB[3, 5] = np.nan
+    slopes = []
+    for draw_G in drawn_GB.T:
+        there_G = ~np.isnan(draw_G)
+        slopes.append(np.polyfit(distance_G[there_G], draw_G[there_G], 1, w=np.sqrt(pairs_G[there_G])))
+    found = growth(distance_G, pairs_G, drawn_GB)["linear"]
+    low, high = np.quantile([one[0] for one in slopes[1:]], (0.025, 0.975))
+    assert found.slope == pytest.approx((slopes[0][0], low, high)) and found.a == pytest.approx(slopes[0][1])
+    left_G = drawn_GB[:, 0] - np.polyval(slopes[0], distance_G)
+    assert found.residual == pytest.approx(float(pairs_G @ left_G**2 / pairs_G.sum()))
+    grown = rise(distance_G, pairs_G, drawn_GB)
+    assert grown and grown.layers == pytest.approx(tuple(6 * np.array(found.slope))) and grown.steps == 6
+    assert grown.shape is None  # 1.8 layers
+    drawn_GB[:5, 1:4] = np.nan
+    few = rise(distance_G, pairs_G, drawn_GB)
+    assert few and few.layers[1:] == (-np.inf, np.inf)  # too many draws cannot tell
+
+
+@pytest.mark.parametrize(("by", "shape"), [(lambda d: d / 2, "linear"), (lambda d: 2 * np.log2(d), "log2")])
+def test_a_shape_is_told_if_it_is_clear_and_far_enough_drawn_out(by: Any, shape: str) -> None:
+    rng, distance_G, pairs_G = np.random.default_rng(0), np.arange(1, 9), np.full(8, 30)
+
+    def told(noise: float = 0.05, count: int = 8, times: float = 1.0, late: int = 0) -> str | None:
+        d_G = distance_G[:count]
+        drawn_GB = times * by(d_G)[:, None] + rng.normal(0, noise, (count, 80))
+        found = rise(d_G, pairs_G[:count], drawn_GB, np.arange(count) >= count - late)
+        assert found and found.distances == count
+        return found.shape
+
+    assert told() == shape
+    assert told(noise=2.0) is told(count=3) is told(times=0.2) is told(late=5) is None

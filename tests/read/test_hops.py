@@ -13,7 +13,7 @@ from clew.policy import Policy
 from clew.read import cases
 from clew.read.activations import Activations, maze_sequences
 from clew.read.cases import ProbeOptions
-from clew.read.hops import growth, hops
+from clew.read.hops import growth, hops, shape
 from clew.read.places import find_places
 from clew.read.probes import MapReading, probe_map
 from clew.read.targets import Targets, targets_in
@@ -114,11 +114,11 @@ def test_edges_count_from_their_nearer_end(monkeypatch: pytest.MonkeyPatch) -> N
 def test_growth_is_told_apart() -> None:
     layers = range(5)
     shapes = {"flat": [3] * 5, "linear": [1, 3, 5, 7, 9], "doubling": [2, 4, 8, 16, 32]}
-    for shape, found in shapes.items():
+    for name, found in shapes.items():
         fits = growth(found, layers)
-        assert fits[shape].residual == pytest.approx(0, abs=1e-9)
-        if shape != "flat":
-            assert all(fits[other].residual > 1 for other in shapes if other != shape)
+        assert fits[name].residual == pytest.approx(0, abs=1e-9)
+        if name != "flat":
+            assert all(fits[other].residual > 1 for other in shapes if other != name)
     assert growth(shapes["linear"], layers)["linear"].b == pytest.approx(2)
     assert growth(shapes["doubling"], layers)["doubling"].a == pytest.approx(0)
     full = growth([1, 2, 4, 6, 6], layers, most=6)
@@ -127,6 +127,31 @@ def test_growth_is_told_apart() -> None:
     for wrong in ([1, 2], [], [[1]]):
         with pytest.raises(InputError, match=r"hops: .* are not one number for each of the layers"):
             growth(wrong, [0, 1, 2] if wrong else [])
+
+
+def test_a_shape_is_told_only_of_enough_layers_and_hops() -> None:
+    for hops_L, told in (
+        ([0, 0, 0, 2], "few"),  # of two points every curve is the best one
+        ([0, 0, 2, 6], "few"),
+        ([1, 2, 4], "few"),
+        ([1, 1, 1, 1], "few"),
+        ([4, 3, 2, 1], "few"),
+        ([3, 3, 3, 3], "flat"),
+        ([1, 2, 3, 4, 5, 6], "grows"),  # within a hop of doubling in every layer
+        ([1, 2, 4, 8], "grows"),
+        ([1, 2, 3, 4, 5, 6, 7], "linear"),
+        ([2, 4, 8, 16], "doubling"),
+        ([0, 0, 0, 0, 1, 3, 7, 15], "doubling"),
+        ([1, 5, 2, 9], "neither"),
+    ):
+        assert shape(hops_L, range(len(hops_L))) == told, hops_L
+    assert shape([2, 4, 8, 16, 16, 16], range(6), 16) == "doubling"
+    rng = np.random.default_rng(0)
+    for _ in range(200):  # whole numbers of hops of a straight line are never called doubling, and the other way round
+        start, slope = rng.uniform(0, 2, 2)
+        line_L = np.floor(start + slope * np.arange(1, 9))
+        curve_L = np.floor(start + 0.1 * slope * 2.0 ** np.arange(1, 9))
+        assert shape(line_L, range(8)) != "doubling" and shape(curve_L, range(8)) != "linear"
 
 
 def test_what_was_not_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

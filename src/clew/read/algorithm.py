@@ -41,10 +41,25 @@ from typing import TYPE_CHECKING
 
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
-from clew.read import evidence as of
 from clew.read.arrival import Arrival, arrived, distances_of, known_after
 from clew.read.effects import table_of
-from clew.read.evidence import ACCOUNTS, CAUSAL, KINDS, SEARCHES, Account, Evidence, Kind
+from clew.read.evidence import (
+    ACCOUNTS,
+    CAUSAL,
+    KINDS,
+    SEARCHES,
+    Account,
+    Evidence,
+    Kind,
+    behaviour,
+    moved,
+    of_arrival,
+    of_hops,
+    of_knockouts,
+    of_lens,
+    of_sight,
+    of_steps,
+)
 from clew.read.hops import Hops
 from clew.read.knockout import Knockouts
 from clew.read.lens import Lens
@@ -178,13 +193,13 @@ def which_algorithm(
     hops that probes find, by the place at which they read. InputError as `patching.patch`, and for pairs of another
     kind.
     """
-    effects, moved = known_after(policy, targets), known_after(policy, passages)
+    of_targets, of_passages = known_after(policy, targets), known_after(policy, passages)
     found = [
-        arrived(effects, "lookahead", distances_of(policy, targets)["lookahead"]),
-        arrived(moved, "farther", distances_of(policy, passages)["farther"]),
+        arrived(of_targets, "lookahead", distances_of(policy, targets)["lookahead"]),
+        arrived(of_passages, "farther", distances_of(policy, passages)["farther"]),
     ]
-    evidence = [of.of_steps(lens), of.behaviour(policy, targets, effects), of.moved(passages, moved)]
-    evidence += [of.of_arrival(one) for one in found]
-    evidence += [of.of_sight(knockouts), of.of_knockouts(knockouts), of.of_lens(lens)]
-    evidence += [of.of_hops(place, hops) for place, hops in (known or {}).items()]
+    evidence = [of_steps(lens), behaviour(policy, targets, of_targets), moved(passages, of_passages)]
+    evidence += [of_arrival(one) for one in found]
+    evidence += [of_sight(knockouts), of_knockouts(knockouts), of_lens(lens)]
+    evidence += [of_hops(place, hops) for place, hops in (known or {}).items()]
     return judge(evidence), found
