@@ -16,14 +16,14 @@ from clew.read.activations import maze_sequences
 from clew.read.attribution import TASKS, attribute, forks_of
 from clew.read.heads import ATTENDED, attended, attending, attention, measured, resample_heads
 from clew.read.places import find_places, numbers_of
-from models import MAKERS, tiny
+from models import MAKERS, VARIANTS, shaken, tiny
 
 TOKENIZER = maze_tokenizer(4)
 STREAM = MazeStream(((3, 3), (4, 4)), ("dfs", "percolation"), p=0.4, held_out=None, seed=3)
 
 
 def policy(kind: str = "llama", seed: int = 0) -> Policy:
-    return Policy(tiny(kind, len(TOKENIZER), seed), TOKENIZER)
+    return Policy(shaken(kind, len(TOKENIZER), seed), TOKENIZER)
 
 
 def sequences(count: int = 12) -> list[np.ndarray]:
@@ -31,7 +31,7 @@ def sequences(count: int = 12) -> list[np.ndarray]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", [*MAKERS, *VARIANTS])
 def test_patterns_are_those_of_eager_attention(kind: str) -> None:
     model, tokens = policy(kind).model, torch.from_numpy(sequences(1)[0])[None]
     before = model(tokens).logits
@@ -140,7 +140,7 @@ def test_resampling_costs_what_the_head_knew() -> None:
         resample_heads(reader, batch, draws=80)
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", [*MAKERS, *VARIANTS])
 def test_shares_of_logits_add_up(kind: str) -> None:
     reader = policy(kind)
     with torch.no_grad():

@@ -206,7 +206,7 @@ def test_shares_of_receivers_that_add_up_are_found_at_their_size() -> None:
         np.testing.assert_allclose(sizes, [0] * 6 + [0.3, 0.7, 1], atol=0.02)
         first, second, both = found.shifts_CP(direction)[6:]
         np.testing.assert_allclose(first + second, both, atol=0.03 * np.abs(both).max())  # norms notice a little
-    assert all(abs(value) < 1e-6 for value, _, _ in patch_to_logits(reader, batch).effect()[:2])
+    assert all(abs(value) < 0.01 for value, _, _ in patch_to_logits(reader, batch).effect()[:2])
 
 
 def test_labels() -> None:

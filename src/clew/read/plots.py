@@ -103,7 +103,8 @@ def _lens(rows: dict[str, Rows]) -> Any:
     axes[0].set(
         xlabel="layers read", ylabel="share right", title="Right branch by the logit lens", xticks=_of(mine, "depth")
     )
-    axes[0].legend(frameon=False, fontsize=7, loc="upper left", ncol=2)
+    if groups:
+        axes[0].legend(frameon=False, fontsize=7, loc="upper left", ncol=2)
     depths = [row["depth"] for row in mine]
     names = {"lookahead": "target's branch, by lookahead", "farther": "moved passage, by steps from the fork"}
     for (by, label), color in zip(names.items(), (BLUE, GOLD), strict=True):
