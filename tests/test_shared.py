@@ -115,3 +115,4 @@ def test_what_the_kernel_cannot_read_is_left_to_copies() -> None:
     x = torch.zeros(1, HEADS, 3, SIZE)
     assert can_share(x, x, 0.0)
     assert not can_share(x, x, 0.1) and not can_share(x, x[..., :4], 0.0) and not can_share(x.to("meta"), x, 0.0)
+    assert not can_share(x, x.bfloat16(), 0.0)  # transformers 5.5 under autocast

@@ -60,7 +60,8 @@ class Place:
 
 def can_share(query: Tensor, value: Tensor, dropout: float) -> bool:
     """Whether torch's kernel for CPUs reads this."""
-    return query.device.type == "cpu" and query.shape[-1] == value.shape[-1] and not dropout
+    alike = query.dtype == value.dtype and query.shape[-1] == value.shape[-1]  # autocast may widen queries alone
+    return query.device.type == "cpu" and alike and not dropout
 
 
 KeysValues = tuple[Tensor, Tensor]
