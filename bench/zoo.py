@@ -19,6 +19,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,13 @@ def asked(world: MazeWorld, reasoner: Reasoner, questions: Sequence[Question]) -
 
 
 def sizes_in_words(sizes: Sequence[Any]) -> str:
-    """3x3 to 6x6, or a list where some are left out."""
-    sides = [side for side in sizes if isinstance(side, int)]
-    if len(sides) == len(sizes) > 2 and sides == list(range(sides[0], sides[0] + len(sides))):
-        return f"{sides[0]}x{sides[0]} to {sides[-1]}x{sides[-1]}"
+    """3x3 to 6x6, and rectangles if those between are there too; or a list."""
+    sides = sorted(size for size in sizes if isinstance(size, int))
+    if len(sides) > 2 and sides == list(range(sides[0], sides[0] + len(sides))):
+        others = {tuple(size) for size in sizes if not isinstance(size, int)}
+        words = f"{sides[0]}x{sides[0]} to {sides[-1]}x{sides[-1]}"
+        if not others or others == set(permutations(sides, 2)):
+            return words + (" and all rectangles between" if others else "")
     return ", ".join(f"{size}x{size}" if isinstance(size, int) else f"{size[0]}x{size[1]}" for size in sizes)
 
 
