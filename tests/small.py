@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
@@ -32,11 +33,19 @@ def changed(config: Any, changes: dict[str, Any]) -> Any:
     return config
 
 
+def needs_muon() -> None:
+    """Skips where torch has none."""
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("torch has no Muon before 2.9")
+
+
 def model(**changes: Any) -> ModelConfig:
     return changed(ModelConfig(layers=1, width=16, heads=2), changes)
 
 
 def train_config(out: Path, **changes: Any) -> TrainConfig:
+    if changes.get("optimizer__name") == "muon":
+        needs_muon()
     config = TrainConfig(
         mazes=MazeConfig(sizes=[3], branches=2),
         model=model(),

@@ -25,12 +25,15 @@ from clew.policy import Policy, with_adapters
 from clew.tree import SpanTree, TreeBatch
 from models import tiny
 from shapes import caterpillar
+from small import needs_muon
 
 torch.set_num_threads(1)
 BATCH = TreeBatch.pack([SpanTree([3, 4], "prompt", 0.0, [SpanTree([5, 6, 7], "answer", 0.5)])], 0)
 
 
 def learner(muon: float = 0.0, width: int = 16, steps: int = 2, rank: int = 0) -> Learner:
+    if muon:
+        needs_muon()
     policy = Policy.build(maze_tokenizer(3), 1, width, 2, seed=width)
     made = Learner(with_adapters(policy, ("shoggoth", "face"), rank)[1] if rank else policy, muon=muon)
     for _ in range(steps):
