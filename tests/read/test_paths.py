@@ -57,7 +57,7 @@ def test_equal_to_a_llama_that_is_written_out_and_edited() -> None:
     """Heads 2 and 3 share their keys: what one receives as a key, the other does not read."""
     reader, batch = Policy(tiny("llama", len(TOKENIZER)), TOKENIZER), pairs()
     found, groups = patch_paths(reader, batch, paths()), groups_of(reader, batch)
-    for number in (0, 7):
+    for number in (7,):
         clean, corrupt = rows_of(batch, number)
         seen: list[dict[Any, Tensor]] = [{}, {}]
         for row, at in zip((clean, corrupt), seen, strict=True):
