@@ -85,7 +85,9 @@ def reading_folder(folder: Path) -> Path:
             | {"remark": SCRIPT}
             for part in ("all", IMAGE)
         ],
-        "verdict": [{"verdict": IMAGE, "reading": SCRIPT, "says": BREAK, "account": IMAGE, "speaks": SCRIPT}],
+        "verdict": [
+            {"verdict": IMAGE, "why": BREAK, "reading": SCRIPT, "says": BREAK, "account": IMAGE, "speaks": SCRIPT}
+        ],
     }
     for name, rows in tables.items():
         clean = json.loads(json.dumps(rows).replace("\\ud83d", "?"))

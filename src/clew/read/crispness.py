@@ -200,7 +200,8 @@ def localised(effects: Effects, share: float = SHARE) -> list[Row]:
     figure = ratio(part_CP.sum(0), of_P)
     if heard[1] <= 0.5 or of_P.mean() <= 0 or not math.isfinite(figure[1]):
         return [row_of("localisation", "all", None, null, pairs, "pairs", f"no effect to localise: {said}")]
-    rows = [row_of("localisation", "all", figure, null, pairs, "pairs", f"of {sites} sites; {said}")]
+    told = f"of the effect lies in the best {share:.0%} of {sites} sites; {said}"
+    rows = [row_of("localisation", "all", figure, null, pairs, "pairs", told)]
     best = [number for number in range(sites) if all(part_CP[number, half].any() for half in (odd_P, ~odd_P))]
     for number in sorted(best, key=lambda number: -part_CP[number].mean()):
         figure = ratio(shifts_CP[number], of_P)
@@ -299,8 +300,9 @@ def steered(found: Steerability) -> list[Row]:
         parts.append((f"layer {layer}", "path", layer))
     for part, success, layer in parts:
         hit_Q, random_Q, used = found.chosen(success, layer)
-        said = ", ".join(f"{site} {where} x {strength:g}" for (site, where), strength in used)
-        said = f"{success}: {hit_Q.mean():.1%}, by random pushes {random_Q.mean():.1%}; {said}"
+        turned = "whole paths turned" if success == "path" else "steps at the fork turned"
+        said = ", ".join(f"{strength:g} times behind layer {where}" for (_, where), strength in used)
+        said = f"{turned}: {hit_Q.mean():.1%}, by random pushes {random_Q.mean():.1%}; pushed {said}"
         rows.append(row_of("steerability", part, found.gain(success, layer), 0.0, len(hit_Q), "pairs", said))
     return rows
 
@@ -321,7 +323,8 @@ def depth_used(depth: Depth, draws: int = 1000, seed: int = 0) -> list[Row]:
     layers, mazes = lost_LQ.shape
     used_L, above_L = holm(lost_LQ), holm(depth.random_right_CQ - depth.right_CQ)
     right = float(depth.right_Q.sum() / depth.forks_Q.sum())
-    said = f"{used_L.sum()} of {layers} removals cost right steps at forks; without any, {right:.1%} are right"
+    said = f"of {layers} layers, an effective number; {used_L.sum()} of {layers} removals cost right steps at forks; "
+    said += f"without any, {right:.1%} are right"
     drawn_BQ = np.random.default_rng([seed, 6]).multinomial(mazes, np.full(mazes, 1 / mazes), draws)
     sums_BL = np.concatenate([lost_LQ.sum(1)[None], drawn_BQ @ lost_LQ.T])
     figure = _drawn(effective(sums_BL)) if used_L.any() else None

@@ -181,7 +181,7 @@ def of_knockouts(found: Knockouts, draws: int = 200, seed: int = 0) -> Evidence:
         read.append(_growing(rise(*both[0]), growth(*both[1]), True))
         name = "target" if end == "target" else "fork"
         said.append(f"by steps from the {name} {_listed(both[0][0], both[0][2][:, 0])}{read[-1][0]}")
-    says = f"passages are read in layer, in the mean, {'. And '.join(said)}"
+    says = f"passages are read in layer (from 0), in the mean, {'. And '.join(said)}"
     rising = {supports for _, supports, _ in read if supports}
     if rising:  # a search that goes out from one end reads the other end's passages last
         supports = rising.pop() if len(rising) == 1 else SEARCHES

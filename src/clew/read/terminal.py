@@ -71,9 +71,9 @@ def _heads(rows: dict[str, Rows]) -> Table:
             _attends,
             "the two groups of tokens that get most of it at path cells beyond their share",
         ),
-        "open - walled": (
+        "open - walled, %": (
             scores,
-            lambda mine: _figure(mine, "mass", 4),
+            lambda mine: _figure([{name: 100 * mine[0][name] for name in ("mass", "mass_low", "mass_high")}], "mass"),
             "adjacency score: what a token of an open neighbour gets more than one of a walled neighbour",
         ),
     }

@@ -147,6 +147,7 @@
       named ? `Which algorithm? ${clew.text(run.name)}` : "Which algorithm?",
       {},
       clew.el("p", { class: "verdict" }, clew.text(rows[0].verdict)),
+      rows[0].why && clew.el("p", {}, clew.text(rows[0].why)),
       table,
     );
   }
