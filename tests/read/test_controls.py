@@ -19,7 +19,8 @@ from clew.read.cases import ProbeOptions, random_twin
 from clew.read.effects import Effects
 from clew.read.heads import Ablations, attention, resample_heads
 from clew.read.hops import hops
-from clew.read.patching import Head, Patch, Path, patch, patch_heads, patch_paths, patch_residual, patch_to_logits
+from clew.read.patching import Head, Patch, patch, patch_heads, patch_residual
+from clew.read.paths import Path, patch_paths, patch_to_logits
 from clew.read.places import find_places
 from clew.read.probes import probe_cells, probe_map
 from clew.read.steering import Addition, Steering, roll_out, steer

@@ -71,7 +71,8 @@ def test_every_kind_from_disk(page: Any, tmp_path: Path, hostile: Path, kind: st
     page.goto(written(tmp_path, *folders))
     assert page.locator("h1").inner_text().count(IMAGE) == runs
     page.locator(f"main .{kind}").wait_for()
-    assert page.locator("main svg").count() > 0 and page.locator("main img, main iframe, main script").count() == 0
+    page.locator("main svg").first.wait_for(state="attached")
+    assert page.locator("main img, main iframe, main script").count() == 0
     press_all(page)
     for tab in page.get_by_role("tab").all():
         if tab.is_visible():
