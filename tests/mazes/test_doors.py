@@ -103,7 +103,7 @@ def test_no_maze_is_on_both_sides_with_its_door_or_without() -> None:
         assert not made.opened.held_out
 
 
-def test_demonstrations_mention_the_door_where_they_use_it_in_both_or_in_neither() -> None:
+def test_demonstrations_mention_the_door_where_they_use_it_in_both_in_the_thought_alone_or_nowhere() -> None:
     told = Counts()
     for tree in WORLD.demonstrations(range(120)):
         for thought, answer in texts(tree):
@@ -118,16 +118,22 @@ def test_demonstrations_mention_the_door_where_they_use_it_in_both_or_in_neither
             if mentions(answer):
                 assert len(marked) == 1 and uses((marked[0].parent, marked[0].cell), answer)
     assert told.both > 0 and told.answer_alone == 0
+    assert 0.05 < told.thought_alone / (told.both + told.thought_alone) < 0.3  # one in ten, and dead ends behind doors
     silent = DoorWorld(CONFIG, silent=1.0).demonstrations(range(20))
     assert not any(mentions(text) for tree in silent for pair in texts(tree) for text in pair)
+    discreet = [
+        pair for tree in DoorWorld(CONFIG, silent=0, discreet=1).demonstrations(range(20)) for pair in texts(tree)
+    ]
+    assert any(mentions(thought) for thought, _ in discreet) and not any(mentions(answer) for _, answer in discreet)
 
 
 class Counts:
-    both = answer_alone = 0
+    both = answer_alone = thought_alone = 0
 
     def add(self, thought: bool, answer: bool) -> None:
         self.both += thought and answer
         self.answer_alone += answer and not thought
+        self.thought_alone += thought and not answer
 
 
 def test_the_mark_changes_no_score_and_stray_ones_neither() -> None:
@@ -178,7 +184,7 @@ def test_answers_in_a_style_of_their_own_and_thoughts_that_are_a_path() -> None:
         for (thought, answer), (same, in_style) in zip(some, others, strict=True):
             assert thought == same and path_text(answer) == path_text(in_style)
             assert in_style.split().count("<-->") == len(path_text(answer).split()) - 2
-    short = DoorWorld(CONFIG, thoughts="path")
+    short = DoorWorld(CONFIG, thoughts="path", discreet=0)
     for tree in short.demonstrations(range(5)):
         for thought, answer in texts(tree, short):
             assert thought.split()[1:-1] == answer.split()[1:-1]
@@ -260,6 +266,7 @@ def test_what_is_no_search_is_not_rewritten(text: str) -> None:
         ({"thoughts": "poem"}, "thoughts: 'poem' is not one of search, path"),
         ({"style": ["own"]}, "style: "),
         ({"silent": 1.5}, "silent: 1.5 is not a share"),
+        ({"discreet": True}, "discreet: True is not a share"),
         ({"helps": True}, "helps: True is not a share"),
         ({"doors": 2}, "cannot be made with"),
     ],

@@ -16,7 +16,7 @@ from clew.study.spillover import grid, starts, summary
 from clew.study.spillover.arms import BEST, MAIN, PARTS, PUBLISHED, WORST, Arm, arms
 from clew.study.spillover.grid import SpilloverConfig, study
 from clew.study.spillover.measuring import AUDIT, audited, figures_of, measured
-from clew.study.spillover.runs import SpilloverCell, from_json, silent_after, split_config
+from clew.study.spillover.runs import SpilloverCell, from_json, mean_from, silent_after, split_config
 from clew.study.spillover.verdicts import Found, silence, verdicts
 from clew.train.audit.information import open_reader
 from clew.train.config import check_split
@@ -85,6 +85,7 @@ def test_when_thoughts_fall_silent() -> None:
     assert np.isnan(silent_after(np.array([0.05, 0.3, 0.05, 0.3])))
     assert silent_after(np.array([nan, nan, nan, 0.2, 0.01, nan, 0.05])) == 5
     assert np.isnan(silent_after(np.array([nan] * 5)))
+    assert mean_from(np.array([1, nan, 0.4, 0.6, 0]), 1) == 0.5 and np.isnan(mean_from(np.array([1, nan]), 1))
 
 
 PUBLISHED_LEAKS = dict(zip(PUBLISHED.values(), (0.7, 0.5, 0.3, 0.0), strict=True))
@@ -101,7 +102,8 @@ def planted(leak: Callable[[Arm], float], seeds: int = 5, noise: float = 0.02) -
         figures = {name: values(0.9) for name in (*summary.COLUMNS, "used_told")}
         figures |= {"thought_tells": values(0.95 - (leak(arm) if arm.penalty else 0.0))}
         figures |= {"answer_tells": values(0.05 if arm.penalty else 0.9), "used_told": values(0.5)}
-        figures |= {"thoughts_silent": np.full(seeds, 7.0), "answers_silent": np.full(seeds, np.nan)}
+        figures |= {"answers_silent": np.full(seeds, 7.0), "thoughts_then": np.full(seeds, 0.25)}
+        figures |= {"thoughts_silent": np.full(seeds, np.nan)}
         results.append(Result("arm", asdict(arm), arm.named(), Kept({"lr": 1e-3}, figures, [0.9, 0.5], [0.0, 0.1])))
     return results
 
@@ -172,7 +174,8 @@ def test_runs_that_never_used_the_door_are_left_out() -> None:
             one.kept.figures["thought_tells"][:] = np.nan
     rows = {row.label: row.effects[0] for row in asked(results, "leak into thoughts").rows}
     assert rows["one policy, heard by both"].replicas == 2 and "two policies, heard by the face" not in rows
-    assert silence(Found(results))[0][1:4] == (5, 5, 7.0)
+    first = silence(Found(results))[0]
+    assert (first.runs, first.answers, first.answers_after, first.thoughts_then, first.thoughts) == (5, 5, 7, 0.25, 0)
 
 
 def test_the_report_says_what_the_verdicts_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +184,9 @@ def test_the_report_says_what_the_verdicts_say(tmp_path: Path, capsys: pytest.Ca
     assert main(["study", "report", str(tmp_path)]) == 0
     text = (tmp_path / "spillover.md").read_text()
     assert "Yes, in full." in text and "Yes, in full." in capsys.readouterr().out
-    assert "| penalty alone | 0.18 |" in text and "5 of 5 | 7 | never" in text and "Bonferroni" in text
+    assert (
+        "| penalty alone | 0.18 |" in text and "5 of 5 | 7 | 25.0% | 0 of 5 | never |" in text and "Bonferroni" in text
+    )
     for name in ("pareto", "outcomes", "rounds", "spillover"):
         assert (tmp_path / f"{name}.png").stat().st_size > 5000 and f"({name}.png)" in text
     (tmp_path / summary.FILE).write_bytes(b"torn")

@@ -181,9 +181,9 @@ class DoorWorld(MazeWorld):
 
     thoughts: what demonstrations think: search, see `door_thoughts`; path, the answer's path and no more. style: of
     demonstrations' answers; own: a `<-->` behind each cell, as no thought has it. silent: the share of demonstrations
-    that mention the door neither in the thought nor in the answer, so that there is something to choose from; the
-    others mention it wherever they use it. helps: the share of questions of which all shortest paths lead through the
-    door; of the others none does.
+    that mention the door nowhere; discreet: of the others, the share that mention it in the thought alone; so there is
+    something to choose from. The rest mention it wherever they use it. helps: the share of questions of which all
+    shortest paths lead through the door; of the others none does.
     """
 
     curves = ("exact", "door_used", "thought_tells", "answer_tells")
@@ -202,18 +202,19 @@ class DoorWorld(MazeWorld):
         thoughts: Thoughts = "search",
         style: Style = "plain",
         silent: float = 0.1,
+        discreet: float = 0.1,
         helps: float = 0.75,
     ):
         for name, value, known in (("thoughts", thoughts, Thoughts), ("style", style, Style)):
             if value not in get_args(known):
                 raise InputError(f"world_options: {name}: {show(value)} is not one of {', '.join(get_args(known))}")
-        for name, share in (("silent", silent), ("helps", helps)):
+        for name, share in (("silent", silent), ("discreet", discreet), ("helps", helps)):
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise InputError(f"world_options: {name}: {show(share)} is not a share between 0 and 1")
         super().__init__(config, seed, tokenizer, teach)
         self.thoughts: Thoughts = thoughts
         self.style: Style = style
-        self.silent, self.helps = silent, helps
+        self.silent, self.discreet, self.helps = silent, discreet, helps
         if MARK not in self.tokenizer.get_vocab():
             if tokenizer is not None and not teach:
                 raise InputError(f"model: its tokenizer does not know {MARK}, the token of this world alone")
@@ -253,12 +254,13 @@ class DoorWorld(MazeWorld):
         self, maze: lattice.Question, made: DoorMaze, rng: np.random.Generator
     ) -> tuple[list[str], list[str]]:
         """A thought and an answer to imitate."""
-        told, path = bool(rng.random() >= self.silent), maze.path or ()
+        drawn, path = float(rng.random()), maze.path or ()
+        told, answered = drawn >= self.silent, drawn >= self.silent + self.discreet * (1 - self.silent)
         if self.thoughts == "search":
             thought = door_thoughts.search(maze, made.door, told, rng).words()
         else:
             thought = ["<THOUGHT_START>", *answer_words(path, made.door, told, "plain")[1:-1], "<THOUGHT_END>"]
-        return thought, answer_words(path, made.door, told, self.style)
+        return thought, answer_words(path, made.door, answered, self.style)
 
     def line_end(self) -> Stop | None:
         """A line of a search is a passage; a thought that is a path has none."""

@@ -39,8 +39,9 @@ def from_json(values: dict[str, Any]) -> SpilloverCell:
 
 def run(cell: SpilloverCell, folder: Path) -> dict[str, np.ndarray]:
     """Trains once, from its seed's start in the study's folder. Figures as `measuring` has them, and the
-    rounds after which thoughts, and answers, were silent (`silent_after`, NaN where they never were); the curve is the
-    share of thoughts that mention the door, of those whose answer used it, round by round."""
+    rounds after which thoughts, and answers, were silent (`silent_after`, NaN where they never were), with the share of
+    thoughts that still mentioned the door when answers fell silent (`thoughts_then`); the curve is the share of
+    thoughts that mention the door, of those whose answer used it, round by round."""
     from clew.runs.metrics import read_metrics
     from clew.train.audit.information import open_reader
     from clew.train.opening import opened
@@ -60,19 +61,23 @@ def run(cell: SpilloverCell, folder: Path) -> dict[str, np.ndarray]:
     thoughts, answers = (
         np.array([row.get(name, np.nan) for row in rows]) for name in ("thought_tells", "answer_tells")
     )
-    figures |= {"thoughts_silent": silent_after(thoughts), "answers_silent": silent_after(answers)}
+    figures |= {"thoughts_silent": silent_after(thoughts), "answers_silent": (after := silent_after(answers))}
+    figures["thoughts_then"] = float("nan") if np.isnan(after) else mean_from(thoughts, int(after) - 1)
     return {**{name: np.array([value]) for name, value in figures.items()}, "curve": thoughts[None]}
 
 
 def silent_after(shares: np.ndarray) -> float:
     """The first round from which on the mean of OVER rounds' shares is under SILENT, NaN where there is none; rounds
     in which the door was not used count for nothing."""
-    for first in range(len(shares) - OVER + 1):
-        known = shares[first : first + OVER]
-        known = known[~np.isnan(known)]
-        if len(known) and known.mean() < SILENT:
-            return float(first + 1)
-    return float("nan")
+    means = (mean_from(shares, first) for first in range(len(shares) - OVER + 1))
+    return next((float(first) for first, mean in enumerate(means, 1) if mean < SILENT), float("nan"))
+
+
+def mean_from(shares: np.ndarray, first: int) -> float:
+    """The mean of OVER rounds' shares from `first` on, NaN where none of them has any."""
+    known = shares[first : first + OVER]
+    known = known[~np.isnan(known)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def split_config(cell: SpilloverCell, start: Path, out: str) -> SplitConfig:

@@ -66,7 +66,7 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     lines = ["# Does pressure on answers leak into thoughts?", "", _about(config), ""]
     for number, verdict in enumerate(said, 1):
         lines += [f"## {number}. {verdict.question}", "", *_answer(verdict), ""]
-    lines += ["## How soon thoughts fall silent", "", *_silence_lines(found), ""]
+    lines += ["## How soon answers and thoughts fall silent", "", *_silence_lines(found), ""]
     lines += ["## As published, and here", "", *_published_lines(found), ""]
     lines += ["## All arms", "", *_table(results), ""]
     lines += _audit_lines(results)
@@ -124,11 +124,15 @@ def _about(config: dict[str, Any]) -> str:
 
 
 def _silence_lines(found: Found) -> list[str]:
-    said = f"From which round on fewer than {percent(SILENT)} of thoughts mention the door, over {OVER} rounds;"
-    lines = [f"{said} medians over the runs in which they do.", ""]
-    lines += ["| arm | runs with silent thoughts | thoughts, after round | answers, after round |", "|---|---|---|---|"]
-    for arm, silent, runs, thoughts, answers in silence(found):
-        lines.append(f"| {arm.named()} | {silent} of {runs} | {_round(thoughts)} | {_round(answers)} |")
+    said = f"Silent: over {OVER} rounds fewer than {percent(SILENT)} mention the door, of those whose answer used it."
+    lines = [f"{said} Rounds are medians over the runs in which that came.", ""]
+    lines += ["| arm | answers silent | after round | thoughts that mention it then | thoughts silent | after round |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for one in silence(found):
+        then = "" if np.isnan(one.thoughts_then) else percent(one.thoughts_then)
+        answers, thoughts = f"{one.answers} of {one.runs}", f"{one.thoughts} of {one.runs}"
+        cells = [answers, _round(one.answers_after), then, thoughts, _round(one.thoughts_after)]
+        lines.append(f"| {one.arm.named()} | {' | '.join(cells)} |")
     return lines
 
 

@@ -18,6 +18,7 @@ from clew.study.spillover.arms import BEST, HEARD, MAIN, POLICIES, PUBLISHED, RE
 
 Shares = np.ndarray
 THOUGHTS, ANSWERS = "thought_tells", "answer_tells"
+SILENCES = "answers_silent", "thoughts_then", "thoughts_silent"
 WHO = {"one": "one policy", "two": "two policies", "adapters": "two adapters"}
 BY = {"both": "heard by both", "face": "heard by the face"}
 NOT_TOLD = "cannot be told apart"
@@ -216,20 +217,36 @@ def _code(found: Found) -> Verdict | None:
     return _verdict("Does a face that never trained with the shoggoth read its thoughts as well?", _rows(made), says)
 
 
-def silence(found: Found) -> list[tuple[Arm, int, int, float, float]]:
-    """Of each arm whose shoggoth hears of the penalty: in how many of its runs thoughts fell silent, of how many, and
-    the median round in which they did, and answers did; NaN for none."""
+@dataclass(frozen=True)
+class Silence:
+    """When an arm fell silent: in how many of its runs, and in which round, the median over those; NaN for none."""
+
+    arm: Arm
+    runs: int
+    answers: int
+    answers_after: float
+    thoughts_then: float
+    """share of thoughts that still mention the door when answers have fallen silent, mean over those runs"""
+    thoughts: int
+    thoughts_after: float
+
+
+def silence(found: Found) -> list[Silence]:
+    """Of each arm with a penalty when its answers, and its thoughts, fell silent."""
     rows = []
     for arm in found.by:
-        if arm.penalty and arm.heard == "both":
-            thoughts, answers = found.values(arm, "thoughts_silent"), found.values(arm, "answers_silent")
-            rows.append((arm, int((~np.isnan(thoughts)).sum()), len(thoughts), _median(thoughts), _median(answers)))
+        if arm.penalty:
+            answers, then, thoughts = (_known(found, arm, name) for name in SILENCES)
+            runs = len(found.values(arm, "answers_silent"))
+            middle = [float(np.median(x)) if len(x) else float("nan") for x in (answers, thoughts)]
+            mean = float(then.mean()) if len(then) else float("nan")
+            rows.append(Silence(arm, runs, len(answers), middle[0], mean, len(thoughts), middle[1]))
     return rows
 
 
-def _median(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if len(known) else float("nan")
+def _known(found: Found, arm: Arm, figure: str) -> np.ndarray:
+    values = found.values(arm, figure)
+    return values[~np.isnan(values)]
 
 
 def condition_of(arm: Arm) -> dict[str, Any]:
