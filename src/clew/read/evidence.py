@@ -226,8 +226,8 @@ def of_hops(place: str, found: Hops) -> Evidence:
     told = {_SHAPED[one] for one in shapes.values() if one in _SHAPED}
     if told:
         supports = told.pop() if len(told) == 1 else SEARCHES
-        return Evidence("probes", f"probes at {place}", says, supports, _others(supports))
-    return Evidence("probes", f"probes at {place}", says, (), ACCOUNTS if "flat" in shapes.values() else ())
+        return Evidence("probes", f"hops known at {place}", says, supports, _others(supports))
+    return Evidence("probes", f"hops known at {place}", says, (), ACCOUNTS if "flat" in shapes.values() else ())
 
 
 _SHAPED: dict[str, tuple[Account, ...]] = {"linear": ("chaining",), "doubling": ("path merging",), "grows": SEARCHES}

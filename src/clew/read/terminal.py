@@ -191,8 +191,8 @@ def _verdict(rows: Rows) -> Table:
         "*": "causal: something inside was changed",
     }
     title = f"Which algorithm? {rows[0]['verdict']}\n{rows[0]['why']}"
-    table = _table(title, "evidence", said=_explained(said))
-    for column, width in (("of what", 16), ("what it says", None), ("speaks", 14)):
+    table = _table(title, said=_explained(said))
+    for column, width in (("evidence", 17), ("what it says", None), ("speaks", 12)):
         table.add_column(column, justify="left", max_width=width)
     for reading in dict.fromkeys(row["reading"] for row in rows):
         mine = [row for row in rows if row["reading"] == reading]
@@ -200,8 +200,8 @@ def _verdict(rows: Rows) -> Table:
         for side in ("for", "against"):
             accounts = [row["account"] for row in mine if row["speaks"] == side]
             sides += [f"{side} {'all' if len(accounts) == len(mine) else ', '.join(accounts)}"] * bool(accounts)
-        kind = f"{mine[0]['kind']}{'*' * mine[0]['causal']}"
-        table.add_row(*map(Text, (kind, reading, mine[0]["says"], "; ".join(sides) or "decides nothing")))
+        name = f"{mine[0]['kind']}{'*' * mine[0]['causal']}: {reading}"
+        table.add_row(*map(Text, (name, mine[0]["says"], "; ".join(sides) or "decides nothing")))
     return table
 
 
