@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from clew.config import MazeConfig
+from clew.errors import InputError
 from clew.mazes.world import MazeWorld
 from clew.policy import Policy
 from clew.rollout.sampler import SharedPrefixSampler
@@ -342,5 +343,25 @@ def test_what_the_server_refuses_is_said(chromium: Any) -> None:
         page.locator(".gap").first.click()
         page.get_by_text("rows: 99 is not a whole number").wait_for()
         assert page.locator(".verdict").text_content() == before
+        page.close()
+        server.shutdown()
+
+
+def test_what_becomes_of_a_wall_is_said_where_it_was_pressed(chromium: Any) -> None:
+    def refuses(request: dict[str, Any]) -> dict[str, Any]:
+        if request["kind"] == "stamp":
+            return {"stamp": "now"}
+        raise InputError("no such maze")
+
+    with Server(lambda: page_of([compared()], "mazes", "now"), refuses) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        page = chromium.new_page()
+        page.goto(server.address)
+        one, two = (page.locator(f'[data-run="{i}"]') for i in range(2))
+        one.get_by_role("button", name="Draw walls").click()
+        for pressed, other in ((one, two), (two, one)):
+            pressed.locator(".gap").first.click()
+            pressed.get_by_text("no such maze").wait_for()
+            assert pressed is two or other.get_by_text("no such maze").count() == 0
         page.close()
         server.shutdown()

@@ -59,9 +59,16 @@ def open_models(
     """
     named = [folders] if isinstance(folders, (str, Path)) else list(folders)
     config = maze_options(named[0], size) if named else None
-    models = [open_model(folder, config, seed, device) for folder in named]
-    for model in models:
-        model.mazes = mazes
+    models = []
+    for folder in named:
+        try:
+            models.append(open_model(folder, config, seed, device))
+        except InputError as error:
+            if not models:
+                raise
+            here, first = show(str(folder)), show(str(named[0]))
+            raise InputError(f"path: {here} cannot be asked the mazes of {first}, the first: {error}") from None
+        models[-1].mazes = mazes
     return Opened(models)
 
 

@@ -79,6 +79,9 @@ const clew = { kinds: {}, served: false, palette: {} };
 
   clew.percent = (value, digits = 1) => (typeof value === "number" ? `${clew.number(100 * value, digits)}%` : "–");
 
+  /** So many of something: 1 step, 2 steps. */
+  clew.many = (count, what) => `${clew.number(count)} ${what}${count === 1 ? "" : "s"}`;
+
   // Permalinks: #tab=split&theme=dark&split.round=3
 
   const fragment = () => new URLSearchParams(location.hash.slice(1));

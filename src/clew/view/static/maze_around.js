@@ -34,11 +34,11 @@
     const chosen = questions.filter((one) => one.picked).length;
     const who = runs.length > 1 ? "some model" : "the model";
     const note =
-      `${questions.length} held-out mazes` +
+      `${clew.many(questions.length, "held-out maze")}` +
       (chosen
         ? `: the first ${questions.length - chosen} of the series, and ${chosen} from further on that ${who} fails at.`
         : ", the first of the series.") +
-      (failed ? ` ${failed} end in a failure, framed in red.` : "");
+      (failed ? ` ${failed} ${failed === 1 ? "ends" : "end"} in a failure, framed in red.` : "");
     const node = clew.card("Mazes", { note }, strip);
     const mark = (now) =>
       buttons.forEach((button, place) => button.setAttribute("aria-current", String(place === now)));

@@ -85,7 +85,7 @@
         ...share(
           "lost",
           "lost at forks",
-          "points of accuracy at forks lost where the head speaks of another maze (resampled)",
+          "points of accuracy at forks that are lost when the head is given what it says of the same maze with another target",
         ),
         low: "lost_low",
         high: "lost_high",
@@ -93,8 +93,10 @@
     const pick = (row) => context.choose(i, { layer: row.layer, head: row.head });
     const picked = (row) => row.layer === choice.layer && (choice.head < 0 || row.head === choice.head);
     const said =
-      "Means over the paths of other held-out mazes; a row shows that head on the maze. " +
-      "Lost at forks: of minimal pairs, with 95% intervals.";
+      "Means over the paths of other held-out mazes; press a row to lay that head over the maze." +
+      (rows.some((row) => "lost" in row)
+        ? " Lost at forks has 95% intervals."
+        : "");
     return clew.table(context.state.within(`${i}.heads`), "Heads", columns, rows, {
       pick,
       picked,

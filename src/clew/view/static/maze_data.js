@@ -138,7 +138,7 @@
     cell: (at) => `step ${at} is no cell of this maze`,
     wall: (at) => `step ${at} goes where no passage leads`,
     detour: (at) => `step ${at} leads away from the target`,
-    stopped: (at) => `it stops after ${at - 1} steps, short of the target`,
+    stopped: (at) => `it stops after ${clew.many(at - 1, "step")}, short of the target`,
     endless: () => "it goes on without end",
   };
 
@@ -146,7 +146,7 @@
   maze.verdict = function (question, walk) {
     if (!question.right)
       return { bad: true, said: "no way leads from the origin to the target: there is no right answer" };
-    if (walk.solved) return { bad: false, said: `a shortest path, ${walk.path.length - 1} steps` };
+    if (walk.solved) return { bad: false, said: `a shortest path, ${clew.many(walk.path.length - 1, "step")}` };
     return { bad: true, said: HOW[walk.how] ? HOW[walk.how](walk.wrong) : "no shortest path" };
   };
 

@@ -30,26 +30,27 @@
     });
     const back = clew.button("Back to the page’s maze", () => context.replace(null), { "data-at": `${i} back` });
     const node = clew.el("div", { class: "bar" }, draws, back, said);
-    context.complain = (error) => {
-      said.textContent = error.message;
-      said.classList.add("bad-word");
-    };
-    context.tell = (text) => {
+    const tell = (text) => {
       said.textContent = text;
       said.classList.remove("bad-word");
     };
+    const complain = (error) => {
+      said.textContent = error.message;
+      said.classList.add("bad-word");
+    };
+    (context.complain ||= [])[i] = complain;
 
     async function ask(question) {
       const turn = (context.turn = (context.turn || 0) + 1);
-      context.tell("asking the model …");
+      tell("asking the model …");
       const start = performance.now();
       try {
         const drawn = await maze.asked(question);
         if (turn !== context.turn) return;
         context.replace(drawn);
-        context.tell(`answered in ${clew.number((performance.now() - start) / 1000, 2)} s`);
+        tell(`answered in ${clew.number((performance.now() - start) / 1000, 2)} s`);
       } catch (error) {
-        if (turn === context.turn) context.complain(error);
+        if (turn === context.turn) complain(error);
       }
     }
 

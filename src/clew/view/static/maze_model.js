@@ -117,7 +117,7 @@
   function verdict(question, record) {
     const { bad, said } = maze.verdict(question, record);
     const asked = [`${question.rows}×${question.cols}`];
-    if (question.right) asked.push(`${question.right.length - 1} steps`, `lookahead ${question.lookahead}`);
+    if (question.right) asked.push(clew.many(question.right.length - 1, "step"), `lookahead ${question.lookahead}`);
     const name = question.number === undefined ? "maze as drawn" : `maze ${question.number}`;
     return [
       clew.el("b", {}, name),

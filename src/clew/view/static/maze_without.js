@@ -83,7 +83,7 @@
     context.choose(i, { without: number });
     if (number < 0 || !drawn || drawn.runs[i].without?.[number] !== undefined) return;
     const said = await maze.asked(drawn.question, number).catch((error) => ({ error }));
-    if (said.error) return context.complain?.(said.error);
+    if (said.error) return context.complain?.[i](said.error);
     const [record, walk] = [drawn.runs[i], said.runs[i]];
     record.without ||= Array(context.data.runs[i].layers * context.data.runs[i].heads).fill(undefined);
     const same = walk.ended === record.ended && walk.path.join() === record.path.join();

@@ -58,7 +58,7 @@
         cell.setAttribute("aria-sort", way);
       });
       count.textContent =
-        found.length === rows.length ? `${rows.length} rows` : `${found.length} of ${rows.length} rows`;
+        found.length === rows.length ? clew.many(rows.length, "row") : `${found.length} of ${clew.many(rows.length, "row")}`;
       more.hidden = found.length <= lines.length;
     }
 
@@ -71,8 +71,24 @@
     const grid = clew.el("table", {}, clew.el("thead", {}, clew.el("tr", {}, heads)), body);
     const tools = [rows.length > 8 && search, csv];
     const wide = clew.el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": title }, grid);
-    return clew.card(title, { note, tools, ...others }, wide, clew.el("footer", {}, count, more));
+    return clew.card(title, { note, tools, ...others }, wide, clew.el("footer", {}, count, more), meanings(columns));
   };
+
+  /** What columns mean, which their heads say only to those who can point at them. */
+  function meanings(columns) {
+    const told = columns.filter((column) => column.about);
+    if (!told.length) return null;
+    const lines = told.map((column) => [
+      clew.el("dt", {}, column.title || column.name),
+      clew.el("dd", {}, column.about),
+    ]);
+    return clew.el(
+      "details",
+      { class: "meanings" },
+      clew.el("summary", {}, "what the columns mean"),
+      clew.el("dl", { class: "facts" }, lines),
+    );
+  }
 
   function head(column, called) {
     const button = clew.button(column.title || column.name, called, { class: "sort" });
