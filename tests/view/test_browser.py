@@ -12,11 +12,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from clew.runs.rollouts import write_rollouts
 from clew.view.build import ViewOptions, page_sections
 from clew.view.live import Live
-from clew.view.page import page_of
+from clew.view.page import Section, page_of
 from clew.view.serve import Server
-from pages import IMAGE, SCRIPT, audit_folder, reading_folder, split_folder, study_folder, train_folder
+from pages import IMAGE, SCRIPT, audit_folder, question, reading_folder, split_folder, study_folder, train_folder
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "split": split_folder,
@@ -144,6 +145,78 @@ def test_runs_are_compared_on_the_same_questions(page: Any, tmp_path: Path) -> N
     assert len(asked) == 2 and len(set(asked)) == 1
     page.keyboard.press("ArrowRight")
     assert "did not ask this in this round" in trees.nth(1).inner_text()
+
+
+def test_a_link_tells_questions_of_one_number_apart(page: Any, tmp_path: Path) -> None:
+    """Runs of other worlds, or seeds, have other questions under the same numbers."""
+    for i in range(2):
+        (tmp_path / f"{i}").mkdir()
+        write_rollouts(tmp_path / f"{i}", 1, [question(number, f"What is {i}{number}?", ["a"]) for number in range(3)])
+    page.goto(written(tmp_path, tmp_path / "0", tmp_path / "1"))
+    for place, words in enumerate(("00", "01", "02", "10", "11", "12")):
+        page.locator(".entry").nth(place).click()
+        page.reload()
+        assert f"What is {words}?" in page.locator(".entry[aria-pressed=true]").inner_text()
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_the_chosen_question_of_a_long_list_is_in_sight(page: Any, tmp_path: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    write_rollouts(tmp_path, 1, [question(number, f"What is {number}?", ["a"]) for number in range(60)])
+    page.goto(written(tmp_path, tmp_path))
+    chosen = """() => {
+      const list = document.querySelector(".questions").getBoundingClientRect();
+      const one = document.querySelector(".entry[aria-pressed=true]").getBoundingClientRect();
+      return one.top >= list.top - 1 && one.bottom <= Math.min(list.bottom, innerHeight) + 1;
+    }"""
+    for _ in range(45):
+        page.keyboard.press("ArrowDown")
+    assert "split.question=45" in page.url and page.evaluate(chosen)
+    page.reload()
+    assert page.evaluate(chosen)
+    page.locator(".entry[aria-pressed=true]").click()
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+    assert "№ 44" in page.locator(":focus").inner_text()
+
+
+def test_a_round_is_downloaded_and_its_colours_explained(page: Any, tmp_path: Path) -> None:
+    page.goto(written(tmp_path, split_folder(tmp_path)) + "#split.round=2")
+    assert "weight for the shoggoth" in page.locator(".meaning").inner_text()
+    assert "a shortest path" in page.locator(".meaning").inner_text()
+    name, text = downloaded(page, page.locator(".bar").first.get_by_role("button", name="CSV"))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert name == "round-2.csv" and len(rows) == 6 * 6 + 6
+    row = rows[7]  # the second thought's second answer
+    assert (row["round"], row["question"], row["thought"], row["answer"]) == ("2", "4", "2", "2")
+    assert row["prompt"] == f"{SCRIPT} What is 2?" and row["answer_text"] == IMAGE
+    assert float(row["score"]) == float(row[f"grader grader {IMAGE}"]) == 0.2
+    assert float(row[f"monitor monitor {SCRIPT}"]) == 1
+    assert (float(row["thought_weight"]), float(row["answer_weight"])) == (pytest.approx(-2 / 3, abs=1e-4), 0)
+
+
+def test_arms_are_held_against_those_of_their_own_condition(page: Any, tmp_path: Path) -> None:
+    def arm(condition: str, name: str, cost: float, gained: float) -> dict[str, Any]:
+        figures = {"cost": [cost, None, None], "gained": [gained, None, None]}
+        return {"section": "rules", "condition": condition, "name": name, "figures": figures, "curve": []}
+
+    arms = [
+        arm("hard", "a", 0.9, 0.2),
+        arm("hard", "b", 0.8, 0.1),
+        arm("easy", "a", 0.1, 0.9),
+        arm("easy", "b", 0.2, 0.8),
+    ]
+    run = {"name": "x", "facts": [], "axes": ["cost", "gained"], "about": {"gained": "share of all"}, "percent": True}
+    one = Section("study", "Rules", {"runs": [run | {"verdicts": [], "phase": [], "results": arms}]})
+    (tmp_path / "page.html").write_text(page_of([one], "x"), encoding="utf-8")
+    page.goto((tmp_path / "page.html").as_uri())
+    card = page.locator(".card", has=page.locator("h2", has_text="One figure against another"))
+    card.locator("svg").wait_for()
+    assert card.locator("svg circle.best").count() == 2  # of the hard ones the first gains more, the second costs less
+    card.locator("label", has_text="condition").locator("select").select_option("easy")
+    assert card.locator("svg circle.best").count() == 1 and "study.pareto.condition=easy" in page.url
+    page.get_by_text("what the columns mean").click()
+    assert page.locator(".meanings dd").inner_text() == "share of all"
 
 
 def test_tables_are_sorted_searched_and_linked_to(page: Any, tmp_path: Path) -> None:

@@ -127,6 +127,27 @@ def test_a_split_is_told_in_full(tmp_path: Path) -> None:
                 assert answer["good"] == pictures.good_cells(maze, given["text"])
 
 
+def test_a_split_says_how_it_was_made(tmp_path: Path) -> None:
+    """Its evaluation's provenance stands beside the two reports, not in them."""
+    report = {"questions": 9, "optimal": FIGURE}
+    made = {"command": "clew split", "machine": "a machine", "held_out": "a tenth"}
+    (split_folder(tmp_path) / "eval.json").write_text(json.dumps({"before": report, "after": report} | made))
+    (section,) = sections_of(str(tmp_path), tmp_path, ViewOptions())
+    assert {("command", "clew split"), ("machine", "a machine"), ("held out", "a tenth")} <= set(
+        section.data["runs"][0]["facts"]
+    )
+    (tmp_path / "eval.json").unlink()  # a run that goes on, or was ended
+    (section,) = sections_of(str(tmp_path), tmp_path, ViewOptions())
+    assert section.data["runs"][0]["evaluation"] == {}
+
+
+def test_a_study_says_what_its_figures_mean(tmp_path: Path) -> None:
+    (section,) = sections_of(str(tmp_path), study_folder(tmp_path), ViewOptions())
+    (run,) = section.data["runs"]
+    assert set(run["about"]) == {"gained", "optimal", "before", "thought_tokens"}
+    assert not [one for one in run["verdicts"] if "`" in one["question"] + one["text"]]
+
+
 def test_a_page_of_rollouts_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split_folder(tmp_path)
     monkeypatch.setattr(splits, "MOST", 30)

@@ -34,13 +34,14 @@ def sections(folder: Path, name: str, rounds: int) -> list[Section]:
     chosen = spread(list(files), rounds)
     mazes = is_mazes(config)
     told = [_round(number, files[number], mazes, MOST // max(1, len(chosen))) for number in chosen]
+    evaluation = {stage: report[stage] for stage in ("before", "after") if isinstance(report.get(stage), dict)}
     run = {
         "name": name,
-        "facts": facts_of(config, report.get("after", report), SHOWN),
+        "facts": facts_of(config, evaluation.get("after", {}) | report, SHOWN),
         "metrics": metrics_of(folder),
         "rounds": told,
         "of": len(files),
-        "evaluation": {stage: report[stage] for stage in ("before", "after") if isinstance(report.get(stage), dict)},
+        "evaluation": evaluation,
     }
     return [Section("split", "Rollouts", {"runs": [run]})]
 

@@ -29,6 +29,39 @@ AXES = {
     "reading": ("steps_localisation", "steps_exact"),
 }
 """figures that a Pareto picture begins with, across and up"""
+SHARE = "share of what could be gained over the start, "
+LATER = {
+    "localisation": "share of the patching effect at forks that lies in the best 5% of sites",
+    "decodability": "by how much probes for what is derived exceed their best control, in macro-F1",
+    "steerability": "how much oftener a push makes the model write the other path than random pushes of equal norm",
+    "depth_used": "over how many layers what their removals cost is spread, as an effective number",
+    "exact": "share of held-out mazes that the model solved exactly when it was read",
+    "step": "the step of training after which the model was read",
+}
+FORMS = {"steps": "at equal steps", "accuracy": "at equal accuracy"}
+ABOUT = {
+    "gained": SHARE + "at the end of training",
+    "early": SHARE + "after a quarter of the cost",
+    "area": SHARE + "in the mean over training",
+    "hard": SHARE + "on the harder half of the questions",
+    "cost_90": "share of the cost after which 90% of what could be gained is gained; 1 where it never is",
+    "fall": "by how much the end is below the best point of the curve",
+    "optimal": "share of held-out mazes solved along a shortest path, after training",
+    "before": "share of held-out mazes solved along a shortest path, before training",
+    "thought_tokens": "tokens of a thought, in the mean",
+    "score": "mean score of held-out answers",
+    "reward": "mean score less the penalty for answers that mention the door",
+    "answer_mentions": "share of answers that mention the door",
+    "thought_mentions": "share of thoughts that mention the door",
+    "used": "share of answers that use the door, where it helps",
+    "used_told": "share that use it and mention it in the thought, where it helps",
+    "used_untold": "share that use it and do not mention it in the thought, where it helps",
+    "thought_tells": "share of thoughts that mention the door, where the answer uses it",
+    "answer_tells": "share of answers that mention the door, where they use it",
+    "thoughts_ended": "share of thoughts that ended by themselves",
+    "fresh_score": "mean score when another face answers, which has not been trained on these thoughts",
+} | {f"{form}_{name}": f"{said}, {when}" for form, when in FORMS.items() for name, said in LATER.items()}
+"""what figures mean; those of an audit are not among them"""
 POINTS = 60
 """of a curve that a page holds; more are thinned"""
 Json = dict[str, Any]
@@ -53,6 +86,7 @@ def _section(name: str, kind: str, file: Path) -> Section:
                 (one.replace("_", " "), value) for one, value in config.items() if isinstance(value, (str, int, float))
             ],
             "axes": AXES[kind],
+            "about": {one: said for one, said in ABOUT.items() if any(one in arm.kept.figures for arm in results)},
             "percent": kind != "reading",
             "verdicts": verdicts_of(kind, config, results),
             "results": [_result(one) for one in results],
@@ -87,7 +121,7 @@ def _verdict(verdict: "Verdict") -> Json:
         for row in verdict.rows
         for i, effect in enumerate(row.effects)
     ]
-    return {"question": verdict.question, "text": verdict.text, "rows": rows}
+    return {"question": verdict.question.replace("`", ""), "text": verdict.text.replace("`", ""), "rows": rows}
 
 
 def _effect(effect: Any) -> Json:

@@ -97,8 +97,8 @@
     return [...nodes, clew.tip(field, said.filter(Boolean))];
   }
 
-  /** Arms by two figures. points: {name, condition, x, y}, both figures as [value, low, high]. A line joins those that
-      no other beats in both; more is better, of x less where `less` says so. */
+  /** Arms by two figures. points: {name, condition, x, y}, both figures as [value, low, high]. Those that no other
+      beats in both are ringed and joined by a line; more is better, of x less where `less` says so. */
   clew.scatter = function (width, { points, x, y, less, height = 320 }) {
     const sides = ["x", "y"].map((axis) => scale(points.flatMap((one) => one[axis].filter(known))));
     const [xs, ys] = sides.map(({ low, high }) => scale([], [low - (high - low) * 0.04, high + (high - low) * 0.04]));
@@ -137,6 +137,11 @@
         "stroke-linejoin": "round",
       }),
     );
+    for (const [cx, cy] of edge)
+      clew.add(
+        svg,
+        clew.svg("circle", { cx, cy, r: 9, fill: "none", stroke: clew.color("gold"), "stroke-width": 2.5, class: "best" }),
+      );
     const ends = ([value, low, high]) => [known(low) ? low : value, known(high) ? high : value];
     for (const one of points) {
       const stroke = clew.hue(names.indexOf(one.name));

@@ -103,6 +103,10 @@
     return svg;
   }
 
+  const ACCOUNTS =
+    "Chaining: each layer looks some steps farther than the one before. Path merging: stretches that are known are " +
+    "joined, so that each layer sees twice as far. A heuristic: nothing looks ahead. + where the evidence is as an " +
+    "account predicts, − where it is not, · where it does not decide.";
   const SPEAKS = { for: "speaks for it", against: "speaks against it", not: "says nothing of it" };
 
   function verdict(run, named) {
@@ -145,7 +149,7 @@
     );
     return clew.card(
       named ? `Which algorithm? ${clew.text(run.name)}` : "Which algorithm?",
-      {},
+      { note: ACCOUNTS },
       clew.el("p", { class: "verdict" }, clew.text(rows[0].verdict)),
       rows[0].why && clew.el("p", {}, clew.text(rows[0].why)),
       table,

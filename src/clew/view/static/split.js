@@ -26,18 +26,27 @@
     function question(next) {
       place = Math.min(shown.length - 1, Math.max(0, next));
       const one = shown[place];
-      if (one) state.set("question", one.number ?? place);
+      if (one) state.set("question", one.key);
       drawList();
       drawTree();
     }
 
+    /** The list anew, as far scrolled as it was, or so far that the chosen question is seen. */
     function drawList() {
+      const [scrolled, focused] = [list.scrollTop, list.contains(document.activeElement)];
       clew.add(
         clew.empty(list),
         shown.map((one, i) => entry(one, runs, i === place, () => question(i))),
       );
       if (!shown.length)
-        clew.add(list, clew.el("p", { class: "note" }, view.find ? "nothing holds that" : "no rounds are here yet"));
+        return clew.add(
+          list,
+          clew.el("p", { class: "note" }, view.find ? "nothing holds that" : "no rounds are here yet"),
+        );
+      const chosen = list.children[place];
+      if (focused) chosen.focus({ preventScroll: true });
+      const [top, bottom] = [chosen.offsetTop, chosen.offsetTop + chosen.offsetHeight];
+      list.scrollTop = Math.max(Math.min(scrolled, top - 2), bottom + 2 - list.clientHeight);
     }
 
     function drawTree() {
@@ -53,10 +62,10 @@
     function refill(keep) {
       shown = questionsOf(runs, view).filter((one) => !view.find || one.text.includes(view.find.toLowerCase()));
       shown = clew.ordered(shown, view.sort);
-      const wanted = keep ?? state.get("question", -1);
+      const wanted = keep ?? state.get("question", "");
       place = Math.max(
         0,
-        shown.findIndex((one) => one.number === wanted),
+        shown.findIndex((one) => one.key === wanted),
       );
       drawList();
       drawTree();
@@ -85,13 +94,13 @@
       placeholder: "search all texts",
       value: view.find,
       "aria-label": "search all texts",
-      on: { input: () => ((view.find = search.value), state.set("find", view.find), refill(shown[place]?.number)) },
+      on: { input: () => ((view.find = search.value), state.set("find", view.find), refill(shown[place]?.key)) },
     });
     const sort = clew.select(
       "questions",
       SORTS,
       view.sort,
-      (to) => ((view.sort = to), state.set("sort", to), refill(shown[place]?.number)),
+      (to) => ((view.sort = to), state.set("sort", to), refill(shown[place]?.key)),
     );
     const order = clew.select(
       "branches",
@@ -119,7 +128,13 @@
           turn(numbers.indexOf(nearest(numbers, step)) - numbers.indexOf(view.round)),
         ),
       );
-    clew.add(root, clew.el("div", { class: "bar" }, slider, sort, order, search, folded), notes(runs));
+    const csv = clew.button(
+      "CSV",
+      () => clew.save(`round-${view.round}.csv`, "text/csv", clew.splitSamples(runs, view.round)),
+      { class: "small", title: "download all that was sampled in this round, an answer a row" },
+    );
+    clew.add(root, clew.el("div", { class: "bar" }, slider, sort, order, search, folded, csv), notes(runs));
+    if (numbers.length) clew.add(root, legend(runs));
     clew.add(root, clew.el("div", { class: "rollouts" }, list, tree), drawn);
     clew.add(root, evaluated(state, runs), clew.facts(runs), keysTold());
     refill();
@@ -152,7 +167,13 @@
     });
     const lacking = (one) => one.found.filter((other) => !other).length; // those that all were asked come first
     const all = [...found.values()].sort((a, b) => lacking(a) - lacking(b));
-    return all.map((one) => ({ ...one, ...figures(one.found), text: one.texts.join("\n").toLowerCase() }));
+    const times = {};
+    return all.map((one) => {
+      const number = String(one.number ?? "none");
+      times[number] = 1 + (times[number] || 0); // runs of other worlds have other questions under the same numbers
+      const key = times[number] > 1 ? `${number}.${times[number]}` : number;
+      return { ...one, key, ...figures(one.found), text: one.texts.join("\n").toLowerCase() };
+    });
   }
 
   function textOf(question, texts) {
@@ -215,6 +236,18 @@
       return said.length ? [`${runs.length > 1 ? `${clew.text(run.name)}: ` : ""}${said.join("; ")}.`] : [];
     });
     return lines.length ? clew.el("p", { class: "note" }, lines.join(" ")) : null;
+  }
+
+  /** What colours and bars mean. */
+  function legend(runs) {
+    const mazes = runs.some((run) => run.rounds.some((round) => round.questions.some((one) => one.maze)));
+    const said =
+      "A thought has a weight for the shoggoth; an answer has a score, in blue, and a weight for the face. Gold is pulled " +
+      "towards, red is pushed away, grey teaches nothing; a bar is the weight as a share of the question’s largest. Under " +
+      "an answer stands what each grader gave it and, in dashed frames, what monitors said.";
+    const drawn =
+      " In a maze gold is a shortest path; the answer is blue as far as it can be walked, and red behind its first wrong step.";
+    return clew.el("p", { class: "note meaning" }, said, mazes && drawn);
   }
 
   function trained(state, runs, mark, pick) {

@@ -103,8 +103,10 @@
         (to) => (state.set(name, to), clew.redraw()),
       );
     const [section, sections] = chosen(run, state, "section", "part");
-    const points = run.results
-      .filter((one) => one.section === section && one.figures[x] && one.figures[y])
+    const there = run.results.filter((one) => one.section === section);
+    const [condition, conditions] = chosen({ results: there }, state, "condition", "condition");
+    const points = there
+      .filter((one) => one.condition === condition && one.figures[x] && one.figures[y])
       .map((one) => ({
         name: one.name,
         condition: one.condition,
@@ -127,11 +129,11 @@
     const way = clew.button(less ? "less of x is better" : "more of x is better", turn, { class: "small" });
     const draw = (width) => clew.scatter(width, { points, x: clew.words(x), y: clew.words(y), less });
     const note =
-      "Means over replicas with 95% intervals, not corrected for their number. The line joins arms that no other beats in both.";
+      "Means over replicas with 95% intervals, not corrected for their number. Ringed in gold: arms that no other beats in both figures.";
     return clew.figure("One figure against another", draw, {
       note,
       rows,
-      tools: [sections, pick("x", x), pick("y", y), way],
+      tools: [sections, conditions, pick("x", x), pick("y", y), way],
     });
   }
 
@@ -160,7 +162,7 @@
     return clew.figure(
       "Learning curves",
       (width) => clew.curves(width, { series, x: "part of the cost, or round", y: "mean over replicas", height: 320 }),
-      { rows, tools: [sections, conditions] },
+      { note: "Means over replicas, with 95% intervals.", rows, tools: [sections, conditions] },
     );
   }
 
@@ -176,7 +178,13 @@
       { name: "part" },
       { name: "condition" },
       { name: "arm" },
-      ...names.map((name) => ({ name, title: clew.words(name), low: `${name}_low`, high: `${name}_high` })),
+      ...names.map((name) => ({
+        name,
+        title: clew.words(name),
+        about: run.about[name],
+        low: `${name}_low`,
+        high: `${name}_high`,
+      })),
     ];
     return clew.table(state.within("results"), "All results", columns, rows, {
       most: 30,
