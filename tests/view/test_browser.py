@@ -254,6 +254,24 @@ def test_pictures_and_figures_are_downloaded(page: Any, tmp_path: Path) -> None:
     assert (rows[0]["place"], float(rows[0]["effect_low"])) == (IMAGE, 0.4)
 
 
+@pytest.mark.parametrize("width", [240, 330, 560])
+def test_no_name_of_a_heat_map_is_cut_off(page: Any, tmp_path: Path, width: int) -> None:
+    page.goto(written(tmp_path, train_folder(tmp_path)))
+    outside = page.evaluate(
+        """(width) => {
+          const names = ["open edges", "walled cells", "own cell", "target", "origin", "own path", "adjacency"];
+          const at = () => ({ value: 0.5 });
+          const svg = clew.heat(width, { rows: ["0.0", "0.1"], columns: names, at, corner: "head \\ group" });
+          document.body.append(svg);
+          const right = svg.getBoundingClientRect().right;
+          const ends = [...svg.querySelectorAll("text")].map((one) => one.getBoundingClientRect().right);
+          return ends.filter((end) => end > right + 1).length;
+        }""",
+        width,
+    )
+    assert outside == 0
+
+
 def test_a_formula_does_not_run_in_a_spreadsheet(page: Any, tmp_path: Path) -> None:
     page.goto(written(tmp_path, train_folder(tmp_path)))
     said = page.evaluate("clew.csvText(['a', '=b'], [{a: '=1+1', '=b': -3}, {a: '@x', '=b': 'y\"z'}])")
@@ -334,6 +352,7 @@ def test_a_served_page_says_when_there_is_more(chromium: Any, served: tuple[str,
     page.goto(f"{served[0]}#tab=audit")
     assert not page.locator(".news").is_visible()
     (served[1] / "metrics.jsonl").write_text(json.dumps({"step": 1, "score": 0.123}) + "\n")
-    page.locator(".news").click(timeout=20_000)
-    page.wait_for_function("document.getElementById('data-0').textContent.includes('0.123')")
+    with page.expect_navigation():  # the page's policy lets nobody wait for a function in it
+        page.locator(".news").click(timeout=20_000)
+    assert "0.123" in page.evaluate("document.getElementById('data-0').textContent")
     assert page.url.endswith("#tab=audit") and not page.locator(".news").is_visible()

@@ -10,12 +10,17 @@
     const longest = (names) => Math.max(...names.map((name) => String(name).length)) * LETTER * 0.92;
     const left = Math.min(width * 0.4, Math.max(longest(rows), longest([corner])) + 12);
     const wanted = Math.max(46, Math.min(110, longest(columns) + 8));
-    const w = Math.min(wanted, (width - left - 2) / columns.length);
-    const leans = longest(columns) + 6 > w; // names that do not fit stand on their toes
+    const even = Math.min(wanted, (width - left - 2) / columns.length);
+    const leans = longest(columns) + 6 > even; // names that do not fit stand on their toes, and need room on their right
+    const reach = columns.map((name) => (leans ? Math.min(18, String(name).length) * LETTER * 0.92 * 0.75 : 0));
+    const w = Math.max(8, Math.min(even, ...reach.map((needs, c) => (width - left - 2 - needs) / (c + 0.5))));
     const top = leans ? Math.min(90, longest(columns) * 0.72 + 14) : 24;
     const h = Math.max(18, Math.min(28, w));
     const height = top + h * rows.length + 4;
-    const total = Math.min(width, left + w * columns.length + (leans ? 30 : 2));
+    const total = Math.min(
+      width,
+      2 + Math.max(left + w * columns.length, ...reach.map((needs, c) => left + w * (c + 0.5) + needs)),
+    );
     const svg = clew.svg("svg", {
       width: total,
       height,

@@ -92,7 +92,7 @@
     const sizes = rows.map((row) => Math.abs(row[value] ?? 0));
     const most = Math.max(1e-9, ...sizes);
     const range = spec.range || (spec.diverging ? [-most, most] : [0, Math.max(1, most)]);
-    const corner = `${typeof spec.row === "string" ? clew.words(spec.row) : ""} \\ ${clew.words(spec.x)}`;
+    const corner = `${clew.words(typeof spec.row === "string" ? spec.row : spec.row.name)} \\ ${clew.words(spec.x)}`;
     const how = {
       rows: lines.map(said),
       columns: columns.map(said),
