@@ -254,6 +254,19 @@ def test_pictures_and_figures_are_downloaded(page: Any, tmp_path: Path) -> None:
     assert (rows[0]["place"], float(rows[0]["effect_low"])) == (IMAGE, 0.4)
 
 
+def test_no_two_curves_look_alike(page: Any, tmp_path: Path) -> None:
+    page.goto(written(tmp_path, train_folder(tmp_path)))
+    looks = page.evaluate(
+        """() => {
+          const points = (y) => [{ x: 0, y }, { x: 1, y }];
+          const series = [...Array(8).keys()].map((i) => ({ name: `series ${i}`, points: points(i) }));
+          const lines = [...clew.curves(500, { series, x: "x", y: "y" }).querySelectorAll("path")];
+          return lines.map((one) => one.getAttribute("stroke") + one.getAttribute("stroke-dasharray"));
+        }"""
+    )
+    assert len(looks) == len(set(looks)) == 8
+
+
 @pytest.mark.parametrize("width", [240, 330, 560])
 def test_no_name_of_a_heat_map_is_cut_off(page: Any, tmp_path: Path, width: int) -> None:
     page.goto(written(tmp_path, train_folder(tmp_path)))

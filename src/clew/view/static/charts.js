@@ -97,6 +97,7 @@
   clew.curves = function (width, { series, x, y, height = 250, range, log, percent, categories, mark, pick }) {
     const all = series.map((one, i) => ({
       color: clew.hue(i),
+      dash: !one.color && i >= NAMES.length ? "6 3" : null, // where the colours come again
       ...one,
       points: one.points.filter((p) => known(p.y) && (!log || p.y > 0)),
     }));

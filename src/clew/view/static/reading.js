@@ -168,7 +168,7 @@
           range: [0, 1],
           percent: true,
           title: "Passages changed within the stream",
-          note: "A passage is moved, taken out or put in at one layer, and the path is rolled out: is it that of the changed maze? Beside the same change in the prompt, and random directions.",
+          note: "A passage is moved, taken out or put in at one layer, and the path is rolled out: is it that of the changed maze? “edited”: so changed; “plain”: not changed; “tokens”: changed in the prompt; “random”, “other”: pushed as far in a random direction, or by another passage; “exact”: by the difference that the changed prompt makes; “above”: “edited” less these.",
         },
       ],
     },

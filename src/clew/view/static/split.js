@@ -33,10 +33,11 @@
 
     /** The list anew, as far scrolled as it was, or so far that the chosen question is seen. */
     function drawList() {
+      const largest = Math.max(1, ...shown.flatMap((one) => one.means)); // of the mean scores in the list
       const [scrolled, focused] = [list.scrollTop, list.contains(document.activeElement)];
       clew.add(
         clew.empty(list),
-        shown.map((one, i) => entry(one, runs, i === place, () => question(i))),
+        shown.map((one, i) => entry(one, runs, largest, i === place, () => question(i))),
       );
       if (!shown.length)
         return clew.add(
@@ -202,13 +203,17 @@
   }
 
   /** A line of the list of questions. */
-  function entry(one, runs, chosen, pick) {
+  function entry(one, runs, largest, chosen, pick) {
     const maze = one.found.find(Boolean)?.maze;
     const picture = maze ? clew.lattice(maze, { size: 34 }) : null;
     const told = one.means.map((value, i) =>
       clew.el(
         "span",
-        { class: "bar-of", title: clew.text(runs[i].name), style: { "--share": Math.max(0, Math.min(1, value ?? 0)) } },
+        {
+          class: "bar-of",
+          title: `mean score${runs.length > 1 ? `: ${clew.text(runs[i].name)}` : ""}`,
+          style: { "--share": Math.max(0, (value ?? 0) / largest) },
+        },
         clew.number(value, 2),
       ),
     );
