@@ -254,6 +254,17 @@ def test_pictures_and_figures_are_downloaded(page: Any, tmp_path: Path) -> None:
     assert (rows[0]["place"], float(rows[0]["effect_low"])) == (IMAGE, 0.4)
 
 
+def test_scores_that_are_no_shares_are_drawn_in_full(page: Any, tmp_path: Path) -> None:
+    train_folder(tmp_path)
+    lines = [{"step": n, "loss": 1.0, "held_out_exact": 0.5, "held_out_score": 3.0 * n} for n in range(1, 5)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page.goto(written(tmp_path, tmp_path))
+    card = page.locator(".card", has=page.locator("h2", has_text="Held-out questions"))
+    card.locator("svg circle").first.wait_for(state="attached")
+    heights = [float(one.get_attribute("cy")) for one in card.locator("svg circle").all()]
+    assert min(heights) > 0 and "%" not in card.locator("svg").text_content()
+
+
 def test_no_two_curves_look_alike(page: Any, tmp_path: Path) -> None:
     page.goto(written(tmp_path, train_folder(tmp_path)))
     looks = page.evaluate(

@@ -176,6 +176,15 @@ def timeless(html: str) -> str:
     return re.sub(r' data-drawn="[^"]*"', "", html)
 
 
+@pytest.mark.parametrize(("step", "shown"), [("-3", 0), ("1.5", 1), ("999", None), ("x", 2)])
+def test_a_step_that_is_none_is_the_nearest(page: Any, tmp_path: Path, step: str, shown: int | None) -> None:
+    number = section().data["questions"][0]["number"]
+    record = section().data["runs"][0]["records"][0]
+    page.goto(written(tmp_path, section(), f"#maze.maze={number}&maze.step={step}"))
+    last = len(record["next"]) - 1
+    assert record["next"][last if shown is None else shown] in page.locator(".now").first.text_content()
+
+
 def test_several_models_stand_side_by_side(page: Any, tmp_path: Path) -> None:
     place = failing(compared())
     number = compared().data["questions"][place]["number"]

@@ -14,7 +14,7 @@ clew.kinds.maze = function (root, data, state) {
   const hardest = questions.reduce((a, b) => (!b.picked && b.lookahead > a.lookahead ? b : a)); // most to see there
   const wanted = questions.findIndex((one) => one.number === state.get("maze", hardest.number));
   view.place = wanted < 0 ? questions.indexOf(hardest) : wanted;
-  view.step = state.get("step", 2);
+  view.step = Math.max(0, Math.floor(state.get("step", 2)));
   view.over = maze.OVERS.some(([name]) => name === state.get("over", "")) ? state.get("over") : "attention";
 
   /** The question that is shown, and what a run makes of it. */
