@@ -149,7 +149,7 @@ def _tables_are_kept_and_nothing_is_done_twice(out: Path, small: dict[str, Any])
         (["--layers", "[0]"], "layers"),
         (["--layers", "[2, 2]"], "layers: [2, 2] names one twice"),
         (["--verdict-pairs", "9"], "pairs: 9 are too few"),
-        (["--size", "3"], "size, mazes: 3x3, 1000: "),
+        (["--size", "3"], "size, questions: of 1000 questions at this size 3 different mazes"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from clew.errors import InputError
 from clew.runs.intervals import Z95, wilson
+from clew.text import show
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -132,5 +133,7 @@ def table_of(rows: Sequence[dict[str, Any]]) -> "pa.Table":
 
 def check_pairs(count: int) -> None:
     """InputError for too few pairs."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise InputError(f"pairs: {show(count)} is not a whole number")
     if count < LEAST:
         raise InputError(f"pairs: {count} are too few for a 95% interval; expected at least {LEAST}")

@@ -19,7 +19,7 @@ from clew.errors import InputError
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
 from clew.read.activations import gather
-from clew.read.effects import check_pairs, columns, mean, table_of
+from clew.read.effects import LEAST, columns, mean, table_of
 from clew.read.hooks import Key, heads_of, layers_of, names_of
 from clew.read.passes import asked, check_rows, go_on, padded, read_rows
 from clew.read.patching import Head, Where, check_head, logit_difference, part_of, places_of, put_in
@@ -275,7 +275,7 @@ def resample_heads(
         raise InputError(f"draws: {draws!r} is not a whole number from 1")
     where_PT, donors_KP = places_of(policy, pairs, [where])[0], _donors(policy, pairs, draws, seed)
     index_P = np.flatnonzero(donors_KP[0] >= 0)
-    check_pairs(len(index_P))
+    _check_donors(len(index_P), len(pairs))
     keys: list[Key] = [("z", layer) for layer in sorted({layer for layer, _ in chosen})]
     differences, hits = np.zeros((2, 1 + len(chosen), len(pairs)))
     with asked(policy) as model:
@@ -305,6 +305,17 @@ def _alike(pairs: PairBatch, index_P: np.ndarray, batch_size: int) -> Iterator[n
     for length in np.unique(pairs.length_P[index_P]):
         rows = index_P[pairs.length_P[index_P] == length]
         yield from np.split(rows, range(batch_size, len(rows), batch_size))
+
+
+def check_donors(policy: Policy, pairs: PairBatch, draws: int = 1, seed: int = 0) -> None:
+    """InputError where `resample_heads` would have too few pairs with another one to take from."""
+    _check_donors(int((_donors(policy, pairs, draws, seed)[0] >= 0).sum()), len(pairs))
+
+
+def _check_donors(count: int, of: int) -> None:
+    if count < LEAST:
+        said = f"of {of} there are {count} with another of as many tokens, whose heads could say something else"
+        raise InputError(f"pairs: {said}; expected at least {LEAST}")
 
 
 def _donors(policy: Policy, pairs: PairBatch, draws: int, seed: int) -> np.ndarray:

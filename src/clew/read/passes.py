@@ -49,8 +49,12 @@ class Pass:
 
 @contextmanager
 def asked(policy: Policy) -> Iterator[nn.Module]:
-    """The model, while entered, as this policy, without dropout and without gradients."""
+    """The model, while entered, as this policy, without dropout and without gradients. InputError for weights that are
+    no numbers, of which every reading would be one of nothing."""
     model, learning = policy.model, policy.model.training
+    for name, weight in inner(model).named_parameters():
+        if not torch.isfinite(weight).all():
+            raise InputError(f"model: its weights {name} are not all finite numbers")
     model.eval()
     policy.activate()
     try:

@@ -141,6 +141,7 @@ def each(
     run: makes of the run patched into, the other one, the intervention and its places (B, T) the patched run. keys:
     what is recorded of the two. InputError as `patch`, but for what the interventions are.
     """
+    check_pairs(len(pairs))
     wheres = places_of(policy, pairs, [one.where for one in interventions])
     found = _Metrics(pairs, [one.label for one in interventions], directions)
     with asked(policy) as model:
@@ -187,7 +188,6 @@ class _Metrics:
                 raise InputError(f"directions: {show(direction)} is not one of {', '.join(DIRECTIONS)}")
         if not labels:
             raise InputError("patches: there are none; expected at least one")
-        check_pairs(len(pairs))
         self.pairs, self.labels = pairs, labels
         self.sides = np.full((2, len(pairs)), np.nan)
         self.by_direction: dict[Direction, np.ndarray] = {

@@ -8,7 +8,7 @@ write_reading(reading, Path("runs/read-4x4"), {"model": "zoo:4x4"})
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from io import BytesIO
@@ -43,7 +43,7 @@ from clew.read.effects import LEAST, check_pairs, table_of
 from clew.read.hooks import layers_of, names_of
 from clew.read.hops import Hops, hops
 from clew.read.lens import Lens, look
-from clew.read.passes import check_rows, positions_of
+from clew.read.passes import asked, check_rows, positions_of
 from clew.read.places import Words
 from clew.read.steering import longest_path
 from clew.read.targets import targets_in
@@ -77,6 +77,10 @@ class ReadingOptions:
 
     def __post_init__(self) -> None:
         check_pairs(self.pairs)
+        if not (isinstance(self.size, tuple) and [type(side) for side in self.size] == [int, int]):
+            raise InputError(f"size: {show(self.size)} is not (rows, columns), such as (4, 4)")
+        if not isinstance(self.mazes, int) or self.mazes < LEAST:
+            raise InputError(f"questions: {show(self.mazes)} is not a whole number from {LEAST}")
 
 
 @dataclass(frozen=True)
@@ -244,8 +248,21 @@ def check_reading(subject: Subject, parts: Collection[str]) -> None:
             raise InputError(f"parts: {show(part)} is not one of {', '.join(PARTS)}; nearest: {nearest(part, PARTS)}")
     names_of(subject.policy.model)
     _check_room(subject, Words.of(subject.policy.tokenizer))
+    with asked(subject.policy):  # refuses weights that are no numbers
+        pass
+    if "heads" in parts:
+        heads.check_donors(subject.policy, subject.pairs, seed=subject.options.seed)
     if {"probes", "search", "crispness"} & set(parts):
-        split_mazes(targets_in(subject.sequences, subject.policy.tokenizer), _probing(subject))
+        check_probed(subject.sequences, subject.policy.tokenizer, _probing(subject))
+
+
+def check_probed(sequences: Sequence[np.ndarray], tokenizer: Any, options: ProbeOptions) -> None:
+    """InputError, by the name of the option that would help, where these questions are of too few mazes."""
+    try:
+        split_mazes(targets_in(sequences, tokenizer), options)
+    except InputError as error:
+        said = str(error).removeprefix("sequences: ")
+        raise InputError(f"size, questions: of {len(sequences)} questions at this size {said}") from None
 
 
 def _check_room(subject: Subject, words: Words) -> None:

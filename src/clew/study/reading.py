@@ -230,10 +230,8 @@ def check(config: ReadStudyConfig) -> None:
     from clew.mazes import maze_tokenizer
     from clew.policy import Policy
     from clew.read.activations import maze_sequences
-    from clew.read.cases import split_mazes
     from clew.read.crispness import CrispnessOptions
-    from clew.read.reading import ReadingOptions
-    from clew.read.targets import targets_in
+    from clew.read.reading import ReadingOptions, check_probed
     from clew.train.config import check_train
 
     card = CrispnessOptions(**_asked(asdict(config), config.size))
@@ -242,8 +240,4 @@ def check(config: ReadStudyConfig) -> None:
         check_train(train_config(RunCell(asdict(config), config.losses[0], layers, 0), config.out))
     words = maze_tokenizer(config.size)
     Policy.build(words, 1, config.width, config.heads)  # refuses widths that heads cannot share
-    sequences = list(maze_sequences(card.mazes_of(), range(config.mazes), words))
-    try:
-        split_mazes(targets_in(sequences, words), card.probing())
-    except InputError as error:  # before all is trained
-        raise InputError(f"size, mazes: {config.size}x{config.size}, {config.mazes}: {error}") from None
+    check_probed(list(maze_sequences(card.mazes_of(), range(config.mazes), words)), words, card.probing())
