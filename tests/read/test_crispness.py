@@ -11,6 +11,7 @@ from clew.errors import InputError
 from clew.mazes import MazeStream, maze_tokenizer
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.policy import Policy
+from clew.read import steerability as steering_of_paths
 from clew.read.activations import maze_sequences
 from clew.read.cases import random_twin
 from clew.read.crispness import (
@@ -32,7 +33,7 @@ from clew.read.crispness import (
 from clew.read.depth import Depth, Removal
 from clew.read.effects import Effects
 from clew.read.hooks import editing
-from clew.read.passes import asked
+from clew.read.passes import asked, go_on, padded, read_rows
 from clew.read.places import Words
 from clew.read.probes import Probed, probe_all
 from clew.read.steerability import Steerability, class_means, detours, difference, pushed, steerability
@@ -178,6 +179,40 @@ def test_pushes_are_those_of_a_plain_reading_token_by_token(kind: str) -> None:
                 assert own[0] == wanted[0] == tokens[place]
                 hits.append(int(logits_BTV[0, -1].argmax()) == wanted[1])
             assert found[number, 0, :, row].tolist() == [hits[0], all(hits)]
+
+
+@pytest.mark.parametrize("column", [None, 0])
+def test_columns_that_no_push_is_at_are_not_read_again(column: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading on from the first token that is pushed gives what reading all of it does: at every setting and draw, and
+    it is read from there."""
+    reader, words, key = Policy.load("zoo:4x4"), Words.of(TOKENIZER), ("resid_post", 1)
+    means = class_means(reader, sequences(200), [key])  # type: ignore[list-item]
+    asked_for = detours(pairs(24), words).known(means)
+    rows = padded(asked_for.rows, reader.pad_token_id)
+    at = [(row, place) for row, some in enumerate(asked_for.pushes) for place, *_ in some]
+    row_N, place_N = (torch.tensor(part) for part in zip(*at, strict=True))
+    push_ND = np.random.default_rng(0).standard_normal((len(at), 64)) * 5
+    read_from: list[int] = []
+    monkeypatch.setattr(
+        steering_of_paths, "go_on", lambda *args, **how: read_from.append(how["column"]) or go_on(*args, **how)
+    )
+    if column is not None:
+        monkeypatch.setattr(steering_of_paths, "start_column", lambda *_: column)
+    with asked(reader) as model:
+        base = read_rows(model, rows)
+        told_N = steering_of_paths._likeliest(base, key, row_N, place_N, push_ND)  # type: ignore[arg-type]
+        for number, row in enumerate(asked_for.rows):
+            mine = row_N == number
+
+            def edit(x_BTD: torch.Tensor, mine: torch.Tensor = mine) -> torch.Tensor:
+                new_BTD = x_BTD.clone()
+                new_BTD[0, place_N[mine]] += torch.from_numpy(push_ND[mine]).to(x_BTD)
+                return new_BTD
+
+            with editing(model, {key: edit}):  # type: ignore[dict-item]
+                logits_TV = model(torch.from_numpy(row[None])).logits[0]
+            assert logits_TV[place_N[mine]].argmax(-1).tolist() == told_N[mine.numpy()].tolist()
+    assert read_from == [int(place_N.min()) if column is None else 0] and place_N.min() > 60
 
 
 def test_detours_are_the_corrupt_sides_paths() -> None:

@@ -122,3 +122,25 @@ def test_hits_are_summed_over_the_cases_of_each() -> None:
     np.testing.assert_allclose(found_M3C, summed_M3C, atol=1e-5)
     assert (right_RU == (code_RU >> told_RU & 1 > 0)).all() and found_M3C.dtype == np.float32
     assert not tally(told_RU[:0], parts_RUC[:0], of_R[:0], 8)[1].any()
+
+
+def test_a_tally_is_counted_one_by_one() -> None:
+    """Cases of the same maze add up, a unit without a label counts nowhere, and a missed answer among several right
+    ones is missed by each in part."""
+    rng = np.random.default_rng(4)
+    code_RU, told_RU, of_R = rng.integers(0, 8, (40, 6)), rng.integers(0, 3, (40, 6)), rng.integers(0, 5, 40)
+    counts_M3C = np.zeros((6, 3, 3))
+    for code_U, told_U, maze in zip(code_RU.tolist(), told_RU.tolist(), of_R.tolist(), strict=True):
+        for code, told in zip(code_U, told_U, strict=True):
+            right = [one for one in range(3) if code >> one & 1]
+            if not right:
+                continue
+            counts_M3C[maze, 1, told] += 1
+            if told in right:
+                counts_M3C[maze, 0, told] += 1
+                counts_M3C[maze, 2, told] += 1
+            for one in right if told not in right else ():
+                counts_M3C[maze, 2, one] += 1 / len(right)
+    _, found_M3C = tally(told_RU, shares(code_RU.astype(np.uint16), 3), of_R, 6)
+    np.testing.assert_allclose(found_M3C, counts_M3C, atol=1e-5)
+    assert not counts_M3C[5].any() and (counts_M3C[:5, 2] % 1 > 0).any()

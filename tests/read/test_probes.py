@@ -13,7 +13,8 @@ from clew.policy import Policy
 from clew.read import cases
 from clew.read.activations import Activations, gather, maze_sequences
 from clew.read.cases import ProbeOptions, random_twin, split_mazes
-from clew.read.places import find_places
+from clew.read.linear import Moments, hits, shares
+from clew.read.places import Words, find_places
 from clew.read.probes import CONTROLS, probe_all, probe_cells, probe_map
 from clew.read.targets import OF_TARGET, targets_in
 
@@ -117,6 +118,52 @@ def test_one_pass_for_all_places_tells_what_one_for_each_does() -> None:
     assert cells.rows == probe_cells(own, rows, labels, places=["edge_end", "path"], options=QUICK).rows
     with pytest.raises(InputError, match="place: 'edge_end' is not one that a sequence has once"):
         probe_all(own, rows, ["edge_end"], ["path"])
+
+
+def test_a_reading_is_what_is_fitted_and_told_by_hand() -> None:
+    """Each probe and control of `probe_all` at one token and at edges: fitted to the mazes of one side alone, with the
+    labels that are its own, and counted maze by maze on the other."""
+    own, rows, label = policy(), sequences(240), "next_hop"
+    with torch.no_grad():  # or it would be its own random twin
+        for parameter in own.model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
+    options = ProbeOptions(draws=40, batch_size=240)
+    true = targets_in(rows, TOKENIZER)
+    test_Q, maze_Q = split_mazes(true, options)
+    versions = {"true": true, "retargeted": true.retargeted(0), "shuffled": true.shuffled(0, test_Q.astype(np.int64))}
+    maps, cells = probe_all(own, rows, ["target_end"], ["edge_end"], [label], layers=[1], options=options)
+    embedded_VD = own.model.get_input_embeddings().weight.detach().numpy()  # type: ignore[operator]
+    number_of = {tuple(cell): number for number, cell in enumerate(Words.of(TOKENIZER).cell_VC.tolist())}
+    table_CD = embedded_VD[[number_of[r, c] for r in range(4) for c in range(4)]]
+    for place, reading in (("target_end", maps["target_end"]), ("edge_end", cells)):
+        x, found, token_RD = {}, None, np.zeros(0)
+        for name, one in (("model", own), ("random", random_twin(own, 0))):
+            (batch,) = gather(one, rows, ["resid_pre", "resid_post"], [0, 1], [place], 240)
+            x[name] = batch["resid_post", 1, place].flatten(1).numpy()
+            if name == "model":
+                found = batch.places.take(batch.places.named(place))
+                token_RD = batch["resid_pre", 0, place].numpy()
+        assert found is not None
+        question_R = found.sequence_R
+        first_R, second_R = (part @ np.array([4, 1]) for part in (found.cell_RC, found.other_RC))
+        if place == "target_end":
+            first_R, second_R = true.origin_Q[question_R], true.target_Q[question_R]
+        x["embeddings"] = np.concatenate([token_RD, table_CD[first_R], table_CD[second_R]], 1)
+        for control in ("model", *CONTROLS):
+            code_QU = versions.get(control, true).code(label)
+            code_RU = code_QU[question_R] if place == "target_end" else code_QU[question_R, first_R][:, None]
+            parts_RUC, x_RD = shares(code_RU, 4), x.get(control, x["model"])
+            moments, tested_R = Moments(), test_Q[question_R]
+            moments.add(x_RD[~tested_R], {(label, "true"): parts_RUC[~tested_R].astype(np.float64)})
+            reader = moments.reader((label, "true"), moments.whitening())
+            if control == "majority":
+                reader = moments.majority((label, "true"))
+            told_RU = reader.predict(x_RD[tested_R])
+            counts_M3C = np.zeros((maze_Q.max() + 1, 3, 4))
+            np.add.at(counts_M3C, maze_Q[question_R[tested_R]], hits(told_RU, parts_RUC[tested_R]))
+            np.testing.assert_allclose(
+                *(reading.counts[control, ("resid_post", 1), place, label], counts_M3C), atol=1e-4, err_msg=control
+            )
 
 
 def test_forks_are_forks_drawn_evenly_and_one_a_question(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from clew.errors import InputError
-from clew.mazes import maze_tokenizer
+from clew.mazes import MazeStream, maze_tokenizer
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.mazes.vocab import PATH_END, cell_id
 from clew.policy import Policy
+from clew.read.activations import maze_sequences
 from clew.read.hooks import layers_of, names_of
 from clew.read.places import PLACES
 from clew.read.steering import Addition, Replacement, Rolled, Steering, random_like, roll_out, steer
@@ -61,6 +62,32 @@ def test_keys_and_values_that_are_kept_change_nothing(kind: str, walked: bool) -
     assert kept == roll_out(reader, rows, pushes(), max_new=8, cached=False, batch_size=2)
     if walked:  # others may never begin a path
         assert kept != roll_out(reader, rows, max_new=8)
+
+
+@pytest.mark.parametrize("pushed", [False, True])
+def test_rows_that_are_over_leave_the_others_as_they_are(pushed: bool) -> None:
+    """Paths of very different lengths, read together, which is in ever fewer rows, and each alone, read whole anew for
+    every token; with a push and a mask of each prompt's own."""
+    reader, stream = Policy.load("zoo:4x4"), MazeStream(((4, 4),), branches=1, held_out=True)
+    whole = list(maze_sequences(stream, range(14), reader.tokenizer))
+    rows = [row[: row.tolist().index(6)] for row in whole]
+    assert len({len(row) for row in rows}) == 1
+    rng = np.random.default_rng(0)
+    direction_QD, mask_QT = rng.standard_normal((14, 64)), rng.random((14, len(rows[0]))) < 0.1
+
+    def own(which: slice) -> list[Addition | Replacement]:
+        where = Addition("resid_post", 1, mask_QT[which], direction_QD[which], 6.0)
+        said = Replacement(1, 0, np.random.default_rng(1).standard_normal((len(PLACES), 32)))
+        return [where, Addition("resid_post", 2, "path", direction_QD[which], 3.0), said] if pushed else []
+
+    together = roll_out(reader, rows, own(slice(None)), batch_size=14)
+    alone = [roll_out(reader, [row], own(slice(n, n + 1)), cached=False)[0] for n, row in enumerate(rows)]
+    assert together == alone
+    assert len({len(one.tokens) for one in together}) > 4 and sum(one.ended for one in together) > 7
+    if pushed:
+        assert together != roll_out(reader, rows)
+    else:
+        assert np.mean([[*one.tokens] == whole[n][len(rows[n]) :].tolist() for n, one in enumerate(together)]) > 0.8
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
