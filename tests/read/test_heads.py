@@ -136,7 +136,7 @@ def test_resampling_costs_what_the_head_knew() -> None:
     assert (itself.ablated_AP == itself.clean_P).all()
     with pytest.raises(InputError, match=r"draws: 0 is not a whole number from 1"):
         resample_heads(reader, batch, draws=0)
-    with pytest.raises(InputError, match="pairs: 0 are too few"):
+    with pytest.raises(InputError, match="pairs: of 80 there are 0 with another of as many tokens"):
         resample_heads(reader, batch, draws=80)
 
 
