@@ -34,7 +34,7 @@ def shared(*what: str, config: str = "") -> None:
         launch += ["--main_process_port", "0"]
     path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
     env = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
-    done = subprocess.run([*launch, *what], env=os.environ | env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*launch, *what], env=os.environ | env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

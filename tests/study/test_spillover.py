@@ -1,5 +1,6 @@
 """Pressure on answers and what thoughts have of it: arms, figures, verdicts of planted results, and a tiny grid."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -232,23 +233,28 @@ def test_a_tiny_grid_and_what_a_kill_leaves(tmp_path: Path, monkeypatch: pytest.
     assert len(results[-1].kept.curve) == TINY["rounds"] and len(results[0].kept.curve) > 0
     assert read_results(tmp_path / summary.FILE)[0]["seeds"] == 2
 
-    told: list[tuple[str, int, int]] = []
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
-    lost = path_of(tmp_path, SpilloverCell(grid.world_of_runs(config), rewritten, 1e-3, 1).job())
-    gone = starts.folder_of(tmp_path, starts.job_of(grid.world_of_runs(config), 1, "path"))
-    assert lost in before and gone.is_dir()
-    lost.unlink()
-    for file in sorted(gone.rglob("*"), reverse=True):
-        file.unlink() if file.is_file() else file.rmdir()
-    gone.rmdir()
-    again = study(config, lambda *at: told.append(at))
-    assert gone.is_dir() and lost.is_file()
-    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
-    assert now.keys() == before.keys() and sum(now[path] != before[path] for path in now) == 2
-    for one, other in zip(results, again, strict=True):
-        assert one.name == other.name
-        np.testing.assert_allclose(one.kept.figures["score"], other.kept.figures["score"], atol=1e-4)
-    assert ("results", 5, 6) in told and ("warm starts (path)", 1, 2) in told
+    def changed_by(lost: SpilloverCell) -> tuple[int, list[tuple[str, int, int]]]:
+        """How many cells are run again once this one is lost, and what is told meanwhile."""
+        told: list[tuple[str, int, int]] = []
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+        file = path_of(tmp_path, lost.job())
+        file.unlink()
+        again = study(config, lambda *at: told.append(at))
+        for one, other in zip(results, again, strict=True):
+            assert one.name == other.name
+            np.testing.assert_allclose(one.kept.figures["score"], other.kept.figures["score"], atol=1e-4)
+        now = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+        assert file in before and now.keys() == before.keys()
+        return sum(now[path] != before[path] for path in now), told
+
+    shared = grid.world_of_runs(config)
+    gone = starts.folder_of(tmp_path, starts.job_of(shared, 1, "path"))
+    shutil.rmtree(gone)
+    count, told = changed_by(SpilloverCell(shared, rewritten, 1e-3, 1))
+    assert count == 1 and ("results", 5, 6) in told and not gone.exists()  # all that began there is kept
+    shutil.rmtree(begun[1])
+    count, told = changed_by(SpilloverCell(shared, few[-1], 1e-3, 1))
+    assert count == 3 and ("warm starts (path)", 1, 2) in told and gone.is_dir() and begun[1].is_dir()
 
 
 def test_the_committed_grid_is_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import Thread
 from typing import Any
 
@@ -80,7 +81,8 @@ def raw(server: Server, sent: str) -> bytes:
     """All that is answered to bytes which no browser sends."""
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as one:
         one.sendall(sent.replace("PORT", str(server.server_port)).replace("\n", "\r\n").encode())
-        one.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # it may have answered and gone
+            one.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: one.recv(2**16), b""))
 
 

@@ -1,7 +1,8 @@
 """The grid: warm starts first, then a learning rate for each kind of policies, then every arm with every seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,30 +95,50 @@ def study(config: SpilloverConfig, report: Report = lambda phase, done, count: N
     """Runs what is not yet in `config.out`; a Result an arm, its seeds as replicas, and one for each kind of start."""
     check(config)
     folder, declared = Path(config.out), arms(config.parts, config.penalties)
-    shared = world_of_runs(config)
+    shared, seeds = world_of_runs(config), range(config.seeds)
 
     def runs(phase: str, jobs: list[Job]) -> list[Kept]:
         return run_cells(jobs, folder, config.engine, config.workers, lambda *at: report(phase, *at))
 
+    def begun(kinds: Sequence[Start], seeds: Sequence[int], cells: list[SpilloverCell]) -> list[Kept]:
+        """The warm starts of these seeds, on which cells build; all of a kind together."""
+        for job in _lost(folder, shared, kinds, seeds, cells):
+            path_of(folder, job).unlink(missing_ok=True)  # so it is run again
+        of_kinds = ((kind, [starts.job_of(shared, seed, kind) for seed in seeds]) for kind in kinds)
+        return [one for kind, jobs in of_kinds for one in runs(f"warm starts ({kind})", jobs)]
+
+    tried = _tried(config, shared)
+    begun(["search"], _tuning(config), tried)
+    rates = _rates(config, runs("choosing learning rates", [cell.job() for cell in tried]))
     kinds: list[Start] = ["search", *sorted({arm.start for arm in declared} - {"search"})]  # type: ignore[list-item]
-    tuning, seeds = range(TUNING, TUNING + config.tune_seeds), range(config.seeds)
-    kept: list[Kept] = []
-    for kind in kinds:
-        of_kind = [*seeds, *(tuning if kind == "search" else ())]
-        jobs = [starts.job_of(shared, seed, kind) for seed in of_kind]
-        for job in jobs:
-            if not starts.folder_of(folder, job).is_dir():  # its figures alone are of no use
-                path_of(folder, job).unlink(missing_ok=True)
-        kept += runs(f"warm starts ({kind})", jobs)[: config.seeds]
-    rates = _rates(config, shared, [*tuning], lambda jobs: runs("choosing learning rates", jobs))
-    cells = [SpilloverCell(shared, arm, rates[arm.policies], seed) for arm in declared for seed in seeds]
-    done = iter(_filled(kept + runs("results", [cell.job() for cell in cells])))
+    # Seed by seed: whatever ends a run of the grid, the seeds before are whole.
+    cells = [SpilloverCell(shared, arm, rates[arm.policies], seed) for seed in seeds for arm in declared]
+    kept = begun(kinds, seeds, cells)
+    by_seed = runs("results", [cell.job() for cell in cells])
+    done = iter(_filled(kept + [one for i in range(len(declared)) for one in by_seed[i :: len(declared)]]))
     named: list[tuple[str, dict[str, Any], str]] = [("start", {"start": kind}, f"warm start, {kind}") for kind in kinds]
     named += [("arm", asdict(arm), arm.named()) for arm in declared]
     results = [Result(*one, joined([next(done) for _ in seeds])) for one in named]
     write_config(folder / "spillover.yaml", config)
     write_results(folder / "spillover.parquet", asdict(config), results)
     return results
+
+
+def _lost(
+    folder: Path, shared: dict[str, Any], kinds: Sequence[Start], seeds: Sequence[int], cells: list[SpilloverCell]
+) -> list[Job]:
+    """The warm starts whose model is wanted, by a run that is yet to be made or by a start that is, and is not there.
+    Where all runs of a seed are kept, its models may be gone."""
+
+    def job(seed: int, kind: Start) -> Job:
+        return starts.job_of(shared, seed, kind)
+
+    wanted = [job(cell.seed, cell.arm.start) for cell in cells if not path_of(folder, cell.job()).is_file()]
+    known = [job(seed, kind) for seed in seeds for kind in kinds]
+    made = [one for one in [*wanted, *known] if not starts.folder_of(folder, one).is_dir()]
+    made = [one for one in made if one in wanted or not path_of(folder, one).is_file()]
+    first = [job(values["seed"], "search") for _, values in made]  # where the others begin
+    return made + [one for one in first if not starts.folder_of(folder, one).is_dir()]
 
 
 def _filled(kept: list[Kept]) -> list[Kept]:
@@ -127,21 +148,23 @@ def _filled(kept: list[Kept]) -> list[Kept]:
     return [replace(one, figures={name: one.figures.get(name, nothing) for name in names}) for one in kept]
 
 
-def _rates(
-    config: SpilloverConfig, shared: dict[str, Any], seeds: list[int], runs: Callable[[list[Job]], list[Kept]]
-) -> dict[Policies, float]:
-    """The learning rate of each kind of policies: the one with the highest reward, as training hears it, where both
-    hear of the penalty, on seeds that no result uses. All arms of that kind use it, controls too."""
-    tried = [
-        SpilloverCell(shared, Arm(policies, penalty=MAIN), lr, seed)
-        for policies in POLICIES
-        for lr in config.lrs
-        for seed in seeds
-    ]
-    done = iter(runs([cell.job() for cell in tried]))
+def _tuning(config: SpilloverConfig) -> range:
+    return range(TUNING, TUNING + config.tune_seeds)
+
+
+def _tried(config: SpilloverConfig, shared: dict[str, Any]) -> list[SpilloverCell]:
+    """The runs by which learning rates are chosen: both hear of the penalty, on seeds that no result uses."""
+    every = product(POLICIES, config.lrs, _tuning(config))
+    return [SpilloverCell(shared, Arm(policies, penalty=MAIN), lr, seed) for policies, lr, seed in every]
+
+
+def _rates(config: SpilloverConfig, kept: Sequence[Kept]) -> dict[Policies, float]:
+    """The learning rate of each kind of policies: the one with the highest reward, as training hears it, in the runs of
+    `_tried`. All arms of that kind use it, controls too."""
+    done = iter(kept)
     rates: dict[Policies, float] = {}
     for policies in POLICIES:
-        rewards = [np.mean([next(done).figures["reward"] for _ in seeds]) for _ in config.lrs]
+        rewards = [np.mean([next(done).figures["reward"] for _ in _tuning(config)]) for _ in config.lrs]
         rates[policies] = config.lrs[int(np.argmax(rewards))]
     return rates
 
