@@ -57,7 +57,8 @@ def test_whole_readings_of_other_architectures(kind: str, out: Path, tmp_path: P
     tables, wanted = load_reading(tmp_path / "read")[1], load_reading(out)[1]
     assert tables.keys() == wanted.keys()
     first = {row["place"]: row["effect"] for row in tables["residual"].to_pylist() if row["layer"] == 0}
-    assert first["target"] == pytest.approx(1) and first["fork"] == pytest.approx(0, abs=1e-6)
+    # shares of a difference of logits that is small in a model which has learnt nothing: float32 leaves five digits
+    assert first["target"] == pytest.approx(1, abs=1e-4) and first["fork"] == pytest.approx(0, abs=1e-4)
     logits: dict[str, list[float]] = {"all": [], "parts": []}
     for row in tables["attribution"].to_pylist():
         logits["all" if row["component"] == "all" else "parts"].append(row["logit"])

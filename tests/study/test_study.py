@@ -109,8 +109,9 @@ def test_a_failing_cell_is_heard_of(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.parquet"))
 
 
-def test_local_and_ray_agree(tmp_path: Path) -> None:
+def test_local_and_ray_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # beside other work a cluster starts slowly
     jobs = [job(), job(lr=2.0)]
     local = run_cells(jobs, tmp_path / "local", "local", workers=2)
     cluster = run_cells(jobs, tmp_path / "ray", "ray", workers=2)
