@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -242,7 +243,8 @@ def with_adapters(base: Policy, names: tuple[str, ...], rank: int, seed: int = 0
     except ImportError:
         raise InputError('policies: adapters need peft: pip install "clew-spans[adapters]"') from None
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft asks by the old name
         torch.manual_seed(seed)
         model = get_peft_model(base.model, config, adapter_name=names[0])
         for name in names[1:]:

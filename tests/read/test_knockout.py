@@ -12,7 +12,7 @@ from clew.mazes import maze_tokenizer, parse_question
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.mazes.vocab import parse_cell
 from clew.policy import Policy
-from clew.read.knockout import WAYS, Cut, Knockouts, _Tokens, knock_out, windows
+from clew.read.knockout import REGISTERS, WAYS, Cut, Knockouts, Unseen, _Tokens, knock_out, windows
 from clew.read.passes import asked, go_on, read_rows
 from models import MAKERS, tiny
 
@@ -127,6 +127,26 @@ def test_the_cut_tokens_are_those_of_the_distance() -> None:
     assert not np.allclose(found.random_CP, found.cut_CP, equal_nan=True)
 
 
+def test_a_register_is_hidden_from_all_that_come_after_it() -> None:
+    """By the words of the text, beside attention that is written out."""
+    reader, stream = policy(), PairStream("target", sizes=((3, 3), (4, 4)))
+    batch, cuts = stream.batch(range(10), TOKENIZER), [Unseen(place, (0, 2)) for place in REGISTERS]
+    found = knock_out(reader, batch, cuts, batch_size=4)
+    for index in (0, 5):
+        words = stream.pair(index).texts[0].split()
+        row_T = np.array(TOKENIZER.convert_tokens_to_ids(words))
+        for number, cut in enumerate(cuts):
+            at = words.index(f"<{cut.place.upper().replace('LIST_END', 'ADJLIST_END')}>")
+            hidden_TT = np.zeros((len(words), len(words)), bool)
+            hidden_TT[at + 1 :, at] = True
+            assert found.count_CP[number, index] == hidden_TT.sum()
+            logits = by_hand(reader.model, row_T, dict.fromkeys(cut.layers, hidden_TT))
+            metric = float(logits[batch.right_P[index]] - logits[batch.wrong_P[index]])
+            assert found.cut_CP[number, index] == pytest.approx(metric, abs=1e-6)
+    assert (found.cut_CP != found.random_CP).all()
+    assert {row["place"] for row in found.table().to_pylist()} == set(REGISTERS)
+
+
 def test_random_cuts_cut_as_much_of_the_list() -> None:
     batch = pairs(20)
     tokens, size = _Tokens.of(policy(), batch), batch.clean_tokens_PT.shape[1]
@@ -174,9 +194,11 @@ def test_figures() -> None:
         (Cut("inward", "target", -1, (0,)), "distance: -1 is not a whole number from 0"),
         (Cut("inward", "target", 0, (3,)), "layers: 3 is not one of the 3 layers"),
         (Cut("inward", "target", 0, ()), "layers: the list is empty"),
+        (Unseen("target", (0,)), "place: 'target' is not one of list_end, origin_start"),
+        (Unseen("target_end", (3,)), "layers: 3 is not one of the 3 layers"),
     ],
 )
-def test_what_does_not_exist_is_named(cut: Cut, said: str) -> None:
+def test_what_does_not_exist_is_named(cut: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         knock_out(policy(), pairs(), [cut])
 

@@ -61,7 +61,7 @@ from clew.read.evidence import (
     of_steps,
 )
 from clew.read.hops import Hops
-from clew.read.knockout import Knockouts
+from clew.read.knockout import Cut, Knockouts
 from clew.read.lens import Lens
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def which_algorithm(
     targets: PairBatch,
     passages: PairBatch,
     lens: Lens,
-    knockouts: Knockouts,
+    knockouts: Knockouts[Cut],
     known: Mapping[str, Hops] | None = None,
 ) -> tuple[Verdict, list[Arrival]]:
     """The verdict, and the arrivals that it rests on.

@@ -152,7 +152,7 @@ def cuts_of(layers: int, most: int = 8) -> list[Cut]:
     return [*one, Cut("beyond", "current", FAR, tuple(range(layers)))]
 
 
-def of_sight(found: Knockouts) -> Evidence:
+def of_sight(found: Knockouts[Cut]) -> Evidence:
     """Whether passages beyond the next cell are read at all: how many right steps are lost where no layer sees them."""
     mine = [number for number, cut in enumerate(found.cuts) if cut.way == "beyond"]
     some_P = (found.count_CP[mine] > 0).any(0)
@@ -170,7 +170,7 @@ def of_sight(found: Knockouts) -> Evidence:
     return Evidence("knock-outs", reading, f"{says}: too uncertain to tell")
 
 
-def of_knockouts(found: Knockouts, draws: int = 200, seed: int = 0) -> Evidence:
+def of_knockouts(found: Knockouts[Cut], draws: int = 200, seed: int = 0) -> Evidence:
     """In which layer edges at some distance are read: the mean layer, each as heavy as the effect of its knock-out."""
     reading, said, read = "passages hidden, layer by layer", [], []
     for end in ENDS:
@@ -190,7 +190,7 @@ def of_knockouts(found: Knockouts, draws: int = 200, seed: int = 0) -> Evidence:
 
 
 def _centres(
-    found: Knockouts, end: From, cut_CP: np.ndarray, draws: int, dice: np.random.Generator
+    found: Knockouts[Cut], end: From, cut_CP: np.ndarray, draws: int, dice: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distances G, to the far ends of edges, pairs of each, and the mean layer (G, 1 + draws): of all pairs, and of as
     many drawn anew. NaN where no layer's knock-out has an effect of a twentieth."""

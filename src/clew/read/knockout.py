@@ -11,11 +11,14 @@ hop a layer needs the edges between distances d and d + 1 at one layer, and othe
 
 What a list says comes before the target and the path: no token of it can know either, and so the cuts in the list,
 `inward`, `outward` and `within`, ask how it is put together, and the others what is read of it for a question.
+
+`Unseen` asks of a token behind the list, `<TARGET_END>` say, which names no cell of the maze: does the model keep
+there what it has worked out, as in a register, for later tokens to read?
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 Way = Literal["inward", "outward", "within", "behind", "beyond", "fork"]
 WAYS: tuple[Way, ...] = get_args(Way)
 LIST_END = PLACES.index("list_end")
+REGISTERS = ("list_end", "origin_start", "origin_end", "target_start", "target_end", "path_start")
+"""places behind the list whose tokens are the same in every maze: what they hold has been put there"""
 NOWHERE = -9  # the distance of tokens that are none of the list, or of cells that no passages lead to
 
 
@@ -63,6 +68,23 @@ class Cut:
         return {"way": self.way, "from": self.end, "distance": self.distance, "layers": layers}
 
 
+@dataclass(frozen=True)
+class Unseen:
+    """A token of the question that no later one sees."""
+
+    place: str
+    """one of REGISTERS"""
+    layers: tuple[int, ...]
+    """in which layers, all at once"""
+
+    @property
+    def label(self) -> dict[str, Any]:
+        return {"place": self.place, "layers": " ".join(map(str, self.layers))}
+
+
+C = TypeVar("C", Cut, Unseen)
+
+
 def windows(model: nn.Module, width: int = 1) -> list[tuple[int, ...]]:
     """Every `width` layers that follow one another, first to last. InputError for a width that the model has not."""
     count = len(layers_of(model))
@@ -72,13 +94,13 @@ def windows(model: nn.Module, width: int = 1) -> list[tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class Knockouts:
+class Knockouts(Generic[C]):
     """C cuts on the clean sides of P pairs, each beside a random one.
 
     The metric is logit(right) - logit(wrong) behind the fork. NaN for a pair in which a cut has nothing to cut.
     """
 
-    cuts: list[Cut]
+    cuts: list[C]
     clean_P: np.ndarray
     """the metric of the clean side, whole"""
     corrupt_P: np.ndarray
@@ -88,7 +110,7 @@ class Knockouts:
     cut_CP: np.ndarray
     """the metric of the clean side with the cut"""
     random_CP: np.ndarray
-    """the same where each token that was cut off from some is cut off from as many others of the list, at random"""
+    """the same where each token that was cut off from some is cut off from as many others at random, of the list"""
 
     def figures(self, number: int) -> dict[str, Figure]:
         """Of one cut, over the pairs in which it cuts something; none where these are too few.
@@ -114,8 +136,8 @@ class Knockouts:
         return found
 
     def table(self) -> "pa.Table":
-        """A row a cut and figure: way, from, distance, layers, pairs, tokens (pairs of tokens that are cut, as a mean),
-        figure, value, value_low, value_high."""
+        """A row a cut and figure: way, from, distance (or place), layers, pairs, tokens (pairs of tokens that are cut,
+        as a mean), figure, value, value_low, value_high."""
         rows = []
         for number, cut in enumerate(self.cuts):
             some_P = self.count_CP[number] > 0
@@ -127,15 +149,15 @@ class Knockouts:
 
 
 def knock_out(
-    policy: Policy, pairs: PairBatch, cuts: Sequence[Cut], draws: int = 1, seed: int = 0, batch_size: int = 64
-) -> Knockouts:
+    policy: Policy, pairs: PairBatch, cuts: Sequence[C], draws: int = 1, seed: int = 0, batch_size: int = 64
+) -> Knockouts[C]:
     """The metric at the fork of each pair's clean side with each of C cuts on its own.
 
     A cell's tokens are those of the list that name it, `edge_first` and `edge_second`; `connector` and `edge_end` are
     of their edge's end that is nearer to where distance counts from. draws: random cuts that are averaged; they hide
     tokens of other edges.
-    InputError, before anything is run, for a way, end, distance or layer that does not exist, a model that cannot be
-    read, is not for mazes or whose attention takes no masks, and too few pairs.
+    InputError, before anything is run, for a way, end, distance, place or layer that does not exist, a model that
+    cannot be read, is not for mazes or whose attention takes no masks, and too few pairs.
     """
     _check(policy.model, cuts)
     check_pairs(len(pairs))
@@ -188,7 +210,7 @@ def _metric(run: Pass, pairs: PairBatch, column: int = 0) -> np.ndarray:
     return logit_difference(unembed(run.model, fork_PD), pairs, np.arange(len(pairs)))
 
 
-def _metric_without(run: Pass, cut: Cut, hidden_PTT: np.ndarray, pairs: PairBatch) -> np.ndarray:
+def _metric_without(run: Pass, cut: Cut | Unseen, hidden_PTT: np.ndarray, pairs: PairBatch) -> np.ndarray:
     hidden = torch.from_numpy(hidden_PTT)
     column = start_column(run, hidden.any(-1))
     return _metric(go_on(run, {}, column=column, hidden=dict.fromkeys(cut.layers, hidden)), pairs, column)
@@ -210,6 +232,8 @@ class _Tokens:
     """bool, queries first: tokens of a query's own edge before it"""
     there_PTT: np.ndarray
     """bool: the list's tokens that a query sees, but for those of its own edge"""
+    place_PT: np.ndarray
+    """int64: the name of each token's place, as an index into PLACES; -1 for none"""
 
     @classmethod
     def of(cls, policy: Policy, pairs: PairBatch) -> "_Tokens":
@@ -229,16 +253,19 @@ class _Tokens:
             near = np.minimum(here, there)
             for found_PT, value in ((distance[end], np.where(own, here, near)), (nearer[end], near)):
                 found_PT[at[0][edges], at[1][edges]] = np.where(value < 0, NOWHERE, value)
-        edge_PT, behind_PT = np.full(shape, -1), np.zeros(shape, np.bool_)
-        edge_PT[at], behind_PT[at] = np.where(edges, found.order_R, -1), found.place_R >= LIST_END
+        edge_PT, place_PT = np.full(shape, -1), np.full(shape, -1)
+        edge_PT[at], place_PT[at] = np.where(edges, found.order_R, -1), found.place_R
         before_TT = np.tri(shape[1], k=-1, dtype=np.bool_)
         same_PTT = edge_PT[:, :, None] == edge_PT[:, None]
         there_PTT = ~same_PTT & (edge_PT >= 0)[:, None] & before_TT
         fork_PT = np.arange(shape[1]) == pairs.length_P[:, None] - 1
-        return cls(distance, nearer, behind_PT, fork_PT, same_PTT & before_TT, there_PTT)
+        return cls(distance, nearer, place_PT >= LIST_END, fork_PT, same_PTT & before_TT, there_PTT, place_PT)
 
-    def hidden(self, cut: Cut) -> np.ndarray:
+    def hidden(self, cut: Cut | Unseen) -> np.ndarray:
         """bool (P, T, T), queries first: what a cut hides of what is there to be seen."""
+        if isinstance(cut, Unseen):
+            key_PT = self.place_PT == PLACES.index(cut.place)
+            return (np.cumsum(key_PT, 1) > key_PT)[:, :, None] & (self.place_PT >= 0)[:, :, None] & key_PT[:, None]
         near_PT = self.distance[cut.end] == cut.distance
         if cut.way == "within":
             return (self.nearer[cut.end] == cut.distance)[:, :, None] & self.same_PTT
@@ -263,15 +290,22 @@ class _Tokens:
         return others_PTT
 
 
-def _check(model: nn.Module, cuts: Sequence[Cut]) -> None:
+def _named(cut: Cut | Unseen) -> list[tuple[str, Any, bool, str]]:
+    """What a cut names, by field: the value, whether there is one such, and what would be right."""
+    if isinstance(cut, Unseen):
+        return [("place", cut.place, cut.place in REGISTERS, f"one of {', '.join(REGISTERS)}")]
+    return [
+        ("way", cut.way, cut.way in WAYS, f"one of {', '.join(WAYS)}"),
+        ("end", cut.end, cut.end in ENDS, f"one of {', '.join(ENDS)}"),
+        ("distance", cut.distance, type(cut.distance) is int and cut.distance >= 0, "a whole number from 0"),
+    ]
+
+
+def _check(model: nn.Module, cuts: Sequence[Cut | Unseen]) -> None:
     if not cuts:
         raise InputError("cuts: there are none; expected at least one")
     for cut in cuts:
-        for name, value, right, said in (
-            ("way", cut.way, cut.way in WAYS, f"one of {', '.join(WAYS)}"),
-            ("end", cut.end, cut.end in ENDS, f"one of {', '.join(ENDS)}"),
-            ("distance", cut.distance, type(cut.distance) is int and cut.distance >= 0, "a whole number from 0"),
-        ):
+        for name, value, right, said in _named(cut):
             if not right:
                 raise InputError(f"{name}: {show(value)} is not {said}")
         keys_of(model, ["z"], cut.layers)

@@ -197,16 +197,18 @@ def read_edges(subject: Subject) -> Tables:
 
 def read_search(subject: Subject) -> Tables:
     """How it searches: when what lies how far away is known, which passages are read in which layer, and the verdict
-    that follows of these, the logit lens and the hops that probes find."""
-    policy, pairs = subject.policy, subject.pairs
-    cuts = evidence.cuts_of(len(layers_of(policy.model)))
-    some = pairs.take(np.arange(min(CUT, len(pairs))))
-    cut = knockout.knock_out(policy, some, cuts, seed=subject.options.seed)
+    that follows of these, the logit lens and the hops that probes find. And which tokens are used as registers."""
+    policy, pairs, depth = subject.policy, subject.pairs, len(layers_of(subject.policy.model))
+    some, seed = pairs.take(np.arange(min(CUT, len(pairs)))), subject.options.seed
+    cut = knockout.knock_out(policy, some, evidence.cuts_of(depth), seed=seed)
+    windows = [tuple(range(depth)), *((layer,) for layer in range(depth))]
+    unseen = [knockout.Unseen(place, layers) for place in knockout.REGISTERS for layers in windows]
     verdict, arrivals = algorithm.which_algorithm(policy, pairs, subject.passages, subject.lens, cut, subject.hops)
     rows = [row for one in arrivals for row in one.table().to_pylist()]
     return {
         "lens": subject.lens.table(),
         "knockouts": cut.table(),
+        "registers": knockout.knock_out(policy, some, unseen, seed=seed).table(),
         "arrival": table_of(rows),
         "verdict": verdict.table(),
     }

@@ -34,6 +34,8 @@ def show_reading(console: Console, reading: Reading) -> None:
         console.print(_depth(rows["depth"]))
     if "edges" in rows:
         console.print(_edges(rows["edges"]))
+    if "registers" in rows:
+        console.print(_registers(rows["registers"]))
     if "crispness" in rows:
         console.print(_crispness(rows["crispness"]))
     if "verdict" in rows:
@@ -163,6 +165,21 @@ def _edges(rows: Rows) -> Table:
             ceiling = [row for row in mine if row["run"] == "tokens"]
             figures = (_figure([above[layer]], "value") if layer in above else "" for layer in layers)
             table.add_row(f"{kind}: {figure}", _figure(ceiling, "value"), *figures)
+    return table
+
+
+def _registers(rows: Rows) -> Table:
+    """A row a token, all layers at once and then layer by layer."""
+    layers = list(dict.fromkeys(row["layers"] for row in rows))
+    said = "Tokens that are the same in every maze: what they hold was put there for later tokens. In brackets: where "
+    said += "a token of the list is hidden, at random. The first column is of all layers at once."
+    title = "Registers: share of right steps at forks lost where no later token sees this one"
+    names = ["all", *(f"layer {one}" for one in layers[1:])]
+    table = _table(title, "token", *names, said=said)
+    keyed = {(row["place"], row["layers"], row["figure"]): row["value"] for row in rows}
+    for place in dict.fromkeys(row["place"] for row in rows):
+        lost = ((keyed.get((place, one, f"{luck}accuracy_lost")) for luck in ("", "random_")) for one in layers)
+        table.add_row(place, *("" if None in both else "{:.2f} ({:.2f})".format(*both) for both in map(list, lost)))
     return table
 
 

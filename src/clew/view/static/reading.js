@@ -188,6 +188,18 @@
           note: "What is lost when a layer may not read passages that lie so many steps away: by steps from the target, or from the current cell.",
         },
         {
+          table: "registers",
+          kind: "heat",
+          row: "place",
+          x: "layers",
+          value: "value",
+          filters: ["figure"],
+          first: { figure: "accuracy_lost" },
+          diverging: true,
+          title: "Registers",
+          note: "What is lost when no later token may see one that is the same in every maze: what it holds was put there to be read. In all layers at once, and layer by layer; “random”: a token of the list is hidden instead.",
+        },
+        {
           table: "arrival",
           kind: "curves",
           by: "distance",
