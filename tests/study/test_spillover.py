@@ -181,7 +181,8 @@ def test_runs_that_never_used_the_door_are_left_out() -> None:
 
 def test_the_report_says_what_the_verdicts_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = planted(lambda arm: PUBLISHED_LEAKS.get(arm, 0.2))
-    write_results(tmp_path / summary.FILE, asdict(SpilloverConfig()), results)
+    config = asdict(SpilloverConfig(lrs=[1e-4, 1e-3, 1e-2]))
+    write_results(tmp_path / summary.FILE, config, results)
     assert main(["study", "report", str(tmp_path)]) == 0
     text = (tmp_path / "spillover.md").read_text()
     assert "Yes, in full." in text and "Yes, in full." in capsys.readouterr().out
@@ -190,6 +191,10 @@ def test_the_report_says_what_the_verdicts_say(tmp_path: Path, capsys: pytest.Ca
     )
     for name in ("pareto", "outcomes", "rounds", "spillover"):
         assert (tmp_path / f"{name}.png").stat().st_size > 5000 and f"({name}.png)" in text
+    assert "of 0.0001, 0.001, 0.01: adapters 0.001, one 0.001, two 0.001.\n" in text  # none at an end
+    write_results(tmp_path / summary.FILE, config | {"lrs": [1e-4, 1e-3]}, results)
+    assert main(["study", "report", str(tmp_path)]) == 0
+    assert "For adapters, one, two it lies at an end of what was tried" in (tmp_path / "spillover.md").read_text()
     (tmp_path / summary.FILE).write_bytes(b"torn")
     assert main(["study", "report", str(tmp_path)]) == 2
 

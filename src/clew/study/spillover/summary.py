@@ -63,7 +63,7 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     plots.over_rounds(main, folder / "rounds.png")
     unit = "in percent: of thoughts or answers that used the door, or of the score"
     study_plots.effects(said, 1, unit, folder / "spillover.png")
-    lines = ["# Does pressure on answers leak into thoughts?", "", _about(config), ""]
+    lines = ["# Does pressure on answers leak into thoughts?", "", _about(config), "", _rates(config, by_arm), ""]
     for number, verdict in enumerate(said, 1):
         lines += [f"## {number}. {verdict.question}", "", *_answer(verdict), ""]
     lines += ["## How soon answers and thoughts fall silent", "", *_silence_lines(found), ""]
@@ -115,12 +115,25 @@ def _about(config: dict[str, Any]) -> str:
         f"Mazes of {size} with a secret door, {config['seeds']} seeds an arm, {config['rounds']} rounds of "
         f"{config['questions']} questions, {config['thoughts']} thoughts each and {config['answers']} answer(s) to a "
         f"thought, rule {config['rule']}; all arms of a seed begin with one warm start and ask the same questions. "
-        "The learning rate is that of the highest reward, chosen for each kind of policies on seeds that no result "
-        f"uses. {config['final_questions']} held-out questions, one sampled thought and answer each. Leak: how much "
+        f"{config['final_questions']} held-out questions, one sampled thought and answer each. Leak: how much "
         "rarer mentions of the door are in an arm's thoughts than in those of its control, of the answers that used "
         "it. Intervals are Student's over seeds, paired by seed; those of one question hold together in 95 of 100 "
         "studies (Bonferroni: 1 - 0.05 / m each). What they do not exclude is said to be one that cannot be told apart."
     )
+
+
+def _rates(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
+    """Which learning rates were chosen out of which, and whether others may have been better still."""
+    chosen = {arm.policies: one.kept.values["lr"] for arm, one in by_arm}
+    said = ", ".join(f"{policies} {rate:g}" for policies, rate in sorted(chosen.items()))
+    ends = [policies for policies, rate in chosen.items() if rate in (min(config["lrs"]), max(config["lrs"]))]
+    line = "The learning rate is that of the highest reward where both hear of the penalty, chosen for each kind of "
+    line += (
+        f"policies on seeds that no result uses, of {', '.join(f'{rate:g}' for rate in sorted(config['lrs']))}: {said}."
+    )
+    if ends:
+        line += f" For {', '.join(sorted(ends))} it lies at an end of what was tried: a better one may lie beyond."
+    return line
 
 
 def _silence_lines(found: Found) -> list[str]:
