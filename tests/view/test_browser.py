@@ -196,6 +196,8 @@ def test_a_round_is_downloaded_and_its_colours_explained(page: Any, tmp_path: Pa
 
 
 def test_arms_are_held_against_those_of_their_own_condition(page: Any, tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+
     def arm(condition: str, name: str, cost: float, gained: float) -> dict[str, Any]:
         figures = {"cost": [cost, None, None], "gained": [gained, None, None]}
         return {"section": "rules", "condition": condition, "name": name, "figures": figures, "curve": []}
@@ -212,9 +214,11 @@ def test_arms_are_held_against_those_of_their_own_condition(page: Any, tmp_path:
     page.goto((tmp_path / "page.html").as_uri())
     card = page.locator(".card", has=page.locator("h2", has_text="One figure against another"))
     card.locator("svg").wait_for()
-    assert card.locator("svg circle.best").count() == 2  # of the hard ones the first gains more, the second costs less
+    drawn = sync_api.expect(card.locator("svg circle.best"))  # waits: a picture is drawn after its card
+    drawn.to_have_count(2)  # of the hard ones the first gains more, the second costs less
     card.locator("label", has_text="condition").locator("select").select_option("easy")
-    assert card.locator("svg circle.best").count() == 1 and "study.pareto.condition=easy" in page.url
+    drawn.to_have_count(1)
+    assert "study.pareto.condition=easy" in page.url
     page.get_by_text("what the columns mean").click()
     assert page.locator(".meanings dd").inner_text() == "share of all"
 
