@@ -171,15 +171,16 @@ def _edges(rows: Rows) -> Table:
 def _registers(rows: Rows) -> Table:
     """A row a token, all layers at once and then layer by layer."""
     layers = list(dict.fromkeys(row["layers"] for row in rows))
-    said = "Tokens that are the same in every maze: what they hold was put there for later tokens. In brackets: where "
-    said += "a token of the list is hidden, at random. The first column is of all layers at once."
-    title = "Registers: share of right steps at forks lost where no later token sees this one"
-    names = ["all", *(f"layer {one}" for one in layers[1:])]
+    said = "Tokens that are the same in every maze: what they hold was put there for later tokens. At random: where a "
+    said += "token of the list is hidden instead, in all layers."
+    title = "Registers: right steps at forks lost where no later token sees this one"
+    names = ("all layers", *(f"layer {one}" for one in layers[1:]), "at random")
     table = _table(title, "token", *names, said=said)
     keyed = {(row["place"], row["layers"], row["figure"]): row["value"] for row in rows}
     for place in dict.fromkeys(row["place"] for row in rows):
-        lost = ((keyed.get((place, one, f"{luck}accuracy_lost")) for luck in ("", "random_")) for one in layers)
-        table.add_row(place, *("" if None in both else "{:.2f} ({:.2f})".format(*both) for both in map(list, lost)))
+        lost = [keyed.get((place, one, "accuracy_lost")) for one in layers]
+        lost.append(keyed.get((place, layers[0], "random_accuracy_lost")))
+        table.add_row(place, *("" if one is None else f"{one:.2f}" for one in lost))
     return table
 
 
