@@ -125,14 +125,13 @@ def _about(config: dict[str, Any]) -> str:
 def _rates(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
     """Which learning rates were chosen out of which, and whether others may have been better still."""
     chosen = {arm.policies: one.kept.values["lr"] for arm, one in by_arm}
-    said = ", ".join(f"{policies} {rate:g}" for policies, rate in sorted(chosen.items()))
-    ends = [policies for policies, rate in chosen.items() if rate in (min(config["lrs"]), max(config["lrs"]))]
+    tried = sorted(config["lrs"])
+    ends = sorted(policies for policies, rate in chosen.items() if rate in (tried[0], tried[-1]))
     line = "The learning rate is that of the highest reward where both hear of the penalty, chosen for each kind of "
-    line += (
-        f"policies on seeds that no result uses, of {', '.join(f'{rate:g}' for rate in sorted(config['lrs']))}: {said}."
-    )
+    line += f"policies on seeds that no result uses, of {', '.join(f'{rate:g}' for rate in tried)}: "
+    line += ", ".join(f"{policies} {rate:g}" for policies, rate in sorted(chosen.items())) + "."
     if ends:
-        line += f" For {', '.join(sorted(ends))} it lies at an end of what was tried: a better one may lie beyond."
+        line += f" For {', '.join(ends)} it lies at an end of what was tried: a better one may lie beyond."
     return line
 
 
