@@ -60,6 +60,17 @@ def test_sizes_that_cannot_be_are_named(sizes: tuple[int, int, int], says: str) 
         Policy.build(maze_tokenizer(3), *sizes)
 
 
+def test_a_rotary_base_turns_neighbours_as_its_formula_says_and_is_kept(tmp_path: Path) -> None:
+    made = Policy.build(maze_tokenizer(3), 1, 16, 2, rope_base=100.0)
+    made.save(tmp_path)
+    for one in (made, Policy.load(tmp_path)):
+        turns = one.model.model.rotary_emb.inv_freq  # type: ignore[union-attr, operator]
+        torch.testing.assert_close(turns, 100.0 ** -torch.tensor([0.0, 0.25, 0.5, 0.75]))
+    other = Policy.build(maze_tokenizer(3), 1, 16, 2)
+    assert all(torch.equal(weights(other)[name], value) for name, value in weights(made).items())
+    assert not torch.equal(nll(other), nll(made))
+
+
 def test_a_saved_policy_comes_back_whole_and_reads_as_any_model_does(tmp_path: Path) -> None:
     made = policy()
     told = nll(made)  # by now its attention reads trees, which is nobody else's business

@@ -83,6 +83,8 @@ class ModelConfig:
     """hidden size of a new model"""
     heads: int = 4
     """attention heads of a new model"""
+    rope_base: float = 10_000.0
+    """rope_theta of a new model's rotary embeddings; a smaller one tells near tokens apart better, far ones less"""
     add_layers: int = 0
     """layers to add to the folder's model, which change nothing until they are trained"""
     attention: Attention = "trees"

@@ -114,9 +114,19 @@ class Policy:
 
     @classmethod
     def build(
-        cls, tokenizer: PreTrainedTokenizerBase, layers: int = 4, width: int = 128, heads: int = 4, seed: int = 0
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        layers: int = 4,
+        width: int = 128,
+        heads: int = 4,
+        seed: int = 0,
+        rope_base: float = 10_000.0,
     ) -> "Policy":
-        """A new Llama of about 16 * layers * width**2 parameters. InputError if width cannot be shared among heads."""
+        """A new Llama of about 16 * layers * width**2 parameters. InputError if width cannot be shared among heads.
+
+        rope_base: theta of its rotary embeddings: of a head's d dimensions, pair i turns by rope_base**(-2 i / d)
+        radians a token (Su et al. 2021, arXiv 2104.09864).
+        """
         if min(layers, width, heads) < 1:
             raise InputError(f"layers, width, heads: {layers}, {width}, {heads} are not all at least 1")
         if width % (2 * heads):
@@ -128,6 +138,7 @@ class Policy:
             num_hidden_layers=layers,
             num_attention_heads=heads,
             max_position_embeddings=65_536,  # mazes of 64x64, with thoughts
+            rope_parameters={"rope_type": "default", "rope_theta": rope_base},
             bos_token_id=None,  # type: ignore[arg-type]
             eos_token_id=tokenizer.eos_token_id,  # type: ignore[arg-type]
             pad_token_id=tokenizer.pad_token_id,  # type: ignore[arg-type]

@@ -306,6 +306,15 @@ def test_a_formula_does_not_run_in_a_spreadsheet(page: Any, tmp_path: Path) -> N
     assert list(csv.reader(io.StringIO(said))) == [["a", "'=b"], ["'=1+1", "-3"], ["'@x", 'y"z']]
 
 
+def test_a_page_says_what_is_left_out_on_every_tab(page: Any, tmp_path: Path) -> None:
+    sections = page_sections([str(everything(tmp_path))], ViewOptions()).sections
+    (tmp_path / "page.html").write_text(page_of(sections, "x", notes=[f"mazes are left out: {IMAGE}"]), encoding="utf-8")
+    page.goto((tmp_path / "page.html").as_uri())
+    for place in range(len(sections)):
+        page.get_by_role("tab").nth(place).click()
+        assert page.locator("body > .note").all_inner_texts() == [f"mazes are left out: {IMAGE}"]
+
+
 def test_light_and_dark(chromium: Any, tmp_path: Path) -> None:
     address = written(tmp_path, train_folder(tmp_path))
     for scheme, other in (("light", "dark"), ("dark", "light")):

@@ -59,7 +59,7 @@ def run(args: list[str]) -> None:
 
     with terminal.StudyProgress(Console(stderr=True), "parts") as progress:
         page = page_sections(paths, options, lambda part, done, count: progress(part, done, count))
-    write_atomically(out, page_of(page.sections, title_of(paths)))
+    write_atomically(out, page_of(page.sections, title_of(paths), notes=page.notes))
     for note in page.notes:
         terminal.told(f"note: {note}")
     terminal.told(f"wrote {out}")

@@ -1,5 +1,6 @@
 """What can be set of the two loops. Only light modules are imported here, so that help and errors are quick."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
@@ -222,6 +223,8 @@ def check_model(model: ModelConfig) -> None:
     for name in ("layers", "width", "heads"):
         if (size := getattr(model, name)) < 1:
             raise InputError(f"model.{name}: {size} is not more than 0")
+    if not 1 < model.rope_base < math.inf:
+        raise InputError(f"model.rope_base: {model.rope_base:g} is not more than 1 and finite")
     if model.add_layers < 0:
         raise InputError(f"model.add_layers: {model.add_layers} is not at least 0")
     if model.add_layers and not model.folder:

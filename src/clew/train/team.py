@@ -127,9 +127,10 @@ def first_policies(
     else:
         world = world_of(config, config.seed)
         fits(world)
-        sizes = (model.layers, model.width, model.heads)
+        shape = {"layers": model.layers, "width": model.width, "heads": model.heads, "rope_base": model.rope_base}
         seeds = range(config.seed, config.seed + len(names))
-        policies = {name: Policy.build(world.tokenizer, *sizes, seed) for name, seed in zip(names, seeds, strict=True)}
+        build = partial(Policy.build, world.tokenizer, **shape)
+        policies = {name: build(seed=seed) for name, seed in zip(names, seeds, strict=True)}
     for policy in policies.values():
         _as_asked(policy, model)
         policy.check()

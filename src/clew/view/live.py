@@ -33,7 +33,7 @@ class Live:
             stamp = stamp_of(self.paths)
             if self._stamp != stamp:
                 self._page = page_sections(self.paths, self.options)
-                self._html = page_of(self._page.sections, self.title, stamp)
+                self._html = page_of(self._page.sections, self.title, stamp, self._page.notes)
                 self._stamp = stamp
             return self._html
 

@@ -46,11 +46,13 @@ class Section:
     data: Any
 
 
-def page_of(sections: Sequence[Section], title: str, stamp: str | None = None) -> str:
-    """The page as HTML. stamp: of a served page, what its data was made from; it then may ask its own server alone."""
+def page_of(sections: Sequence[Section], title: str, stamp: str | None = None, notes: Sequence[str] = ()) -> str:
+    """The page as HTML. stamp: of a served page, what its data was made from; it then may ask its own server alone.
+    notes: what a reader of any of its sections should know, a line each."""
     kinds = list(dict.fromkeys(section.kind for section in sections))
     styles, scripts = _static((*CORE, *kinds), ".css"), _static((*CORE, *kinds), ".js")
-    about = {"title": title, "stamp": stamp, "sections": [_keyed(sections, i) for i in range(len(sections))]}
+    keyed = [_keyed(sections, i) for i in range(len(sections))]
+    about = {"title": title, "stamp": stamp, "notes": list(notes), "sections": keyed}
     head = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy(styles, scripts, stamp is not None))}">',

@@ -349,7 +349,7 @@ const clew = { kinds: {}, served: false, palette: {} };
   function start() {
     page.about = read("page");
     clew.served = page.about.stamp !== null;
-    const { sections, title } = page.about;
+    const { sections, title, notes } = page.about;
     page.tabs = sections.map((one, i) =>
       clew.el("button", { type: "button", role: "tab", on: { click: () => choose(i) } }, one.title),
     );
@@ -368,7 +368,8 @@ const clew = { kinds: {}, served: false, palette: {} };
     );
     const tabs = clew.el("nav", { role: "tablist", hidden: sections.length < 2 }, page.tabs);
     const head = clew.el("header", { class: "top" }, name, clew.el("span", { class: "tools" }, page.news, dark), tabs);
-    document.body.append(head, page.main, tip);
+    const told = notes.map((note) => clew.el("p", { class: "note above" }, clew.text(note)));
+    document.body.append(head, ...told, page.main, tip);
     new ResizeObserver(() => document.documentElement.style.setProperty("--top", `${head.offsetHeight}px`)).observe(
       head,
     );
