@@ -20,7 +20,8 @@ SMALL += ["--branches", "2", "--per-step", "2", "--final-questions", "8", "--val
 
 def test_train_resume_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "run")
-    assert main(["train", *SMALL, "--validate-every", "1", "--log-every", "1", "--out", out]) == 0
+    assert main(["train", *SMALL, "--rope-base", "100", "--validate-every", "1", "--log-every", "1", "--out", out]) == 0
+    assert json.loads(Path(out, "model", "config.json").read_text())["rope_parameters"]["rope_theta"] == 100
     shown = capsys.readouterr()
     assert "exact" in shown.out and "by size" in shown.out and f"wrote {out}/" in shown.err
     assert "held-out score 0." in shown.err and ", exact 0." in shown.err
@@ -49,6 +50,8 @@ def test_options_that_are_wrong(tmp_path: Path, fails: Fails) -> None:
     assert "sizes: 1x1" in fails("train", "--mazes.sizes", "[1]", *out)
     assert "sizes: 0x0" in fails("train", "--mazes.sizes", "[0]", *out)
     assert "loss" in fails("train", "--loss", "most", *out)
+    for base in ("1", "-100", "inf", "nan"):
+        assert "model.rope_base" in fails("train", "--rope-base", base, *SMALL, *out)
     assert "track" in fails("train", "--track", "nobody", *SMALL, *out)
     assert "is now called" in fails("train", "--eval-mazes", "8", *out)
     assert not (tmp_path / "never").exists()

@@ -50,6 +50,8 @@ class ReadStudyConfig:
     """hidden size"""
     heads: int = 2
     """attention heads"""
+    rope_base: float = 100.0
+    """base of rotary embeddings; at 10,000 more runs of two layers stick (bench/README.md)"""
     lr: float = 2e-3
     """learning rate, of Muon; it is constant for half of the steps and then falls to 0"""
     accuracy: float | None = None

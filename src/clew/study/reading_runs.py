@@ -17,7 +17,7 @@ from clew.study.cells import Job, key
 from clew.train.config import Loss, TrainConfig
 
 NEEDS_FOLDER = True
-DEFINING = ("size", "steps", "per_step", "width", "heads", "lr")  # of what all runs share
+DEFINING = ("size", "steps", "per_step", "width", "heads", "rope_base", "lr")  # of what all runs share
 ALONG = "along.json"
 ASKED = 500
 """held-out mazes by which accuracy along the way is told; what a report says of a model is of others"""
@@ -120,7 +120,7 @@ def train_config(cell: RunCell, out: str) -> TrainConfig:
     world = cell.world
     return TrainConfig(
         mazes=MazeConfig(sizes=[world["size"]], branches=8),
-        model=ModelConfig(layers=cell.layers, width=world["width"], heads=world["heads"]),
+        model=ModelConfig(None, cell.layers, world["width"], world["heads"], world["rope_base"]),
         optimizer=OptimizerConfig("muon", lr=world["lr"], schedule="wsd"),
         average=True,
         loss=cell.loss,
