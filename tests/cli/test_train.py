@@ -37,7 +37,7 @@ def test_the_example_is_what_it_was() -> None:
         "mazes": {"sizes": [3, 4], "branches": 4},
         "per_step": 16,
         "model": {"layers": 2, "width": 64, "heads": 2},
-        "minutes": 2.8,
+        "steps": 4000,
         "optimizer": {"name": "muon", "lr": 0.002},
         "final_questions": 1000,
     }

@@ -14,7 +14,7 @@ from clew.errors import InputError
 from clew.study import cells
 from clew.study.cells import Kept, Result, path_of, read_results, write_results
 from clew.study.spillover import grid, starts, summary
-from clew.study.spillover.arms import BEST, MAIN, PARTS, PUBLISHED, WORST, Arm, arms
+from clew.study.spillover.arms import BEST, MAIN, PARTS, PUBLISHED, WORST, Arm, arms, published_at
 from clew.study.spillover.grid import SpilloverConfig, study
 from clew.study.spillover.measuring import AUDIT, audited, figures_of, measured
 from clew.study.spillover.runs import SpilloverCell, from_json, mean_from, silent_after, split_config
@@ -29,7 +29,7 @@ SHARED = grid.world_of_runs(SpilloverConfig())
 
 def test_every_arm_has_its_control_and_differs_from_it_in_the_penalty_alone() -> None:
     declared = arms(PARTS, PENALTIES)
-    assert len(declared) == len(set(declared)) == len({arm.named() for arm in declared}) == 45
+    assert len(declared) == len(set(declared)) == len({arm.named() for arm in declared}) == 51
     for arm in declared:
         assert arm.control() in declared
         mine, theirs = (
@@ -61,6 +61,15 @@ def test_a_cell_is_known_again_as_plain_values() -> None:
     cell = SpilloverCell(SHARED, replace(BEST, paraphraser="shuffle", paraphrase="line"), 1e-3, 3)
     assert from_json(asdict(cell)) == cell
     assert cell.job() != replace(cell, arm=BEST).job()
+
+
+def test_an_arm_at_the_rate_of_others_is_a_cell_by_its_rate() -> None:
+    other = replace(BEST, rate_of="one")
+    assert other in arms(["rates"], PENALTIES) and other.control() in arms(["rates"], PENALTIES)
+    assert SpilloverCell(SHARED, other, 1e-3, 3).job() == SpilloverCell(SHARED, BEST, 1e-3, 3).job()
+    assert SpilloverCell(SHARED, other, 1e-3, 3).job() != SpilloverCell(SHARED, BEST, 1e-4, 3).job()
+    own = {arm for arm in PUBLISHED.values() if arm.policies == "one"}
+    assert set(published_at("one").values()) & set(PUBLISHED.values()) == own
 
 
 def row(helps: bool, used: bool, thought: bool, answer: bool, score: float = 1.0) -> dict[str, float]:
@@ -135,6 +144,17 @@ def test_the_opposite_order_is_found_too_and_none_where_there_is_none() -> None:
     assert asked(planted(lambda arm: 0.4), "published order").text.startswith("It cannot be told")
     part = {WORST: 0.8}
     assert asked(planted(lambda arm: part.get(arm, 0.2)), "published order").text.startswith("In part")
+
+
+def test_an_order_that_the_rates_alone_make_is_seen_through() -> None:
+    """Two policies leak less, but only since they learn slower: at one rate nothing is left of it."""
+    results = planted(lambda arm: 0.6 if (arm.rate_of or arm.policies) == "one" else 0.1)
+    assert asked(results, "published order").text.startswith("In part")
+    rows = asked(results, "one learning rate").rows
+    assert len(rows) == 4 and not any(row.effects[0].sign for row in rows)
+    assert {row.effects[0].among for row in rows} == {4}
+    real = asked(planted(lambda arm: 0.6 if arm.policies == "one" else 0.1), "one learning rate").rows
+    assert [row.effects[0].sign for row in real if row.label.startswith("reward targeting against Mind")] == [1, 1]
 
 
 def test_planted_effects_of_paraphraser_style_length_and_weight() -> None:

@@ -13,6 +13,7 @@ Policies = Literal["one", "two", "adapters"]
 Heard = Literal["both", "face"]
 Start = Literal["search", "own style", "path"]
 POLICIES: tuple[Policies, ...] = ("one", "two", "adapters")
+WHO = {"one": "one policy", "two": "two policies", "adapters": "two adapters"}
 HEARD: tuple[Heard, ...] = ("both", "face")
 STARTS: tuple[Start, ...] = ("search", "own style", "path")
 REWRITINGS: tuple[tuple[str, str], ...] = (("copy", "line"), ("shuffle", "whole"), ("shuffle", "line"))
@@ -31,6 +32,13 @@ class Arm:
     paraphrase: str | None = None
     start: Start = "search"
     """what was imitated: searches, the same with answers in a style of their own, or thoughts that are a path"""
+    rate_of: Policies | None = None
+    """the kind of policies whose learning rate it has; None: its own"""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one of the remedies, and nothing is asked beyond them."""
+        return self.start == "search" and self.paraphraser is None and self.rate_of is None
 
     def control(self) -> "Arm":
         """Without the penalty, of which then nobody hears."""
@@ -38,10 +46,10 @@ class Arm:
 
     def named(self) -> str:
         """In words: "two policies, heard by the face, penalty 1, shuffle line"."""
-        who = {"one": "one policy", "two": "two policies", "adapters": "two adapters"}[self.policies]
         told = [f"heard by {'both' if self.heard == 'both' else 'the face'}", f"penalty {self.penalty:g}"]
-        parts = [who, *(told if self.penalty else ["no penalty"])]
+        parts = [WHO[self.policies], *(told if self.penalty else ["no penalty"])]
         parts += [f"{self.paraphraser} {self.paraphrase}"] if self.paraphraser else []
+        parts += [f"at the rate of {WHO[self.rate_of]}"] if self.rate_of else []
         return ", ".join([*parts, *{"own style": ["own style"], "path": ["path thoughts"]}.get(self.start, [])])
 
 
@@ -81,11 +89,22 @@ def with_short_thoughts() -> list[Arm]:
     return _with_controls([replace(arm, start="path") for arm in PUBLISHED.values()])
 
 
+def at_rates_of_others() -> list[Arm]:
+    """The published remedies, one policy at the rate of two and two at the rate of one: how far thoughts fall silent
+    depends on the rate too, and each kind of policies chose its own."""
+    return _with_controls([arm for rate in POLICIES[:2] for arm in published_at(rate).values() if arm.rate_of])
+
+
+def published_at(rate: Policies) -> dict[str, Arm]:
+    """The published remedies, each at the learning rate of these policies."""
+    return {name: arm if arm.policies == rate else replace(arm, rate_of=rate) for name, arm in PUBLISHED.items()}
+
+
 def _with_controls(arms: Sequence[Arm]) -> list[Arm]:
     return list(dict.fromkeys([arm.control() for arm in arms] + [*arms]))
 
 
-PARTS = ("remedies", "paraphrasers", "style", "length")
+PARTS = ("remedies", "paraphrasers", "style", "length", "rates")
 
 
 def arms(parts: Sequence[str], penalties: Sequence[float]) -> list[Arm]:
@@ -95,6 +114,7 @@ def arms(parts: Sequence[str], penalties: Sequence[float]) -> list[Arm]:
         "paraphrasers": rewritten(),
         "style": begun_in_style(),
         "length": with_short_thoughts(),
+        "rates": at_rates_of_others(),
     }
     needed = [*PUBLISHED.values(), *(arm.control() for arm in PUBLISHED.values())]  # what the others are compared with
     return list(dict.fromkeys([*needed, *(arm for part in PARTS if part in parts for arm in made[part])]))

@@ -16,7 +16,7 @@ from clew.study.spillover import starts
 from clew.study.spillover.arms import MAIN, PARTS, POLICIES, Arm, Policies, Start, arms
 from clew.study.spillover.runs import SpilloverCell, split_config
 
-Part = Literal["remedies", "paraphrasers", "style", "length"]
+Part = Literal["remedies", "paraphrasers", "style", "length", "rates"]
 AUDITED = 10  # questions of an audit at the least
 TUNING = 1000  # seeds from here on choose learning rates, and no result uses them
 
@@ -26,7 +26,7 @@ class SpilloverConfig:
     """The experiment on mazes with a secret door: does pressure on answers leak into thoughts?"""
 
     parts: list[Part] = field(default_factory=lambda: list(PARTS))  # type: ignore[arg-type]
-    """remedies: the published grid; paraphrasers, style, length: what is asked beyond it"""
+    """remedies: the published grid; paraphrasers, style, length, rates: what is asked beyond it"""
     penalties: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     """lambda: what an answer that mentions the door loses, beside the controls without"""
     size: tuple[int, int] = (3, 4)
@@ -112,7 +112,7 @@ def study(config: SpilloverConfig, report: Report = lambda phase, done, count: N
     rates = _rates(config, runs("choosing learning rates", [cell.job() for cell in tried]))
     kinds: list[Start] = ["search", *sorted({arm.start for arm in declared} - {"search"})]  # type: ignore[list-item]
     # Seed by seed: whatever ends a run of the grid, the seeds before are whole.
-    cells = [SpilloverCell(shared, arm, rates[arm.policies], seed) for seed in seeds for arm in declared]
+    cells = [SpilloverCell(shared, arm, rates[arm.rate_of or arm.policies], seed) for seed in seeds for arm in declared]
     kept = begun(kinds, seeds, cells)
     by_seed = runs("results", [cell.job() for cell in cells])
     done = iter(_filled(kept + [one for i in range(len(declared)) for one in by_seed[i :: len(declared)]]))

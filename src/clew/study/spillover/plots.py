@@ -12,10 +12,9 @@ from matplotlib.patches import Rectangle
 from clew.plots import BLUE, GOLD, GREY, RED, STYLE, save
 from clew.study.cells import Result
 from clew.study.effects import effect_of
-from clew.study.spillover.arms import Arm
+from clew.study.spillover.arms import WHO, Arm
 
 COLORS = {"one": RED, "adapters": GOLD, "two": BLUE}
-WHO = {"one": "one policy", "adapters": "two adapters", "two": "two policies"}
 MARKERS = {"none": "s", "both": "o", "face": "^"}
 HEARD = {"none": "no penalty (control)", "both": "heard by both", "face": "heard by the face alone"}
 OUTCOMES = {
@@ -36,7 +35,7 @@ def pareto(results: Sequence[tuple[Arm, Result]], out: Path) -> None:
                 if (not beyond) == plain:
                     _point(ax, arm, result, beyond if arm.penalty else "")
         axes[0].set(ylabel="score of the path", title="remedies")
-        axes[1].set(title="with a paraphraser, another style, path thoughts")
+        axes[1].set(title="with a paraphraser, another style, path thoughts, others' rates")
         figure.supxlabel("thoughts that mention the door, of those whose answer used it", fontsize=10)
         for who, color in COLORS.items():
             axes[1].plot([], [], "o", color=color, ms=5, label=WHO[who])
@@ -48,7 +47,7 @@ def pareto(results: Sequence[tuple[Arm, Result]], out: Path) -> None:
 
 def _beyond(arm: Arm) -> str:
     """What an arm has beyond the remedies, in a word or two."""
-    style = {"search": "", "own style": "own style", "path": "path"}[arm.start]
+    style = {"search": "", "own style": "own style", "path": "path"}[arm.start] or ("rate" if arm.rate_of else "")
     return f"{arm.paraphraser} {arm.paraphrase}" if arm.paraphraser else style
 
 

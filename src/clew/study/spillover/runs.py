@@ -30,7 +30,9 @@ class SpilloverCell:
     replicas: int = 1
 
     def job(self) -> Job:
-        return "spillover.runs", asdict(self)
+        values = asdict(self)
+        del values["arm"]["rate_of"]  # `lr` says it: arms of one rate are one cell
+        return "spillover.runs", values
 
 
 def from_json(values: dict[str, Any]) -> SpilloverCell:

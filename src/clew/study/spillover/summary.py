@@ -57,7 +57,7 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     results = starts + sorted((one for one in results if one.section == "arm"), key=_order)
     found, said = Found(results), verdicts(results)
     by_arm = list(found.by.items())
-    main = [(arm, one) for arm, one in by_arm if arm.penalty in (0.0, MAIN) and _plain(arm)]
+    main = [(arm, one) for arm, one in by_arm if arm.penalty in (0.0, MAIN) and arm.plain]
     plots.pareto(by_arm, folder / "pareto.png")
     plots.outcomes(by_arm, folder / "outcomes.png")
     plots.over_rounds(main, folder / "rounds.png")
@@ -87,16 +87,12 @@ def _answer(verdict: Verdict) -> list[str]:
     return lines
 
 
-def _plain(arm: Arm) -> bool:
-    return arm.paraphraser is None and arm.start == "search"
-
-
 def _order(result: Result) -> tuple[Any, ...]:
     """Where an arm stands among others: by its beginning, what rewrites thoughts, who writes, who hears how much."""
     arm = Arm(**result.condition)
     rewriting = REWRITINGS.index((arm.paraphraser, arm.paraphrase or "")) + 1 if arm.paraphraser else 0
     heard = HEARD.index(arm.heard) if arm.penalty else -1
-    return STARTS.index(arm.start), rewriting, POLICIES.index(arm.policies), heard, arm.penalty
+    return STARTS.index(arm.start), rewriting, arm.rate_of is not None, POLICIES.index(arm.policies), heard, arm.penalty
 
 
 def _pictures() -> list[tuple[str, str]]:
@@ -124,7 +120,7 @@ def _about(config: dict[str, Any]) -> str:
 
 def _rates(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
     """Which learning rates were chosen out of which, and whether others may have been better still."""
-    chosen = {arm.policies: one.kept.values["lr"] for arm, one in by_arm}
+    chosen = {arm.policies: one.kept.values["lr"] for arm, one in by_arm if arm.rate_of is None}
     tried = sorted(config["lrs"])
     ends = sorted(policies for policies, rate in chosen.items() if rate in (tried[0], tried[-1]))
     line = "The learning rate is that of the highest reward where both hear of the penalty, chosen for each kind of "

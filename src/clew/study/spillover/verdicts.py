@@ -14,12 +14,11 @@ import numpy as np
 
 from clew.study.cells import Result
 from clew.study.effects import Effect, Row, Verdict, effect_of, percent, together
-from clew.study.spillover.arms import BEST, HEARD, MAIN, POLICIES, PUBLISHED, REWRITINGS, WORST, Arm
+from clew.study.spillover.arms import BEST, HEARD, MAIN, POLICIES, PUBLISHED, REWRITINGS, WHO, WORST, Arm, published_at
 
 Shares = np.ndarray
 THOUGHTS, ANSWERS = "thought_tells", "answer_tells"
 SILENCES = "answers_silent", "thoughts_then", "thoughts_silent"
-WHO = {"one": "one policy", "two": "two policies", "adapters": "two adapters"}
 BY = {"both": "heard by both", "face": "heard by the face"}
 NOT_TOLD = "cannot be told apart"
 
@@ -44,14 +43,14 @@ class Found:
         return self.lost(arm, THOUGHTS)
 
     def penalties(self) -> list[float]:
-        return sorted({arm.penalty for arm in self.by if arm.penalty and not arm.paraphraser and arm.start == "search"})
+        return sorted({arm.penalty for arm in self.by if arm.penalty and arm.plain})
 
 
 def verdicts(results: Sequence[Result]) -> list[Verdict]:
     """All questions that the results have the arms for."""
     found = Found(results)
     asked: list[Callable[[Found], Verdict | None]] = [
-        _silenced, _leaks, _costs, _order, _models, _weight, _paraphraser, _style, _length, _code,
+        _silenced, _leaks, _costs, _order, _rates, _models, _weight, _paraphraser, _style, _length, _code,
     ]  # fmt: skip
     return [one for ask in asked if (one := ask(found)) is not None]
 
@@ -142,6 +141,20 @@ def _order(found: Found) -> Verdict | None:
         first = "It cannot be told: no step is larger than chance allows."
     says = _Says("the first leaks more", "the first leaks less, against what was published,")
     return _verdict("Does the published order of remedies hold?", rows, says, first)
+
+
+def _rates(found: Found) -> Verdict | None:
+    """Each step of the published order with one rate for both sides, where these are of different policies or of
+    policies at a rate that is not their own."""
+    made = []
+    for rate in POLICIES[:2]:
+        known = [(name, arm) for name, arm in published_at(rate).items() if arm in found]
+        for (a, weak), (b, strong) in pairwise(known):
+            if weak.rate_of or strong.rate_of:
+                label = f"{a} against {b}, at the rate of {WHO[rate]}"
+                made.append((label, _effect(found.leak(weak) - found.leak(strong), "", a, b)))
+    says = _Says("the first leaks more", "the first leaks less, against what was published,")
+    return _verdict("Does the order hold at one learning rate for all?", _rows(made), says)
 
 
 def _models(found: Found) -> Verdict | None:
