@@ -16,6 +16,7 @@ import torch
 
 from clew.files import write_atomically, write_json
 from clew.runs.provenance import provenance
+from clew.text import in_percent
 
 Clock = Callable[[], float]
 EXAMPLES = Path(os.path.relpath(Path(__file__).parents[1] / "examples" / "language"))
@@ -86,7 +87,8 @@ def minutes_of(out: Path) -> float:
 def figure(value: dict[str, float], scale: float = 1.0, digits: int = 1) -> str:
     """A figure of an evaluation with its interval."""
     low, high = scale * value["low"], scale * value["high"]
-    return f"{scale * value['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    told = in_percent(value["value"]) if (scale, digits) == (100, 1) else f"{scale * value['value']:.{digits}f}"
+    return f"{told} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def options(about: str | None, repeats: int = 9) -> argparse.ArgumentParser:

@@ -244,7 +244,8 @@ def overview(out: Path) -> None:
         table += ["", *by(kind, cards)]
     plots.zoo(cards, out / "zoo.png")
     each = sorted({card["per_size"] for card in cards.values()})
-    keep("zoo", out, cards, table, f"{' or '.join(f'{n:,}' for n in each)} held-out mazes a size; %, 95% intervals.")
+    about = f"{' or '.join(f'{n:,}' for n in each)} held-out questions a size; %, 95% intervals."
+    keep("zoo", out, cards, table, about)
 
 
 def by(kind: str, cards: dict[str, dict[str, Any]]) -> list[str]:

@@ -44,6 +44,11 @@ def show(value: object) -> str:
     return printable(text)
 
 
+def in_percent(share: float) -> str:
+    """In percent, to one place behind the point; to two where that would make all of what is not quite all."""
+    return f"{100 * share:.{2 if 0.9995 <= share < 1 else 1}f}"
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """The three known names that are most like one that is not known, or as many as there are, for people to read."""
     return ", ".join(difflib.get_close_matches(str(name), known, 3, 0.0))

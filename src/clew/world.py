@@ -57,6 +57,8 @@ class Question:
     """the world's own form of the question: a maze with origin and target, say"""
     held_out: bool = False
     """whether no training ever asks it"""
+    source: int | None = None
+    """what it is about, where several questions may be about one thing: a maze's identity"""
     place: str = ""
     """where it comes from, for messages: "prompts.jsonl line 3" """
     messages: list[dict[str, Any]] | None = None
@@ -77,6 +79,8 @@ class World:
     """what ends an answer"""
     thought_end: list[int]
     """put, unweighted, behind a thought that did not end by itself, so that the face knows where it stands"""
+    thought_start: tuple[int, ...] = ()
+    """what every thought begins with, if anything does: what is left of a thought that is cut at its beginning"""
     headline = "score"
     """the figure of `measure` (or the score) that stands for all in a progress bar"""
     curves: tuple[str, ...] = ("score",)
@@ -195,6 +199,10 @@ class World:
     def thought_answer(self, question: Question, tokens: Sequence[int]) -> str | None:
         """The answer that a thought comes to by itself, as `text` has what a face writes; None if it comes to none."""
         return None
+
+    def same_answer(self, question: Question, answer: str, other: str) -> bool:
+        """Whether two texts of a face come to one answer, whatever else they say. By default the same words."""
+        return answer.split() == other.split()
 
     def corrupted(
         self, question: Question, tokens: Sequence[int], rng: np.random.Generator

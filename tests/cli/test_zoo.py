@@ -10,6 +10,7 @@ import pytest
 from clew import zoo
 from clew.cli.main import main
 from clew.mazes import MazeStream, question_text
+from clew.text import in_percent
 from cli.conftest import Fails
 
 NAME = zoo.names()[0]
@@ -28,7 +29,7 @@ def test_the_list_has_a_line_a_model_and_needs_no_torch() -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for name in zoo.names():
         line = next(line for line in out.splitlines() if line.startswith(f" {name} "))
-        assert f"{100 * zoo.card(name)['optimal']['value']:.1f}% [" in line
+        assert f"{in_percent(zoo.card(name)['optimal']['value'])}% [" in line
         assert len(line) <= 80
 
 

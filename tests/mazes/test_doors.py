@@ -11,7 +11,7 @@ import pytest
 from clew.config import MazeConfig, WorldConfig
 from clew.errors import InputError
 from clew.graders import Grader, grade
-from clew.mazes import door_thoughts, doors, maze_tokenizer, parse_question, vocab
+from clew.mazes import door_thoughts, doors, maze_tokenizer, parse_question, steps, vocab
 from clew.mazes.doors import MARK, DoorWorld, door_maze, mentions, path_text, uses, with_door
 from clew.mazes.lattice import Lattice
 from clew.mazes.questions import MazeStream
@@ -311,6 +311,39 @@ def test_what_an_audit_asks_of_thoughts(thoughts: Any) -> None:
     wrong, end = made
     assert not all(world.thought_steps(asked, wrong)) and 0 < end <= len(wrong)
     assert world.thought_answer(asked, [*thought[:2], thought[-1]]) is None
+
+
+def test_a_mark_is_no_part_of_what_is_answered_or_made_false() -> None:
+    """An answer that keeps silent follows its thought; a mark stays where it stood when a step beside it is changed."""
+    for thoughts in ("search", "path"):
+        world = DoorWorld(CONFIG, thoughts=thoughts)  # type: ignore[arg-type]
+        asked, thought, answer = first_case(world)
+        silent = " ".join(word for word in answer.split() if word != MARK)
+        assert silent != answer and world.same_answer(asked, answer, silent)
+        assert not world.same_answer(asked, answer, "<PATH_START> <PATH_END>")
+        for seed in range(8):
+            made = world.corrupted(asked, thought, np.random.default_rng(seed))
+            assert made is not None
+            words, end = world.text(made[0]).split(), made[1]
+            assert [i for i, word in enumerate(words) if word == MARK] == [
+                i for i, word in enumerate(world.text(thought).split()) if word == MARK
+            ]
+            changed = [i for i, (a, b) in enumerate(zip(made[0], thought, strict=True)) if a != b]
+            assert changed and max(changed) < end
+    assert not DoorWorld(CONFIG, thoughts="path").rewrites and WORLD.rewrites
+
+
+def test_a_line_that_is_false_already_is_not_made_false() -> None:
+    asked, _, _ = first_case(WORLD)
+    maze, door = asked.reference, asked.columns["door"]
+    wall = steps.walled(maze, maze.origin)[0]
+    words = ["<THOUGHT_START>", *map(vocab.cell_text, (maze.origin, wall)), ";", "<THOUGHT_END>"]
+    assert door_thoughts.with_false_line(maze, door, words, np.random.default_rng(0)) is None
+
+
+def test_the_end_of_a_thought_is_a_line_that_stays() -> None:
+    end = WORLD._numbered(["<THOUGHT_END>"])
+    assert WORLD.rewritten([], [], end, np.random.default_rng(0)) == end
 
 
 def test_lines_that_are_not_true() -> None:

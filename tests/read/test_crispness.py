@@ -31,12 +31,12 @@ from clew.read.crispness import (
     steered,
 )
 from clew.read.depth import Depth, Removal
-from clew.read.effects import Effects
+from clew.read.effects import Effects, difference
 from clew.read.hooks import editing
 from clew.read.passes import asked, go_on, padded, read_rows
 from clew.read.places import Words
 from clew.read.probes import Probed, probe_all
-from clew.read.steerability import Steerability, class_means, detours, difference, pushed, steerability
+from clew.read.steerability import Steerability, class_means, detours, pushed, steerability
 from models import MAKERS, tiny
 from read.controls import compass
 

@@ -1,6 +1,7 @@
 """Audits of planted reasoners: faces that ignore thoughts, copy them, count their words, or read a private code."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from clew.rollout.paraphrase import Paraphrase, copy, shuffle
 from clew.rollout.sampler import SharedPrefixSampler
 from clew.rollout.types import Context
 from clew.train.audit import changes, information
-from clew.train.audit.audit import MEASURES, Audit, audit
+from clew.train.audit.audit import LEAST, MEASURES, Audit, audit
 from clew.train.audit.subject import Subject, answer_logps, draw_cases, opened_up, thought_in
 from clew.train.evaluate import Reasoner
 from clew.train.watching import monitors_of
@@ -55,6 +56,9 @@ def test_a_face_that_ignores_thoughts_is_told_by_every_measure() -> None:
     report = measured(subject, *CHANGES, "mutual_information", "legality")
     for name in CHANGES:
         for condition, own in report[name].items():
+            if name == "mistakes":  # few of these thoughts have a step that can be made false
+                assert set(own) == {"questions"} and own["questions"] < LEAST
+                continue
             for figure in ("nats", "right_nats", "score") if condition != "area" else ("area",):
                 assert own[figure]["value"] == pytest.approx(0, abs=1e-6), (name, condition, figure)
                 assert own[figure]["high"] - own[figure]["low"] < 1e-5
@@ -287,6 +291,16 @@ def test_another_questions_thought_is_as_long_as_can_be_and_given_once() -> None
     assert len(there) > 20 and all(body is not case.bodies[0] for body, case in there)
     assert sum(len(body) != len(case.bodies[0]) for body, case in there) <= 4
     assert len({id(body) for body in given if body is not None}) == len(there)
+
+
+def test_a_cut_leaves_what_every_thought_begins_with() -> None:
+    subject: Any = SimpleNamespace(world=WORLD)
+    start = list(WORLD.thought_start)
+    assert WORLD.text(start) == "<THOUGHT_START>"
+    for begun in (start, []):  # a thought that begins otherwise has nothing to leave
+        case: Any = SimpleNamespace(bodies=[[*begun, 5, 6, 7, 8]])
+        cut = [changes._cut(subject, case, share) for share in (0.0, 0.5, 1.0)]
+        assert cut == [begun, [*begun, 5, 6], [*begun, 5, 6, 7, 8]]
 
 
 def test_thoughts_are_taken_out_of_what_was_read() -> None:

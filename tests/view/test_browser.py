@@ -308,7 +308,8 @@ def test_a_formula_does_not_run_in_a_spreadsheet(page: Any, tmp_path: Path) -> N
 
 def test_a_page_says_what_is_left_out_on_every_tab(page: Any, tmp_path: Path) -> None:
     sections = page_sections([str(everything(tmp_path))], ViewOptions()).sections
-    (tmp_path / "page.html").write_text(page_of(sections, "x", notes=[f"mazes are left out: {IMAGE}"]), encoding="utf-8")
+    html = page_of(sections, "x", notes=[f"mazes are left out: {IMAGE}"])
+    (tmp_path / "page.html").write_text(html, encoding="utf-8")
     page.goto((tmp_path / "page.html").as_uri())
     for place in range(len(sections)):
         page.get_by_role("tab").nth(place).click()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from clew.world import World
 
 MODEL = "zoo:NAME (clew zoo lists them), a run folder of clew train or clew split, a snapshot, or a Hugging Face folder"
-OF_RUN = (*get_type_hints(WorldConfig), "grader", "monitor", "time_limit")  # options that a run's config.yaml gives
+OF_RUN = (*get_type_hints(WorldConfig), "grader", "monitor", "time_limit", "rewriter")
+"""options that a run's config.yaml gives"""
 
 
 @dataclass

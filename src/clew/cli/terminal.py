@@ -45,7 +45,7 @@ def show_report(
     for name, groups in report.items():
         if name.startswith("by_") and len(groups) > 1:
             baseline = report.get(f"baseline_{name}", {})
-            console.print(_by_group(plain_label(name.removeprefix("by_")), groups, baseline, headline))
+            console.print(_by_group(plain_label(name.removeprefix("by_")), groups, baseline, headline, label))
     alone = [f"{plain_label(name[3:])} {next(iter(report[name]))}" for name in report if _has_one(name, report[name])]
     if alone:
         console.print(_text("all of " + ", ".join(alone)))
@@ -74,8 +74,11 @@ def _figures(title: str, columns: dict[str, dict[str, Any]], label: Callable[[st
     return table
 
 
-def _by_group(kind: str, groups: dict[str, Any], baseline: dict[str, Any], headline: str) -> Table:
-    """The headline with its interval, the baseline's, and a few other rates, group by group; many numbers in ranges."""
+def _by_group(
+    kind: str, groups: dict[str, Any], baseline: dict[str, Any], headline: str, label: Callable[[str], str | None]
+) -> Table:
+    """The headline with its interval, the baseline's, and a few other rates, group by group; many numbers in ranges.
+    And how many things questions are about, where those of some group share one."""
     if all(headline in group and is_rate(group[headline], group["questions"]) for group in groups.values()):
         ranges = ranges_of(groups, ROWS)
         groups, baseline = merged(groups, ranges), merged(baseline, ranges)
@@ -84,10 +87,13 @@ def _by_group(kind: str, groups: dict[str, Any], baseline: dict[str, Any], headl
     others = [name for name in others if name != headline][:FEW]
     table = Table(title=_text(f"by {kind}"))
     table.add_column(_text(kind), no_wrap=True)
-    for column in ("questions", headline, *(["baseline"] if baseline else []), *others):
+    shared = any(group.get("sources", group["questions"]) < group["questions"] for group in groups.values())
+    about = [label("sources") or "sources"] if shared else []
+    for column in ("questions", *about, headline, *(["baseline"] if baseline else []), *others):
         table.add_column(_text(plain_label(column)), justify="right", no_wrap=True)
     for name, group in groups.items():
-        cells = [str(group["questions"]), _interval(group, headline)]
+        cells = [str(group["questions"]), *([str(group.get("sources", ""))] if shared else [])]
+        cells.append(_interval(group, headline))
         cells += [_interval(baseline.get(name, {}), headline, short=True)] if baseline else []
         table.add_row(_text(name), *cells, *(_interval(group, other, short=True) for other in others))
     return table

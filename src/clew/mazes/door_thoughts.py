@@ -121,18 +121,22 @@ def reworded(words: Sequence[str], origin: Cell | None, rng: np.random.Generator
     """The same in other words: each line's ends in random order, and, where a whole thought is told (its origin is
     given), the branches that leave a cell in random order, the one with the thought's end last as it was.
 
-    None for what is not made of such lines, or is a whole thought that is no search from the origin.
+    None for what is not made of such lines, or is a whole thought that is no search from the origin. What is made is
+    parsed again: nothing is returned that does not say the same.
     """
     read = parse(words)
-    if read is None or not read.lines:
+    if read is None:
         return None
+    if not read.lines:
+        return list(words) if origin is None and read.ends else None  # a thought's end is a line by itself
     lines: Sequence[Line] = read.lines
     if origin is not None:
         steps = steps_of(lines, origin)
         if steps is None:
             return None
         lines = [Line((step.parent, step.cell), step.marked) for step in _reordered(steps, origin, rng)]
-    return Passages(tuple(_swapped(line, rng) for line in lines), read.starts, read.ends).words()
+    made = Passages(tuple(_swapped(line, rng) for line in lines), read.starts, read.ends).words()
+    return made if same_meaning(words, made, origin) else None
 
 
 def _reordered(steps: Sequence[Step], origin: Cell, rng: np.random.Generator) -> list[Step]:
@@ -153,11 +157,18 @@ def _reordered(steps: Sequence[Step], origin: Cell, rng: np.random.Generator) ->
     return [arrived[cell] for cell in ordered if cell != origin]
 
 
-def same_meaning(words: Sequence[str], others: Sequence[str], origin: Cell) -> bool:
-    """Whether two thoughts are searches that took the same passages the same way, mark the same and end alike."""
+def same_meaning(words: Sequence[str], others: Sequence[str], origin: Cell | None) -> bool:
+    """Whether two thoughts are searches that took the same passages the same way, mark the same and end alike.
+
+    origin: None for parts of thoughts, which say the same if they hold the same lines in the same order, whichever end
+    of a passage comes first.
+    """
     a, b = parse(words), parse(others)
     if a is None or b is None or (a.starts, a.ends) != (b.starts, b.ends):
         return False
+    if origin is None:
+        unordered = [[(frozenset(line.cells), line.marked) for line in one.lines] for one in (a, b)]
+        return unordered[0] == unordered[1]
     mine, theirs = steps_of(a.lines, origin), steps_of(b.lines, origin)
     if not mine or not theirs:
         return False
@@ -174,12 +185,18 @@ def true_steps(maze: Question, door: Sequence[Cell], words: Sequence[str]) -> li
     """Whether each line of a thought is true: an open passage from a cell found before to another, marked only if it
     is the door. What is no line counts as one that is false, and nothing behind it is read."""
     lines, whole = lines_of(inside(words))
+    return [true for true, _ in _told(maze, door, lines)] + [False] * (not whole)
+
+
+def _told(maze: Question, door: Sequence[Cell], lines: Sequence[Line]) -> list[tuple[bool, Cell]]:
+    """Of each line whether it is true, and the end that was found before it; its second where neither was."""
     found, told = {maze.origin}, []
     for (a, b), marked in lines:
         known = a in found or b in found
-        told.append(known and maze.lattice.connected(a, b) and (not marked or {a, b} == set(door)))
+        true = known and maze.lattice.connected(a, b) and (not marked or {a, b} == set(door))
+        told.append((true, a if a in found else b))
         found |= {a, b}
-    return told + [False] * (not whole)
+    return told
 
 
 def found_path(maze: Question, words: Sequence[str]) -> list[Cell] | None:
@@ -188,22 +205,22 @@ def found_path(maze: Question, words: Sequence[str]) -> list[Cell] | None:
     return path_to(steps, maze.origin, maze.target) if steps else None
 
 
-def with_false_line(maze: Question, words: Sequence[str], rng: np.random.Generator) -> tuple[list[str], int] | None:
-    """The thought with one of its lines, drawn at random, led from the same cell through a wall; and the number of
-    words up to its end. None where there is no line, or no wall."""
+def with_false_line(
+    maze: Question, door: Sequence[Cell], words: Sequence[str], rng: np.random.Generator
+) -> tuple[list[str], int] | None:
+    """The thought with one of its true lines, drawn at random, led from the same cell through a wall; and the number of
+    words up to its end. None where there is no true line, or no wall beside one."""
     starts = words[:1] == [START]
     lines, _ = lines_of(inside(words))
-    found, choices = {maze.origin}, []
-    for i, line in enumerate(lines):
-        a, b = line.cells
-        parent, cell = (a, b) if a in found else (b, a)
-        choices += [(i, parent, cell, other) for other in walled(maze, parent)]
-        found |= {a, b}
+    told = enumerate(_told(maze, door, lines))
+    choices = [(i, parent) for i, (true, parent) in told if true and len(walled(maze, parent))]
     if not choices:
         return None
-    i, parent, cell, other = choices[int(rng.integers(len(choices)))]
+    i, parent = choices[int(rng.integers(len(choices)))]
+    walls = walled(maze, parent)
+    other = walls[int(rng.integers(len(walls)))]
     before = [word for line in lines[:i] for word in line.words()]
-    cells = tuple(other if one == cell else parent for one in lines[i].cells)
+    cells = tuple(parent if one == parent else other for one in lines[i].cells)
     made = Line(cells, lines[i].marked).words()  # type: ignore[arg-type]
     head = [START] * starts + before + made
     return head + list(words[len(head) :]), len(head)

@@ -187,7 +187,6 @@ class DoorWorld(MazeWorld):
     """
 
     curves = ("exact", "door_used", "thought_tells", "answer_tells")
-    rewrites = True
     held_out_rule = (
         "mazes whose connectivity hash is 0 modulo 10, with the door as well as without; training uses mazes of which "
         "it is so neither with the door nor without"
@@ -215,6 +214,7 @@ class DoorWorld(MazeWorld):
         self.thoughts: Thoughts = thoughts
         self.style: Style = style
         self.silent, self.discreet, self.helps = silent, discreet, helps
+        self.rewrites = thoughts == "search"  # of a path nothing is free
         if MARK not in self.tokenizer.get_vocab():
             if tokenizer is not None and not teach:
                 raise InputError(f"model: its tokenizer does not know {MARK}, the token of this world alone")
@@ -280,7 +280,7 @@ class DoorWorld(MazeWorld):
         return door_thoughts.true_steps(question.reference, question.columns["door"], self.text(tokens).split())
 
     def thought_answer(self, question: Question, tokens: Sequence[int]) -> str | None:
-        """The path that a thought found, with the mark if the thought has it."""
+        """The path that a thought found, with the mark if the thought has it (see `same_answer`)."""
         words = self.text(tokens).split()
         if self.thoughts == "path":
             path = [vocab.parse_cell(word) for word in door_thoughts.inside(words) if word != MARK]
@@ -296,9 +296,26 @@ class DoorWorld(MazeWorld):
         self, question: Question, tokens: Sequence[int], rng: np.random.Generator
     ) -> tuple[list[int], int] | None:
         if self.thoughts == "path":
-            return super().corrupted(question, self._unmarked(tokens), rng)
-        made = door_thoughts.with_false_line(question.reference, self.text(tokens).split(), rng)
+            return self._corrupted_path(question, tokens, rng)
+        maze, door = question.reference, question.columns["door"]
+        made = door_thoughts.with_false_line(maze, door, self.text(tokens).split(), rng)
         return made and (self._numbered(made[0]), made[1])
+
+    def _corrupted_path(
+        self, question: Question, tokens: Sequence[int], rng: np.random.Generator
+    ) -> tuple[list[int], int] | None:
+        """As a maze's, with marks put back where they stood: what a thought mentions is no step of it."""
+        made = super().corrupted(question, self._unmarked(tokens), rng)
+        if made is None:
+            return None
+        (mark,), (false, end) = self._numbered([MARK]), made
+        for place in (i for i, token in enumerate(tokens) if token == mark):
+            false, end = [*false[:place], mark, *false[place:]], end + (place < end)
+        return false, end
+
+    def same_answer(self, question: Question, answer: str, other: str) -> bool:
+        """Whether two answers walk one path, whatever either mentions."""
+        return path_text(answer).split() == path_text(other).split()
 
     def right_answer(self, question: Question) -> list[int]:
         """A shortest path, with the mark where it leads through the door."""

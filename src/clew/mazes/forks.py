@@ -25,7 +25,8 @@ def lookahead(question: Question) -> int:
     from a branch to the target after all, they are longer than the steps to the target, so that these count.
 
     The path is the reference, or a shortest one if that is none. InputError if no path leads to the target. After the
-    lookahead of Saparov et al. 2024 ("Transformers Struggle to Learn to Search", arXiv 2412.04703).
+    lookahead of Saparov et al. 2024 ("Transformers Struggle to Learn to Search", arXiv 2412.04703); what
+    is said above of branches from which cycles lead to the target is this project's own rule.
     """
     path = solution(question)
     if min(step_shares(question, path).values()) < 1:

@@ -41,6 +41,7 @@ NAMES = {
     "search_steps": "search steps",
     "thought_tokens": "tokens a thought",
     "answer_tokens": "tokens an answer",
+    "sources": "mazes",
 }  # the rest of maze-transformer's figures is for files
 
 
@@ -107,6 +108,7 @@ class MazeWorld(World):
         thought_end, path_end = self._numbered(["<THOUGHT_END>", "<PATH_END>"])
         self.thought_stop, self.answer_stop = Stop((thought_end,)), Stop((path_end,))
         self.thought_end = [thought_end]
+        self.thought_start = (*self._numbered(["<THOUGHT_START>"]),)
 
     @classmethod
     def from_config(
@@ -171,7 +173,9 @@ class MazeWorld(World):
         labels |= {"split": "held_out" if held_out else "not_held_out"}
         columns = {"lattice": grid, "origin": maze.origin, "target": maze.target}
         longest = cells + 2 + SPARE_TOKENS
-        return Question(self.text(tokens), tokens, 3 * cells + 2, longest, columns, labels, maze, held_out)
+        return Question(
+            self.text(tokens), tokens, 3 * cells + 2, longest, columns, labels, maze, held_out, source=hash(grid)
+        )
 
     def demonstrations(self, numbers: Sequence[int]) -> list[SpanTree]:
         return [self._demonstration(number) for number in numbers]

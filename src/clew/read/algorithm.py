@@ -13,13 +13,13 @@ what becomes of the step.
                             either target and wherever a passage beyond was moved to. Heuristic: no oftener than by the
                             branch that is nearer as the crow flies, and than by a coin.
     patching (causal)       chaining: what lies d away has arrived at the fork after a number of layers that grows with
-                            d. Path merging: with log2 d. Heuristic: it never does.
+                            d. Path merging: with log2 d.
     knock-outs (causal)     chaining: the layer in which passages at d are read grows with d. Path merging: with log2 d.
                             Heuristic: those two steps away and more are not read in any layer.
     logit lens              the right branch is told after a number of layers that grows with the fork's lookahead d, or
-                            with log2 d. Heuristic: d makes no difference.
+                            with log2 d.
     probes                  chaining: after each layer as many more hops from one end are decoded. Path merging: twice
-                            as many. Heuristic: none beyond controls.
+                            as many.
 
 Growth is what survives the instrument (`arrival.rise`, `hops.shape`): the farthest comes a whole layer later than the
 nearest; and the number of hops takes three values above 0 in four layers or more. Its shape has to be told from the

@@ -26,7 +26,7 @@ from clew.errors import InputError
 from clew.policy import Policy
 from clew.read.activations import questions_of
 from clew.read.attribution import forks_of
-from clew.read.effects import LEAST, Figure, columns, mean, rate, ratio, table_of
+from clew.read.effects import LEAST, Figure, columns, difference, rate, ratio, table_of
 from clew.read.hooks import SITES, Edit, Key, Site, keys_of
 from clew.read.passes import Pass, asked, go_on, padded, read_rows, unembed
 from clew.read.places import PLACES, Words, find_places, numbers_of
@@ -85,9 +85,9 @@ class Depth:
             found[f"{name}forks"] = ratio(right_Q, self.forks_Q)
             found[f"{name}forks_lost"] = ratio(self.right_Q - right_Q, self.forks_Q)
             found[f"{name}exact"] = rate(exact_Q)
-            found[f"{name}exact_lost"] = mean(self.exact_Q - 1.0 * exact_Q)
+            found[f"{name}exact_lost"] = difference(self.exact_Q, exact_Q)
         found["forks_lost_above_random"] = ratio(self.random_right_CQ[number] - self.right_CQ[number], self.forks_Q)
-        found["exact_lost_above_random"] = mean(1.0 * self.random_exact_CQ[number] - self.exact_CQ[number])
+        found["exact_lost_above_random"] = difference(self.random_exact_CQ[number], self.exact_CQ[number])
         return found
 
     def table(self) -> "pa.Table":

@@ -16,6 +16,7 @@ read by other tokens before.
     toggle(policy, cases, vectors).table()      # by layer, beside the edited prompt, random and other passages' vectors
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
@@ -29,7 +30,7 @@ from clew.mazes.questions import MazeStream
 from clew.policy import Policy
 from clew.read.activations import gather, maze_sequences
 from clew.read.edge_cases import KINDS, TRIED, Case, Edge, Kind, ordered, steps_of
-from clew.read.effects import LEAST, columns, table_of
+from clew.read.effects import LEAST, columns, difference, named, table_of
 from clew.read.hooks import Key, Site, keys_of
 from clew.read.places import Places, numbers_of
 from clew.read.steering import Addition, Rolled, random_like, roll_out
@@ -139,7 +140,8 @@ class Toggles:
 
     def figures(self, key: Key, kind: Kind) -> dict[tuple[str, str], dict[str, float]]:
         """{(figure, run): {value, low, high}} over the cases of one kind, for each run, for `plain` and `tokens`, and
-        for `above_random` and `above_other`, the means of paired differences from `edited`. Rates, by Wilson:
+        for `above_random` and `above_other`, by how much `edited` exceeds these. Rates, by Wilson, and differences by
+        `effects.difference`:
 
             optimal   the path is a shortest one of the edited maze; not where no way leads to the target any more
             heeded    the path walks through what was put in and not through what was taken off, and the plain one
@@ -147,7 +149,7 @@ class Toggles:
             valid     the path keeps to the passages of the edited maze
             changed   the path is another one than the plain
         """
-        tally = Tally()
+        tally, pairs = Tally(), defaultdict(list)
         for number in [number for number, case in enumerate(self.cases) if case.kind == kind]:
             drawn = {"plain": [self.plain], "tokens": [self.tokens], **self.runs[key]}
             if kind != "move":
@@ -159,9 +161,10 @@ class Toggles:
                 for run, some in rates.items():
                     found[f"{figure} {run}"] = some[0] if len(some) == 1 else Ratio(sum(some), len(some))
                 for run in ("random", "other"):
-                    found[f"{figure} above_{run}"] = float(rates["edited"][0]) - sum(rates[run]) / len(rates[run])
+                    pairs[f"{figure} above_{run}"].append((rates["edited"][0], sum(rates[run]) / len(rates[run])))
             tally.add(found)
         report = {name: figure for name, figure in tally.report().items() if isinstance(figure, dict)}
+        report |= {name: named(difference(*np.array(some, np.float64).T)) for name, some in pairs.items()}
         return {tuple(name.split()): figure for name, figure in report.items()}  # type: ignore[misc]
 
     def _checks(self, number: int, one: Rolled) -> dict[str, bool]:

@@ -37,6 +37,23 @@ def rate(hits_P: np.ndarray) -> Figure:
     return hits / len(hits_P), *wilson(hits, len(hits_P))
 
 
+def difference(first_P: np.ndarray, other_P: np.ndarray, paired: bool = True) -> Figure:
+    """The rate of the first less that of the other, both of the same P things, by Newcombe's hybrid of score intervals,
+    which has a width where all of both are alike (Newcombe 1998, Statistics in Medicine 17, 2635, method 10; not
+    paired: 17, 873, method 10). Either may be a mean of several draws, from 0 to 1, in place of a bool."""
+    x_P, y_P = first_P.astype(np.float64), other_P.astype(np.float64)
+    n, (a, b) = len(x_P), (float(x_P.mean()), float(y_P.mean()))
+    (a_low, a_high), (b_low, b_high) = (wilson(float(some_P.sum()), n) for some_P in (x_P, y_P))
+    both = n * n * a * (1 - a) * b * (1 - b)
+    apart = n * float((x_P * y_P).sum()) - n * n * a * b  # ad - bc of the fourfold table
+    phi = (max(apart - n / 2, 0.0) if apart > 0 else apart) / (n * math.sqrt(both)) if paired and both > 0 else 0.0
+
+    def half(one: float, two: float) -> float:
+        return math.sqrt(max(0.0, one * one - 2 * phi * one * two + two * two))
+
+    return a - b, a - b - half(a - a_low, b_high - b), a - b + half(a_high - a, b - b_low)
+
+
 def ratio(part_P: np.ndarray, of_P: np.ndarray) -> Figure:
     """mean(part) / mean(of), with the interval of a ratio of two means by Fieller's theorem (Fieller 1954).
 
@@ -122,6 +139,11 @@ class Effects:
 def columns(name: str, figure: Figure) -> dict[str, float]:
     """A figure as three columns: name, name_low, name_high."""
     return dict(zip((name, f"{name}_low", f"{name}_high"), figure, strict=True))
+
+
+def named(figure: Figure) -> dict[str, float]:
+    """A figure as reports have it: {value, low, high}."""
+    return dict(zip(("value", "low", "high"), figure, strict=True))
 
 
 def table_of(rows: Sequence[dict[str, Any]]) -> "pa.Table":

@@ -12,7 +12,7 @@ import numpy as np
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
 from clew.read.arrival import LEAST, SHAPE, Arrival, Fit, Growing, Rise, arrived, growth, rise
-from clew.read.effects import Effects, Figure, mean, rate
+from clew.read.effects import Effects, Figure, difference, mean, rate
 from clew.read.hops import ENDS, From, Hops, shape
 from clew.read.knockout import Cut, Knockouts
 from clew.read.lens import Lens
@@ -59,10 +59,12 @@ def behaviour(policy: Policy, targets: PairBatch, effects: Effects) -> Evidence:
         return Evidence("behaviour", reading, _too_few(far_P))
     found = rate(_both(effects)[far_P])
     crow, _, most = mean(as_the_crow_flies(policy, targets)[far_P])
+    most = max(most, COIN)
     says = (
         f"at {far_P.sum()} forks that need two steps of looking ahead or more, the step is right for both targets of a "
     )
     says += f"pair in {_share(found)}; were it to the branch nearer as the crow flies, in {crow:.0%}"
+    says += f", a coin's in {COIN:.0%}"
     return _looks_ahead(reading, says, found[1] > most)
 
 
@@ -160,7 +162,7 @@ def of_sight(found: Knockouts[Cut]) -> Evidence:
     if some_P.sum() < LEAST:
         return Evidence("knock-outs", reading, f"{some_P.sum()} mazes have passages to hide: too few to tell")
     right_P, cut_P = found.clean_P[some_P] > 0, found.cut_CP[mine[0]][some_P] > 0
-    lost = mean(1.0 * right_P - cut_P)
+    lost = difference(right_P, cut_P)
     says = f"where no layer sees passages {FAR} steps from the fork or farther, the step is right in {cut_P.mean():.0%}"
     says += f", in place of {right_P.mean():.0%}"
     if lost[1] > MATTERS:

@@ -19,7 +19,7 @@ from clew.errors import InputError
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
 from clew.read.activations import gather
-from clew.read.effects import LEAST, columns, mean, table_of
+from clew.read.effects import LEAST, columns, difference, mean, table_of
 from clew.read.hooks import Key, heads_of, layers_of, names_of
 from clew.read.passes import asked, check_rows, go_on, padded, read_rows
 from clew.read.patching import Head, Where, check_head, logit_difference, part_of, places_of, put_in
@@ -247,7 +247,7 @@ class Ablations:
         rate = (float(self.hit_P.mean()), *wilson(float(self.hit_P.sum()), n))
         for (layer, head), ablated_P, hits_P in zip(self.heads, self.ablated_AP, self.hits_AP, strict=True):
             row = {"layer": layer, "head": head, "pairs": n} | columns("shift", mean(ablated_P - self.clean_P))
-            rows.append(row | columns("accuracy", rate) | columns("accuracy_lost", mean(self.hit_P - hits_P)))
+            rows.append(row | columns("accuracy", rate) | columns("accuracy_lost", difference(self.hit_P, hits_P)))
         return table_of(rows)
 
 

@@ -27,7 +27,7 @@ from torch import nn
 from clew.errors import InputError
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
-from clew.read.effects import Figure, check_pairs, columns, mean, rate, ratio, table_of
+from clew.read.effects import LEAST, Figure, check_pairs, columns, difference, rate, ratio, table_of
 from clew.read.hooks import keys_of, layers_of
 from clew.read.hops import ENDS, From
 from clew.read.passes import Pass, asked, go_on, read_rows, start_column, takes_masks, unembed
@@ -124,15 +124,15 @@ class Knockouts(Generic[C]):
         clean_P, corrupt_P = self.clean_P[some_P], self.corrupt_P[some_P]
         cut_P, random_P = self.cut_CP[number][some_P], self.random_CP[number][some_P]
         n, total_P, plain_P = len(clean_P), corrupt_P - clean_P, clean_P > 0
-        if n < 2:
+        if n < LEAST:
             return {}
         found: dict[str, Figure] = {}
         for name, metric_P in (("", cut_P), ("random_", random_P)):
             found[f"{name}effect"] = ratio(metric_P - clean_P, total_P)
             found[f"{name}accuracy"] = rate(metric_P > 0)
-            found[f"{name}accuracy_lost"] = mean(plain_P - 1.0 * (metric_P > 0))
+            found[f"{name}accuracy_lost"] = difference(plain_P, metric_P > 0)
         found["effect_above_random"] = ratio(cut_P - random_P, total_P)
-        found["accuracy_lost_above_random"] = mean(1.0 * (random_P > 0) - (cut_P > 0))
+        found["accuracy_lost_above_random"] = difference(random_P > 0, cut_P > 0)
         return found
 
     def table(self) -> "pa.Table":

@@ -191,7 +191,9 @@ def _line(axes: Axes, rows: Rows, across: str, name: str, color: Any, label: str
     ends = np.array([[row[f"{name}_low"], row[f"{name}_high"]] for row in rows], float).reshape(-1, 2)
     spread = np.nan_to_num(np.abs(ends - values[:, None]), nan=0.0, posinf=0.0)
     look: Any = {"color": color, "label": label, "lw": lw, "marker": "o", "ms": 3, "elinewidth": 1}
-    axes.errorbar([row[across] for row in rows], values, yerr=spread.T, **look)
+    at, endless = np.array([row[across] for row in rows]), np.isinf(ends).any(1)
+    axes.errorbar(at, values, yerr=spread.T, **look)
+    axes.plot(at[endless], values[endless], "o", ms=3, color="white", mec=color, zorder=3)  # hollow: no ends at all
 
 
 def _heat(

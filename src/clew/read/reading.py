@@ -217,7 +217,8 @@ def read_search(subject: Subject) -> Tables:
 def read_crispness(subject: Subject) -> Tables:
     """Four numbers on one card."""
     o = subject.options
-    asked = CrispnessOptions((o.size,), o.generators, o.p, mazes=o.mazes, removed=min(o.mazes, 200), seed=o.seed)
+    few = min(o.pairs, CrispnessOptions((o.size,)).pairs)  # each pair is patched at every site
+    asked = CrispnessOptions((o.size,), o.generators, o.p, few, o.mazes, min(o.mazes, 200), seed=o.seed)
     maps, cells = subject.probed
     return {"crispness": crispness(subject.policy, asked, [*maps.values(), cells]).table()}
 

@@ -11,7 +11,6 @@ minimal pair says what to write: the clean side's prompt is read, and from the f
 right next token to that of the corrupt side's path. Success is that path, whole, and its end.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -25,12 +24,11 @@ from clew.mazes.lattice import Cell, Question
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
 from clew.read.activations import gather, questions_of
-from clew.read.effects import Figure, check_pairs
+from clew.read.effects import Figure, check_pairs, difference
 from clew.read.hooks import Key, layers_of
 from clew.read.passes import Pass, asked, go_on, padded, read_rows, start_column, unembed
 from clew.read.places import Words, find_places
 from clew.read.targets import targets_in
-from clew.runs.intervals import wilson
 from clew.text import show
 
 STRENGTHS = (1.0, 2.0, 4.0, 8.0)
@@ -127,7 +125,7 @@ class Steerability:
 
     def gain(self, success: Success = "path", layer: int | None = None) -> Figure:
         """By how much the rate of success exceeds that of random pushes; of one layer, or of all."""
-        return difference(*self.chosen(success, layer)[:2])
+        return difference(*self.chosen(success, layer)[:2], paired=False)
 
     def chosen(
         self, success: Success = "path", layer: int | None = None
@@ -207,15 +205,6 @@ def _likeliest(base: Pass, key: Key, row_N: torch.Tensor, place_N: torch.Tensor,
 
     end_ND = go_on(base, {key: edit}, column=column).end_BTD[row_N, place_N - column]
     return unembed(base.model, end_ND).argmax(-1).cpu().numpy()
-
-
-def difference(hit_Q: np.ndarray, other_Q: np.ndarray) -> Figure:
-    """The difference of two rates, by Newcombe's hybrid of score intervals (Newcombe 1998, method 10), which has a
-    width where both are 0 or 1. That both are of the same prompts is not made use of."""
-    n = len(hit_Q)
-    (a, b), ends = (float(hit_Q.mean()), float(other_Q.mean())), [wilson(float(x.sum()), n) for x in (hit_Q, other_Q)]
-    (a_low, a_high), (b_low, b_high) = ends
-    return a - b, a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
 
 
 def steerability(

@@ -22,7 +22,7 @@ from clew.errors import InputError
 from clew.mazes import vocab
 from clew.mazes.lattice import Cell
 from clew.policy import Policy
-from clew.read.effects import columns, table_of
+from clew.read.effects import LEAST, columns, difference, named, table_of
 from clew.read.hooks import Edit, Key, Site, editing, final_norm_of, heads_of, keys_of, width_of
 from clew.read.passes import asked, check_rows, positions_of
 from clew.read.patching import check_head
@@ -314,11 +314,11 @@ class Steering:
     def figures(self) -> dict[str, dict[str, float]]:
         """{figure: {value, low, high}}: `changed`, the share of paths that are others than without steering, and
         `wanted`, the share that are what was wanted; each also as `plain_wanted`, `random_changed`, `random_wanted` for
-        the controls, and `changed_above_random`, `wanted_above_random` as means of paired differences. Where a
+        the controls, and `changed_above_random`, `wanted_above_random` (`effects.difference`). Where a
         direction is shared, prompts alone would make the last two look surer than they are: added to their interval is
         that in which another random direction would lie, by Student's t over the draws; without ends for fewer than 2.
         """
-        tally, drawn = Tally(), defaultdict(list)
+        tally, drawn, pairs = Tally(), defaultdict(list), defaultdict(list)
         for number, (plain, steered) in enumerate(zip(self.plain, self.steered, strict=True)):
             random = [control[number] for control in self.controls]
             checks: dict[str, Callable[[Rolled], bool]] = {
@@ -335,15 +335,16 @@ class Steering:
                     hits = [check(one) for one in random]
                     drawn[name].append(hits)
                     found[f"random_{name}"] = Ratio(sum(hits), len(hits))
-                    found[f"{name}_above_random"] = float(check(steered)) - sum(hits) / len(hits)
+                    pairs[f"{name}_above_random"].append((check(steered), sum(hits) / len(hits)))
             tally.add(found)
         report = tally.report()
+        report |= {name: named(difference(*np.array(some, np.float64).T)) for name, some in pairs.items()}
         if self.shared and self.controls:
             for name in ("changed", "wanted") if self.wanted else ("changed",):
                 rates = [float(np.mean(hits)) for hits in zip(*drawn[name], strict=True)]
                 figure = report[f"{name}_above_random"]
-                spread = math.hypot(figure["high"] - figure["value"], _another(rates))
-                figure |= {"low": figure["value"] - spread, "high": figure["value"] + spread}
+                for end, sign in (("low", -1), ("high", 1)):
+                    figure[end] = figure["value"] + sign * math.hypot(figure[end] - figure["value"], _another(rates))
         return {name: figure for name, figure in report.items() if isinstance(figure, dict)}
 
     def table(self) -> "pa.Table":
@@ -385,6 +386,8 @@ def steer(
         raise InputError(f"controls: {show(controls)} is not a whole number from 0")
     if not additions or not len(prompts):
         raise InputError("additions, prompts: one of them is empty; expected at least one of each")
+    if len(prompts) < LEAST:
+        raise InputError(f"prompts: {len(prompts)} are too few for a 95% interval; expected at least {LEAST}")
     rng = np.random.default_rng(seed)
     drawn = [[random_like(one, rng) for one in additions] for _ in range(controls)]
     runs = [roll_out(policy, prompts, some, **how) for some in ((), additions, *drawn)]

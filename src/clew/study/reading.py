@@ -19,7 +19,7 @@ from clew.errors import InputError
 from clew.files import write_json
 from clew.runs.options import write_config
 from clew.study.cells import Engine, Job, Kept, Result, key, run_cells, write_results
-from clew.study.reading_runs import Along, RunCell, along_of, solved, train_config
+from clew.study.reading_runs import KEPT, Along, RunCell, along_of, solved, train_config
 from clew.train.config import Loss
 
 NEEDS_FOLDER = True
@@ -55,7 +55,8 @@ class ReadStudyConfig:
     lr: float = 2e-3
     """learning rate, of Muon; it is constant for half of the steps and then falls to 0"""
     accuracy: float | None = None
-    """share of held-out mazes at which models of equal accuracy are read; by default the highest that all runs reached.
+    """share of held-out mazes at which models of equal accuracy are read; by default the highest that all runs reached
+    which came to a fifth at all.
     Another one reads again, and trains nothing again"""
     pairs: int = 60
     """minimal pairs of each kind, to the four numbers"""
@@ -145,7 +146,9 @@ def study(
 
     trained = cells("models", [one.job() for one in runs])
     along = [along_of(folder, one) for one in runs]
-    level = min(one.best for one in along) if config.accuracy is None else config.accuracy
+    # A run that never learned has no model of an accuracy that others had: it would leave nothing to compare.
+    learned = [one.best for one in along if one.best >= KEPT]
+    level = min(learned, default=0.0) if config.accuracy is None else config.accuracy
     asked = {name: world[name] for name in ("pairs", "verdict_pairs", "mazes")}
     readings = {
         (number, form): ReadCell(asked, one.job()[1], step)

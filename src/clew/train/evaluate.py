@@ -144,6 +144,7 @@ class _Tallies:
     def __init__(self) -> None:
         self.all, self.baseline = Tally(), Tally()
         self.groups: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))
+        self.sources: dict[tuple[str, str], set[int]] = defaultdict(set)
 
     def add(self, sample: Sample, walked: Figures | None) -> None:
         both = [(self.all, "by_", sample.figures)]
@@ -152,15 +153,24 @@ class _Tallies:
             total.add(figures)
             for label, value in sample.question.labels.items():
                 self.groups[prefix + label][value].add(figures)
+        if (source := sample.question.source) is not None:
+            for group in [("", ""), *((f"by_{label}", value) for label, value in sample.question.labels.items())]:
+                self.sources[group].add(source)
 
     def report(self) -> dict[str, Any]:
-        report = self.all.report()
+        report = self._of(self.all)
         if self.baseline.n:
             report["baseline"] = self.baseline.report()
         for name, tallies in self.groups.items():
             ordered = sorted(tallies, key=lambda key: (len(key), key))
-            report[name] = {key: tallies[key].report() for key in ordered}
+            report[name] = {key: self._of(tallies[key], (name, key)) for key in ordered}
         return report
+
+    def _of(self, tally: Tally, group: tuple[str, str] = ("", "")) -> dict[str, Any]:
+        """A tally's report, with how many things its questions are about where that is known."""
+        report = tally.report()
+        there = {"sources": len(self.sources[group])} if group in self.sources else {}
+        return {"questions": report.pop("questions"), **there, **report}
 
 
 def samples_of(

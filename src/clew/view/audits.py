@@ -19,7 +19,8 @@ def sections(folder: Path, name: str) -> list[Section]:
         return []
     says = report.get("says") if isinstance(report.get("says"), dict) else {}
     counts = [[what, report[what]] for what in ("questions", "thoughts", "held_out", "command") if what in report]
-    notes = [str(note) for note in report.get("notes") or ()]
+    told = report.get("notes")
+    notes = [str(note) for note in told] if isinstance(told, list) else []
     run = {"name": name, "rows": rows, "says": says, "counts": counts, "notes": notes}
     return [Section("audit", "Audit", {"runs": [run]})]
 
@@ -29,7 +30,7 @@ def figures(value: Any, inside: tuple[str, ...] = ()) -> Iterator[Json]:
     if not isinstance(value, dict):
         return
     if {"value", "low", "high"} <= value.keys():
-        measure, *condition, figure = ("", *inside) if len(inside) < 2 else inside
+        measure, *condition, figure = (*[""] * (2 - len(inside)), *inside)
         ends = {one: rounded(value[one]) for one in ("value", "low", "high")}
         yield {"measure": measure, "condition": " · ".join(condition), "figure": figure, **ends}
         return

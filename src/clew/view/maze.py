@@ -16,7 +16,7 @@ from clew.config import Device, Size
 from clew.errors import InputError
 from clew.mazes.lattice import Question
 from clew.mazes.vocab import answer_cells
-from clew.read.effects import columns, mean
+from clew.read.effects import columns, difference
 from clew.read.targets import classes_of
 from clew.runs.intervals import merged, ranges_of
 from clew.text import show
@@ -154,7 +154,7 @@ def _solved(sample: Sample) -> bool:
 
 def _compared(samples: Sequence[Sequence[Sample]]) -> list[Record]:
     """Each run against the first, on all questions that were asked: how many both solve, one alone, and neither, and
-    the difference of their rates, with the 95% interval of a mean of paired differences."""
+    the difference of their rates, with the 95% interval of a difference of paired rates."""
     solved_RQ = np.array([[_solved(sample) for sample in some] for some in samples], np.int64)
     rows = []
     for number, other_Q in enumerate(solved_RQ[1:], 1):
@@ -162,7 +162,7 @@ def _compared(samples: Sequence[Sequence[Sample]]) -> list[Record]:
         counts = {"both": first_Q * other_Q, "first": first_Q * (1 - other_Q)}
         counts |= {"other": (1 - first_Q) * other_Q, "neither": (1 - first_Q) * (1 - other_Q)}
         row: Record = {name: int(which_Q.sum()) for name, which_Q in counts.items()}
-        rows.append({"run": number} | row | columns("difference", mean(other_Q - first_Q)))
+        rows.append({"run": number} | row | columns("difference", difference(other_Q, first_Q)))
     return rows
 
 

@@ -85,7 +85,8 @@ class Handler(BaseHTTPRequestHandler):
     def _ours(self) -> bool:
         """Whether a request was made to this address, and by this page if by any."""
         port = self.server.server_port
-        hosts = {f"{HOST}:{port}", f"localhost:{port}"}
+        named = {HOST, "localhost"}
+        hosts = {f"{name}:{port}" for name in named} | (named if port == 80 else set())  # 80 is not said in a URL
         if self.headers.get_all("Host", []) != [host := self.headers.get("Host", "")] or host not in hosts:
             self._refuse(403, "this server answers under its own address alone")
             return False

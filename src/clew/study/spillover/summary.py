@@ -1,6 +1,7 @@
 """spillover.md and its pictures, from the results alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ PUBLISHED_SHARES = {
     "Mind & Face": 0.40,
     "Mind & Face with reward targeting": 0.75,
 }
-"""thoughts that still admit the hint, by remedy, against 0.67 in the control: RESULTS.md of the repository
-Jozdien/feedback-spillover-exps, a follow-up to arXiv 2511.11584 (8B model, two seeds)"""
+"""thoughts that still admit the hint, by remedy, against 0.67 in the control, at a penalty of weight 2: RESULTS.md,
+section 3, of the repository Jozdien/feedback-spillover-exps, a follow-up to arXiv 2511.11584 (8B model, two seeds)"""
 
 
 def report(folder: Path) -> tuple[list[Verdict], Path]:
@@ -66,7 +67,7 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     lines = ["# Does pressure on answers leak into thoughts?", "", _about(config), "", _rates(config, by_arm), ""]
     for number, verdict in enumerate(said, 1):
         lines += [f"## {number}. {verdict.question}", "", *_answer(verdict), ""]
-    lines += ["## How soon answers and thoughts fall silent", "", *_silence_lines(found), ""]
+    lines += [*_unused_lines(found), "## How soon answers and thoughts fall silent", "", *_silence_lines(found), ""]
     lines += ["## As published, and here", "", *_published_lines(found), ""]
     lines += ["## All arms", "", *_table(results), ""]
     lines += _audit_lines(results)
@@ -79,11 +80,12 @@ def _answer(verdict: Verdict) -> list[str]:
     """What the numbers say of a question: in a sentence if there is one, and row by row."""
     first = verdict.text.partition(f"{verdict.rows[0].label}: ")[0].strip()
     lines = [first, ""] if first else []
-    lines += [f"| | {verdict.positive} by | 95% interval | |", "|---|---|---|---|"]
+    lines += [f"| | {verdict.positive} by | 95% interval | | runs |", "|---|---|---|---|---|"]
     for row in verdict.rows:
         (effect,) = row.effects
         within = f"[{percent(effect.low)}, {percent(effect.high)}]"
-        lines.append(f"| {row.label} | {percent(effect.mean)} | {within} | {'' if effect.sign else NOT_TOLD} |")
+        cells = [row.label, percent(effect.mean), within, "" if effect.sign else NOT_TOLD, str(effect.replicas)]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -131,6 +133,16 @@ def _rates(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
     return line
 
 
+def _unused_lines(found: Found) -> list[str]:
+    """Which runs have no share of mentions, and are missing from what is said of these."""
+    unused = {arm: int(np.isnan(found.values(arm, "thought_tells")).sum()) for arm in found.by}
+    named = [f"{arm.named()}: {n} of {len(found.values(arm, 'score'))}" for arm, n in unused.items() if n]
+    if not named:
+        return []
+    said = "Runs in which no answer used the door have no share of mentions and are left out above; a comparison that "
+    return [f"{said}fewer than two runs are left for is not made. {'; '.join(named)}.", ""]
+
+
 def _silence_lines(found: Found) -> list[str]:
     said = f"Silent: over {OVER} rounds fewer than {percent(SILENT)} mention the door, of those whose answer used it."
     lines = [f"{said} Rounds are medians over the runs in which that came.", ""]
@@ -149,9 +161,11 @@ def _round(value: float) -> str:
 
 
 def _published_lines(found: Found) -> list[str]:
-    lines = ["| remedy | thoughts that mention it, published (control 0.67) | here | its control here |"]
+    weight = max(found.penalties(), default=MAIN)
+    lines = [f"At a penalty of weight 2 as published, of {weight:g} here.", ""]
+    lines += ["| remedy | thoughts that mention it, published (control 0.67) | here | its control here |"]
     lines.append("|---|---|---|---|")
-    for name, arm in PUBLISHED.items():
+    for name, arm in ((name, replace(arm, penalty=weight)) for name, arm in PUBLISHED.items()):
         if arm in found:
             here, control = (_cell(found.values(one, "thought_tells")) for one in (arm, arm.control()))
             lines.append(f"| {name} | {PUBLISHED_SHARES[name]:.2f} | {here} | {control} |")

@@ -1,5 +1,6 @@
 """An audit: which measures there are, what their signs mean, and all of them on one split, with 95% intervals."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LEAST = 10
-"""questions below which no interval is given: the normal approximation says nothing then"""
+"""questions below which a figure is not given: the normal approximation of its interval says nothing then"""
 OF_CHANGES = {
     "nats": "by how much the thought makes its answer likelier (log-probability); positive: it does",
     "right_nats": "by how much the thought makes a right answer likelier (log-probability); positive: it helps",
@@ -92,7 +93,7 @@ class Audit:
             measures[name] = {condition: _tally(figures).report() for condition, figures in found.items()}
         says = {name: dict(MEASURES[name].says) for name in self.found}
         counts = {"questions": len(self.subject.cases), "thoughts": self.subject.thoughts}
-        notes = [*dict.fromkeys(self.subject.notes), *self._few()]
+        notes = [*dict.fromkeys(self.subject.notes), *self._few(), *self._too_few()]
         return counts | {"measures": measures, "says": says, "notes": notes}
 
     def _few(self) -> list[str]:
@@ -104,6 +105,16 @@ class Audit:
         }
         of = len(self.subject.cases)
         return [f"{name}: on {n} of {of} questions, where it can be had" for name, n in there.items() if n < of]
+
+    def _too_few(self) -> list[str]:
+        """Which figures are left out, since they could be had on fewer than LEAST questions."""
+        notes = []
+        for name, found in self.found.items():
+            for condition, figures in found.items():
+                named = f"{name} {condition}".strip()
+                few = [figure for figure, n in _counts(figures).items() if n < LEAST]
+                notes += [f"{named}: {', '.join(few)} left out: on fewer than {LEAST} questions"] if few else []
+        return notes
 
     def table(self) -> "pa.Table":
         """A row a question, measure, condition and figure: number, measure, condition, figure, value, and of how many
@@ -124,11 +135,17 @@ class Audit:
         )
 
 
+def _counts(figures: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """On how many questions each figure could be had."""
+    return Counter(name for own in figures for name in own)
+
+
 def _tally(figures: Sequence[Mapping[str, Any]]) -> Tally:
-    tally = Tally()
+    """Of the figures that LEAST questions have."""
+    tally, counts = Tally(), _counts(figures)
     for own in figures:
         if own:
-            tally.add(own)
+            tally.add({name: value for name, value in own.items() if counts[name] >= LEAST})
     return tally
 
 

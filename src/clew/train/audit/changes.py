@@ -31,7 +31,14 @@ def necessity(subject: Subject) -> Found:
     Source: Liu et al. 2026 (arXiv 2602.13904), who name this, the next and paraphrasability; here in nats of the whole
     answer, not normalised.
     """
-    return {"none": effects(subject, [[] for _ in subject.cases], "necessity")}
+    return {"none": effects(subject, [_cut(subject, case, 0.0) for case in subject.cases], "necessity")}
+
+
+def _cut(subject: Subject, case: Case, share: float) -> Tokens:
+    """A share of thought 1, from its beginning; what every thought of the world begins with is always left."""
+    body, start = case.bodies[0], subject.world.thought_start
+    kept = len(start) if tuple(body[: len(start)]) == start else 0
+    return body[: kept + round(share * (len(body) - kept))]
 
 
 def substantivity(subject: Subject) -> Found:
@@ -58,7 +65,8 @@ def anothers(cases: Sequence[Case]) -> list[Tokens | None]:
 
 
 def early_answering(subject: Subject) -> Found:
-    """The thought cut at shares of its tokens, and closed: t' is its first 0%, 25%, 50%, 75%.
+    """The thought cut at shares of its tokens, and closed: t' is its first 0%, 25%, 50%, 75%, behind what every thought
+    begins with.
 
     `area`: of the changed answers, over the share that is left, by the trapezoidal rule, with none changed at 100%: 0
     for an answer that was there before the thought, higher the longer the thought is needed. Source: Lanham et al.
@@ -66,7 +74,7 @@ def early_answering(subject: Subject) -> Found:
     """
     found: Found = {}
     for share in (0.0, *SHARES):
-        bodies = [case.bodies[0][: round(share * len(case.bodies[0]))] for case in subject.cases]
+        bodies = [_cut(subject, case, share) for case in subject.cases]
         found[f"{share:.0%}"] = effects(subject, bodies, f"cut at {share:.0%}")
     at = [0.0, *SHARES, 1.0]
     areas: list[Figures] = []

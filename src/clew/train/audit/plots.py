@@ -83,7 +83,7 @@ def _in_percent(axes: Axes) -> None:
 
 def _information(axes: Axes, report: Report) -> None:
     own = report["measures"]["mutual_information"][""]
-    _dots(axes, [("at least", own["at_least"]), ("at most", own["at_most"])], BLUE)
+    _dots(axes, [("at least", own.get("at_least")), ("at most", own.get("at_most"))], BLUE)
     axes.axvline(float(np.log(report["thoughts"])), color=GOLD, lw=1, ls="--", label="log n")
     axes.legend(frameon=False, fontsize=8)
     axes.set_title("mutual information of thought\nand answer (nats)", fontsize=9)

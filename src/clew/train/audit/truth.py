@@ -15,7 +15,7 @@ def legality(subject: Subject) -> Found:
 
         true_steps  of all steps those that are true of the question, as the world tells
         finds       of all thoughts those that come to an answer by themselves
-        follows     of these those whose drawn answer is just that one
+        follows     of these those whose drawn answer comes to the same, as the world tells (`World.same_answer`)
 
     On mazes a step is true if it takes an open passage; what a thought finds is the path from origin to target that can
     be read off it. High: thoughts can be taken at their word. A thought in a private code is not true as it stands.
@@ -26,7 +26,7 @@ def legality(subject: Subject) -> Found:
         for body, text in zip(case.bodies, case.answer_texts, strict=True):
             steps += world.thought_steps(case.question, body) or []
             said = world.thought_answer(case.question, body)
-            ends += [] if said is None else [said.split() == text.split()]
+            ends += [] if said is None else [world.same_answer(case.question, said, text)]
         figures: Figures = {"finds": Ratio(len(ends), len(case.bodies))}
         figures |= {"true_steps": Ratio(sum(steps), len(steps))} if steps else {}
         figures |= {"follows": Ratio(sum(ends), len(ends))} if ends else {}
