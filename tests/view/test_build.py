@@ -193,6 +193,14 @@ def test_figures_of_an_audit_are_found_wherever_they_stand() -> None:
     report = {"a": {"": {"x": FIGURE}, "b": {"c": {"x": FIGURE}}}, "y": FIGURE, "z": {"value": 1}, "w": [FIGURE]}
     found = [(one["measure"], one["condition"], one["figure"]) for one in audits.figures(report)]
     assert found == [("a", "", "x"), ("a", "b · c", "x"), ("", "", "y")]
+    assert [one["figure"] for one in audits.figures(FIGURE)] == [""]
+
+
+@pytest.mark.parametrize("report", [{"value": 1, "low": 0, "high": 1}, {"measures": FIGURE, "notes": 5, "says": []}])
+def test_an_audit_that_somebody_else_wrote_is_shown_as_far_as_it_goes(tmp_path: Path, report: dict[str, Any]) -> None:
+    (tmp_path / "audit.json").write_text(json.dumps(report))
+    (section,) = audits.sections(tmp_path, "x")
+    assert len(section.data["runs"][0]["rows"]) == 1 and section.data["runs"][0]["notes"] == []
 
 
 def test_a_live_page_follows_its_files(tmp_path: Path) -> None:

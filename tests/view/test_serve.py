@@ -77,6 +77,17 @@ def test_its_own_hosts_are_not(server: Server) -> None:
         assert ask(server, "POST", "/answer", "{}", headers)[0] == 200
 
 
+def test_a_port_that_no_url_says(server: Server) -> None:
+    """A browser leaves 80 out of Host and Origin."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    server.server_port = 80
+    for host, status in (("localhost", 200), ("127.0.0.1:80", 200), ("evil.example", 403)):
+        connection.request("POST", "/answer", "{}", JSON | {"Host": host, "Origin": f"http://{host}"})
+        answer = connection.getresponse()
+        assert (answer.status, bool(answer.read())) == (status, True)
+    connection.close()
+
+
 def raw(server: Server, sent: str) -> bytes:
     """All that is answered to bytes which no browser sends."""
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as one:
