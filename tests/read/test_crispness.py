@@ -12,7 +12,7 @@ from clew.mazes import MazeStream, maze_tokenizer
 from clew.mazes.pairs import PairBatch, PairStream
 from clew.policy import Policy
 from clew.read import steerability as steering_of_paths
-from clew.read.activations import maze_sequences
+from clew.read.activations import gather, maze_sequences
 from clew.read.cases import random_twin
 from clew.read.crispness import (
     CELL_PLACES,
@@ -33,10 +33,11 @@ from clew.read.crispness import (
 from clew.read.depth import Depth, Removal
 from clew.read.effects import Effects, difference
 from clew.read.hooks import editing
+from clew.read.linear import RIDGE
 from clew.read.passes import asked, go_on, padded, read_rows
 from clew.read.places import Words
 from clew.read.probes import Probed, probe_all
-from clew.read.steerability import Steerability, class_means, detours, pushed, steerability
+from clew.read.steerability import Steerability, class_means, detours, probe_weights, pushed, steerability
 from models import MAKERS, tiny
 from read.controls import compass
 
@@ -213,6 +214,30 @@ def test_columns_that_no_push_is_at_are_not_read_again(column: int | None, monke
                 logits_TV = model(torch.from_numpy(row[None])).logits[0]
             assert logits_TV[place_N[mine]].argmax(-1).tolist() == told_N[mine.numpy()].tolist()
     assert read_from == [int(place_N.min()) if column is None else 0] and place_N.min() > 60
+
+
+def test_a_probes_directions_are_those_of_its_formula_and_turn_steps_too() -> None:
+    reader, key, rows = Policy.load("zoo:4x4"), ("resid_post", 2), sequences(300)
+    keys: Any = [key]
+    means = class_means(reader, rows, keys)
+    weights = probe_weights(reader, rows, means, keys, batch_size=7)
+    sums, counts = np.zeros((64, 64)), dict.fromkeys(means, 0)
+    for batch in gather(reader, rows, ["resid_post"], [2], ["path"]):
+        at = zip(batch.places.sequence_R.tolist(), batch.places.position_R.tolist(), strict=True)
+        for x_D, (row, place) in zip(batch.values[keys[0]].double().numpy(), at, strict=True):
+            if (name := tuple(rows[row][place : place + 2].tolist())) in means:
+                sums, counts[name] = sums + np.outer(x_D, x_D), counts[name] + 1
+    within = sums - sum(count * np.outer(means[name][keys[0]], means[name][keys[0]]) for name, count in counts.items())
+    within += RIDGE * np.diag(np.diag(within))
+    for name, by in weights.items():
+        np.testing.assert_allclose(by[keys[0]], np.linalg.solve(within, means[name][keys[0]]), rtol=1e-5, atol=1e-9)
+    found = steerability(reader, pairs(24), sequences(600), directions="probe")
+    assert found.gain("step", 2)[1] > 0.3
+    table = found.table(directions="probe").to_pylist()
+    assert [row["layer"] for row in table if row["success"] == "path"] == [None, 0, 1, 2]
+    assert all(row["value"] == pytest.approx(row["pushed"] - row["random"]) for row in table)
+    with pytest.raises(InputError, match="directions: 'luck' is not one of means, probe"):
+        steerability(reader, pairs(24), rows, directions="luck")  # type: ignore[arg-type]
 
 
 def test_detours_are_the_corrupt_sides_paths() -> None:

@@ -20,7 +20,7 @@ class ReadConfig(WorldConfig):
     size: Size | None = None
     """mazes to read it on: 5 for 5x5, [4, 6] for 4 rows of 6; by default the largest that it was trained on"""
     parts: list[str] | None = None
-    """what to read, by default all: patching, heads, attribution, probes, layers, edges, search, crispness"""
+    """which parts, by default all: patching, heads, attribution, probes, layers, edges, steering, search, crispness"""
     pairs: int = 500
     """minimal pairs of each kind: two mazes that differ in one thing, and ask for another step at one fork"""
     questions: int = 2000

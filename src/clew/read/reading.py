@@ -35,6 +35,7 @@ from clew.read import (
     patching,
     paths,
     probes,
+    steerability,
 )
 from clew.read.activations import maze_sequences
 from clew.read.cases import ProbeOptions, split_mazes
@@ -56,6 +57,8 @@ Tables = dict[str, "pa.Table"]
 FOLDER, INDEX = "readings", "reading"
 CUT = 200
 """pairs that knock-outs are read on: there are many of these"""
+STEERED = 100
+"""pairs whose clean side is pushed: there are many settings"""
 CELLS = ("edge_first", "edge_second", "edge_end", "path")
 """places at which probes read the place's own cell"""
 DRAWS = 1000
@@ -93,12 +96,12 @@ class Subject:
     @cached_property
     def pairs(self) -> PairBatch:
         """Minimal pairs that ask for another target."""
-        return self._pairs("target")
+        return self.some_pairs("target", self.options.pairs)
 
     @cached_property
     def passages(self) -> PairBatch:
         """Minimal pairs in which one passage was moved."""
-        return self._pairs("passage")
+        return self.some_pairs("passage", self.options.pairs)
 
     @cached_property
     def sequences(self) -> list[np.ndarray]:
@@ -123,10 +126,10 @@ class Subject:
     def lens(self) -> Lens:
         return look(self.policy, self.pairs, self.options.seed)
 
-    def _pairs(self, kind: Any) -> PairBatch:
+    def some_pairs(self, kind: Any, count: int) -> PairBatch:
         o = self.options
         stream = PairStream(kind, (o.size,), o.generators, o.p, seed=o.seed)
-        return stream.batch(range(o.pairs), self.policy.tokenizer)
+        return stream.batch(range(count), self.policy.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -138,16 +141,19 @@ class Reading:
 
 
 def read_patching(subject: Subject) -> Tables:
-    """The residual stream, heads and MLPs that carry the target to the fork."""
+    """The residual stream, heads, and outputs of attention and MLPs that carry the target to the fork."""
     how: dict[str, Any] = {"directions": ("denoising",)}
     policy, pairs = subject.policy, subject.pairs
+    outputs = [one(policy, pairs, **how).table() for one in (patching.patch_attention, patching.patch_mlp)]
     found = {
         "residual": patching.patch_residual(policy, pairs, **how),
+        "noising": patching.patch_residual(policy, pairs, directions=("noising",)),
         "heads": patching.patch_heads(policy, pairs),
         "mlps": patching.patch_mlp(policy, pairs, ("all",)),
         "paths": paths.patch_to_logits(policy, pairs, **how),
     }
-    return {name: effects.table() for name, effects in found.items()}
+    tables = {name: effects.table() for name, effects in found.items()}
+    return tables | {"outputs": table_of([row for table in outputs for row in table.to_pylist()])}
 
 
 def read_heads(subject: Subject) -> Tables:
@@ -195,6 +201,19 @@ def read_edges(subject: Subject) -> Tables:
     return {"edges": edges.toggle(policy, cases, edges.edge_vectors(policy, stream, cases), seed=o.seed).table()}
 
 
+def read_steering(subject: Subject) -> Tables:
+    """Steps and whole paths turned by pushes, along differences of means and along probes' weights; nothing of a model
+    of one layer, which is none before the last."""
+    if len(layers_of(subject.policy.model)) < 2:
+        return {}
+    some, rows = subject.some_pairs("target", STEERED), []
+    for way in steerability.DIRECTIONS:
+        how: Any = {"seed": subject.options.seed, "directions": way}
+        found = steerability.steerability(subject.policy, some, subject.sequences, **how)
+        rows += found.table(directions=way).to_pylist()
+    return {"steering": table_of(rows)}
+
+
 def read_search(subject: Subject) -> Tables:
     """How it searches: when what lies how far away is known, which passages are read in which layer, and the verdict
     that follows of these, the logit lens and the hops that probes find. And which tokens are used as registers."""
@@ -217,8 +236,7 @@ def read_search(subject: Subject) -> Tables:
 def read_crispness(subject: Subject) -> Tables:
     """Four numbers on one card."""
     o = subject.options
-    few = min(o.pairs, CrispnessOptions((o.size,)).pairs)  # each pair is patched at every site
-    asked = CrispnessOptions((o.size,), o.generators, o.p, few, o.mazes, min(o.mazes, 200), seed=o.seed)
+    asked = CrispnessOptions((o.size,), o.generators, o.p, mazes=o.mazes, removed=min(o.mazes, 200), seed=o.seed)
     maps, cells = subject.probed
     return {"crispness": crispness(subject.policy, asked, [*maps.values(), cells]).table()}
 
@@ -235,6 +253,7 @@ PARTS: dict[str, Callable[[Subject], Tables]] = {
     "probes": read_probes,
     "layers": read_layers,
     "edges": read_edges,
+    "steering": read_steering,
     "search": read_search,
     "crispness": read_crispness,
 }

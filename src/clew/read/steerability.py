@@ -9,11 +9,14 @@ less what it has in the mean before another, is a direction: added, it should ma
 other ("mass-mean" directions: Marks and Tegmark 2023, arXiv 2310.06824; Rimsky et al. 2023, arXiv 2312.06681). A
 minimal pair says what to write: the clean side's prompt is read, and from the fork on each token is pushed from its
 right next token to that of the corrupt side's path. Success is that path, whole, and its end.
+
+The direction of a probe is another: that in which its answer changes fastest, w_b - w_a of a linear probe that tells
+classes a and b apart. It is what decodes best, and need not be what the model reads; it is pushed as far.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -24,13 +27,19 @@ from clew.mazes.lattice import Cell, Question
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
 from clew.read.activations import gather, questions_of
-from clew.read.effects import Figure, check_pairs, difference
+from clew.read.effects import Figure, check_pairs, columns, difference, table_of
 from clew.read.hooks import Key, layers_of
+from clew.read.linear import RIDGE
 from clew.read.passes import Pass, asked, go_on, padded, read_rows, start_column, unembed
 from clew.read.places import Words, find_places
 from clew.read.targets import targets_in
 from clew.text import show
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Directions = Literal["means", "probe"]
+DIRECTIONS: tuple[Directions, ...] = get_args(Directions)
 STRENGTHS = (1.0, 2.0, 4.0, 8.0)
 SEEN = 5
 """path tokens of a class below which its mean is no direction"""
@@ -109,6 +118,32 @@ def class_means(policy: Policy, sequences: Sequence[np.ndarray], keys: Sequence[
     }
 
 
+def probe_weights(
+    policy: Policy, sequences: Sequence[np.ndarray], means: Means, keys: Sequence[Key], batch_size: int = 64
+) -> Means:
+    """What a linear probe of the next token at a cell of a path weighs activations by, class by class.
+
+    The probe is linear discriminant analysis (Fisher 1936): the class means m, and one covariance S within all of the
+    classes, with `linear.RIDGE` times its own diagonal added; weights are S^-1 m. sequences: those of the means.
+    """
+    sites, layers = {site for site, _ in keys}, sorted({layer for _, layer in keys})
+    width = next(iter(means.values()))
+    within = {key: np.zeros((len(width[key]), len(width[key]))) for key in keys}
+    for batch in gather(policy, sequences, sites, layers, ["path"], batch_size):
+        at = zip(batch.places.sequence_R.tolist(), batch.places.position_R.tolist(), strict=True)
+        classes = [tuple(sequences[row][place : place + 2].tolist()) for row, place in at]
+        known = [number for number, one in enumerate(classes) if one in means]
+        for key in keys:
+            mean_RD = np.array([means[classes[number]][key] for number in known])
+            off_RD = batch.values[key].flatten(1).double().numpy()[known] - mean_RD
+            within[key] += off_RD.T @ off_RD
+    inverse = {}
+    for key, sum_DD in within.items():
+        spread_D = np.maximum(np.diag(sum_DD), 1e-10 * max(1e-10, float(np.diag(sum_DD).max(initial=0.0))))
+        inverse[key] = np.linalg.inv(sum_DD + RIDGE * np.diag(spread_D))
+    return {name: {key: inverse[key] @ by[key] for key in keys} for name, by in means.items()}
+
+
 Setting = tuple[Key, float]
 """where is pushed, and how many times the difference of means"""
 Success = Literal["step", "path"]
@@ -126,6 +161,18 @@ class Steerability:
     def gain(self, success: Success = "path", layer: int | None = None) -> Figure:
         """By how much the rate of success exceeds that of random pushes; of one layer, or of all."""
         return difference(*self.chosen(success, layer)[:2], paired=False)
+
+    def table(self, **about: Any) -> "pa.Table":
+        """A row a success (step, path) and layer (None for the best of all): what is said of it, these, pairs, and as
+        rates value (`gain`), value_low, value_high, pushed, random."""
+        rows = []
+        for success in SUCCESSES:
+            for layer in (None, *sorted({layer for (_, layer), _ in self.settings})):
+                hit_Q, random_Q, _ = self.chosen(success, layer)
+                found = {"pushed": float(hit_Q.mean()), "random": float(random_Q.mean()), "pairs": len(hit_Q)}
+                rows.append({**about, "success": success, "layer": layer, **found})
+                rows[-1] |= columns("value", self.gain(success, layer))
+        return table_of(rows)
 
     def chosen(
         self, success: Success = "path", layer: int | None = None
@@ -157,9 +204,11 @@ def pushed(
     controls: int = 2,
     seed: int = 0,
     batch_size: int = 64,
+    along: Means | None = None,
 ) -> np.ndarray:
     """bool (settings, 1 + controls, 2, Q): whether the step at the fork, and all of the path, is that of the corrupt
-    side; pushed, and pushed in random directions of equal norm, drawn for each token anew.
+    side; pushed, and pushed in random directions of equal norm, drawn for each token anew. along: in whose differences
+    is pushed, as far as the means are apart; by default in those of the means.
 
     All is read of one pass over each row: a model writes it, greedily, just if each token is the likeliest behind those
     before it, pushed as they are.
@@ -174,7 +223,9 @@ def pushed(
             row_N, place_N = (torch.tensor(part) for part in zip(*at, strict=True))
             wanted_N = np.array([wanted[1] for tokens in some for _, _, wanted in tokens])
             for number, (key, strength) in enumerate(settings):
-                push_ND = np.stack([means[b][key] - means[a][key] for tokens in some for _, a, b in tokens])
+                push_ND = _apart(means, key, some)
+                if along is not None:
+                    push_ND = _scaled(_apart(along, key, some), push_ND)
                 for draw in range(1 + controls):
                     if draw:
                         push_ND = _as_long(push_ND, np.random.default_rng([seed, number, draw, first]))
@@ -184,11 +235,20 @@ def pushed(
     return found
 
 
+def _apart(means: Means, key: Key, some: Sequence[Sequence[tuple[int, Class, Class]]]) -> np.ndarray:
+    """From the class that each token is of to the one that is wanted."""
+    return np.stack([means[b][key] - means[a][key] for tokens in some for _, a, b in tokens])
+
+
 def _as_long(vector_ND: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random directions of the same norms."""
-    drawn_ND = rng.standard_normal(vector_ND.shape)
-    norms = [np.linalg.norm(one, axis=1, keepdims=True) for one in (vector_ND, drawn_ND)]
-    return drawn_ND / norms[1] * norms[0]
+    return _scaled(rng.standard_normal(vector_ND.shape), vector_ND)
+
+
+def _scaled(vector_ND: np.ndarray, like_ND: np.ndarray) -> np.ndarray:
+    """Vectors with the norms of others; those that are 0 stay so."""
+    own_N1, wanted_N1 = (np.linalg.norm(one, axis=1, keepdims=True) for one in (vector_ND, like_ND))
+    return vector_ND * (wanted_N1 / np.where(own_N1 > 0, own_N1, 1.0))
 
 
 def _likeliest(base: Pass, key: Key, row_N: torch.Tensor, place_N: torch.Tensor, push_ND: np.ndarray) -> np.ndarray:
@@ -215,21 +275,27 @@ def steerability(
     controls: int = 2,
     seed: int = 0,
     batch_size: int = 64,
+    directions: Directions = "means",
 ) -> Steerability:
     """How often pushes bring about the corrupt side's path, behind each layer but the last, by strength.
 
     Behind the last layer a token is but a matrix away: to push there is to write. pairs: of kind target. sequences:
-    mazes with their whole paths, from which the means are taken; those that are a pair's are left out.
-    InputError as `gather`, for a model of one layer, and for too few pairs whose tokens were seen in the sequences.
+    mazes with their whole paths, from which the means are taken; those that are a pair's are left out. directions:
+    differences of means, or of a probe's weights, as long. InputError as `gather`, for directions that are neither, a
+    model of one layer, and for too few pairs whose tokens were seen in the sequences.
     """
+    if directions not in DIRECTIONS:
+        raise InputError(f"directions: {show(directions)} is not one of {', '.join(DIRECTIONS)}")
     keys: list[Key] = [("resid_post", layer) for layer in range(len(layers_of(policy.model)) - 1)]
     if not keys:
         raise InputError("model: of its one layer none is before the last; expected at least 2")
     words = Words.of(policy.tokenizer)
     rows = [tokens_T[-length:] for tokens_T, length in zip(pairs.clean_tokens_PT, pairs.length_P, strict=True)]
     fresh_Q = ~np.isin(targets_in(sequences, words).maze_Q, targets_in(rows, words).maze_Q)
-    means = class_means(policy, [sequences[row] for row in np.flatnonzero(fresh_Q).tolist()], keys, batch_size)
+    fresh = [sequences[row] for row in np.flatnonzero(fresh_Q).tolist()]
+    means = class_means(policy, fresh, keys, batch_size)
     asked_for = detours(pairs, words).known(means)
     check_pairs(len(asked_for.rows))
     settings = [(key, strength) for key in keys for strength in strengths]
-    return Steerability(settings, pushed(policy, asked_for, means, settings, controls, seed, batch_size))
+    along = probe_weights(policy, fresh, means, keys, batch_size) if directions == "probe" else None
+    return Steerability(settings, pushed(policy, asked_for, means, settings, controls, seed, batch_size, along))

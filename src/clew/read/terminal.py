@@ -20,7 +20,7 @@ def show_reading(console: Console, reading: Reading) -> None:
     """A table for each part that was read."""
     o, rows = reading.subject.options, {name: table.to_pylist() for name, table in reading.tables.items()}
     size = f"{o.size[0]}x{o.size[1]} by {', '.join(o.generators)}"
-    asked = f"{o.pairs:,} minimal pairs of each kind and {o.mazes:,} held-out mazes of {size}"
+    asked = f"{o.pairs:,} minimal pairs of each kind (fewer for the card) and {o.mazes:,} held-out mazes of {size}"
     console.print(Text(f"{asked}; layers and heads count from 0 (3.1: layer 3, head 1); ± is half a 95% interval"))
     if "residual" in rows:
         console.print(_residual(rows["residual"]))
@@ -34,6 +34,8 @@ def show_reading(console: Console, reading: Reading) -> None:
         console.print(_depth(rows["depth"]))
     if "edges" in rows:
         console.print(_edges(rows["edges"]))
+    if "steering" in rows:
+        console.print(_steering(rows["steering"]))
     if "registers" in rows:
         console.print(_registers(rows["registers"]))
     if "crispness" in rows:
@@ -165,6 +167,20 @@ def _edges(rows: Rows) -> Table:
             ceiling = [row for row in mine if row["run"] == "tokens"]
             figures = (_figure([above[layer]], "value") if layer in above else "" for layer in layers)
             table.add_row(f"{kind}: {figure}", _figure(ceiling, "value"), *figures)
+    return table
+
+
+def _steering(rows: Rows) -> Table:
+    """A row a kind of directions and success, layer by layer, and the best."""
+    said = "Along the difference of what the model has in the mean before one next token and before another, or of the "
+    said += "weights of a linear probe that tells these apart, as long; by how much more than by random pushes."
+    layers = sorted({row["layer"] for row in rows if row["layer"] is not None})
+    names = ("whole paths turned", "steps at the fork turned")
+    table = _table("Pushes at the cells of a path", "along", *(f"behind layer {one}" for one in layers), said=said)
+    for way in dict.fromkeys(row["directions"] for row in rows):
+        for name, success in zip(names, ("path", "step"), strict=True):
+            mine = {row["layer"]: row for row in rows if (row["directions"], row["success"]) == (way, success)}
+            table.add_row(f"{way}: {name}", *(_figure([mine[layer]], "value") for layer in layers))
     return table
 
 
