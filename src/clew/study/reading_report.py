@@ -194,7 +194,8 @@ def _about(config: dict[str, Any], count: int) -> str:
     read = f"{config['mazes']} mazes and {config['pairs']} pairs of each kind, all held-out"
     return (
         f"{size} mazes by dfs, {config['steps']:,} steps of {config['per_step']} mazes of 8 questions, width "
-        f"{config['width']}, {config['heads']} heads, {config['seeds']} seeds a family; means over seeds with the "
+        f"{config['width']}, {config['heads']} heads, rotary base {config['rope_base']:g}, {config['seeds']} seeds a "
+        f"family; means over seeds with the "
         f"smallest and the largest. Accuracy is of {FRESH:,} held-out mazes by which no model was chosen. Differences "
         "are paired by seed and by all else that was varied, and their intervals are over these pairs alone: Student's "
         f"t, wide enough to hold for all {count} together (Bonferroni); g is Hedges' effect size. Numbers of "
