@@ -9,6 +9,7 @@ import pytest
 
 from clew import zoo
 from clew.cli.main import HELP
+from clew.text import in_percent
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -50,8 +51,8 @@ def test_models_that_are_named_are_in_the_zoo() -> None:
 def test_the_table_of_the_zoo_is_that_of_the_cards() -> None:
     rows = re.findall(r"^\| `zoo:(\S+)` \|.*\| (\S+ \[.*\]) \|$", text_of("README.md"), re.MULTILINE)
     solved = {name: zoo.card(name)["optimal"] for name in zoo.names()}
-    told = {name: [f"{100 * one[part]:.1f}" for part in ("value", "low", "high")] for name, one in solved.items()}
-    assert dict(rows) == {name: f"{value} [{low}, {high}]" for name, (value, low, high) in told.items()}
+    ends = {name: f"[{100 * one['low']:.1f}, {100 * one['high']:.1f}]" for name, one in solved.items()}
+    assert dict(rows) == {name: f"{in_percent(one['value'])} {ends[name]}" for name, one in solved.items()}
 
 
 def test_figures_of_the_readme_are_those_of_the_docs() -> None:

@@ -318,7 +318,7 @@ class Steering:
         direction is shared, prompts alone would make the last two look surer than they are: added to their interval is
         that in which another random direction would lie, by Student's t over the draws; without ends for fewer than 2.
         """
-        tally, drawn, pairs = Tally(), defaultdict(list), defaultdict(list)
+        tally, drawn = Tally(), defaultdict(list)
         for number, (plain, steered) in enumerate(zip(self.plain, self.steered, strict=True)):
             random = [control[number] for control in self.controls]
             checks: dict[str, Callable[[Rolled], bool]] = {
@@ -333,18 +333,17 @@ class Steering:
                     found["plain_wanted"] = check(plain)
                 if random:
                     hits = [check(one) for one in random]
-                    drawn[name].append(hits)
+                    drawn[name].append([found[name], *hits])
                     found[f"random_{name}"] = Ratio(sum(hits), len(hits))
-                    pairs[f"{name}_above_random"].append((check(steered), sum(hits) / len(hits)))
             tally.add(found)
         report = tally.report()
-        report |= {name: named(difference(*np.array(some, np.float64).T)) for name, some in pairs.items()}
-        if self.shared and self.controls:
-            for name in ("changed", "wanted") if self.wanted else ("changed",):
-                rates = [float(np.mean(hits)) for hits in zip(*drawn[name], strict=True)]
-                figure = report[f"{name}_above_random"]
-                for end, sign in (("low", -1), ("high", 1)):
-                    figure[end] = figure["value"] + sign * math.hypot(figure[end] - figure["value"], _another(rates))
+        for name, rows in drawn.items():
+            own_Q, *random_NQ = np.array(rows, np.float64).T
+            figure = named(difference(own_Q, np.mean(random_NQ, axis=0)))
+            for end, sign in (("low", -1), ("high", 1)) if self.shared else ():
+                apart = math.hypot(figure[end] - figure["value"], _another(np.mean(random_NQ, axis=1).tolist()))
+                figure[end] = figure["value"] + sign * apart
+            report[f"{name}_above_random"] = figure
         return {name: figure for name, figure in report.items() if isinstance(figure, dict)}
 
     def table(self) -> "pa.Table":
@@ -384,10 +383,8 @@ def steer(
     """
     if isinstance(controls, bool) or not isinstance(controls, int) or controls < 0:
         raise InputError(f"controls: {show(controls)} is not a whole number from 0")
-    if not additions or not len(prompts):
-        raise InputError("additions, prompts: one of them is empty; expected at least one of each")
-    if len(prompts) < LEAST:
-        raise InputError(f"prompts: {len(prompts)} are too few for a 95% interval; expected at least {LEAST}")
+    if not additions or len(prompts) < LEAST:
+        raise InputError(f"additions, prompts: one of them is empty, or prompts are too few; expected at least {LEAST}")
     rng = np.random.default_rng(seed)
     drawn = [[random_like(one, rng) for one in additions] for _ in range(controls)]
     runs = [roll_out(policy, prompts, some, **how) for some in ((), additions, *drawn)]
