@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 Tables = dict[str, "pa.Table"]
 FOLDER, INDEX = "readings", "reading"
 CUT = 200
-"""pairs that knock-outs are read on: there are many of these"""
+"""pairs that knock-outs, outputs by place and noising are read on: there are many of these"""
 STEERED = 100
 """pairs whose clean side is pushed: there are many settings"""
 CELLS = ("edge_first", "edge_second", "edge_end", "path")
@@ -144,10 +144,11 @@ def read_patching(subject: Subject) -> Tables:
     """The residual stream, heads, and outputs of attention and MLPs that carry the target to the fork."""
     how: dict[str, Any] = {"directions": ("denoising",)}
     policy, pairs = subject.policy, subject.pairs
-    outputs = [one(policy, pairs, **how).table() for one in (patching.patch_attention, patching.patch_mlp)]
+    some = pairs.take(np.arange(min(CUT, len(pairs))))
+    outputs = [one(policy, some, **how).table() for one in (patching.patch_attention, patching.patch_mlp)]
     found = {
         "residual": patching.patch_residual(policy, pairs, **how),
-        "noising": patching.patch_residual(policy, pairs, directions=("noising",)),
+        "noising": patching.patch_residual(policy, some, directions=("noising",)),
         "heads": patching.patch_heads(policy, pairs),
         "mlps": patching.patch_mlp(policy, pairs, ("all",)),
         "paths": paths.patch_to_logits(policy, pairs, **how),
