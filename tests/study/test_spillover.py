@@ -276,10 +276,10 @@ def test_a_tiny_grid_and_what_a_kill_leaves(tmp_path: Path, monkeypatch: pytest.
     gone = starts.folder_of(tmp_path, starts.job_of(shared, 1, "path"))
     shutil.rmtree(gone)
     count, told = changed_by(SpilloverCell(shared, rewritten, 1e-3, 1))
-    assert count == 1 and ("results", 5, 6) in told and not gone.exists()  # all that began there is kept
+    assert count == 1 and ("seed 1: results", 2, 3) in told and not gone.exists()  # all that began there is kept
     shutil.rmtree(begun[1])
     count, told = changed_by(SpilloverCell(shared, few[-1], 1e-3, 1))
-    assert count == 3 and ("warm starts (path)", 1, 2) in told and gone.is_dir() and begun[1].is_dir()
+    assert count == 3 and ("seed 1: warm starts (path)", 0, 1) in told and gone.is_dir() and begun[1].is_dir()
 
 
 def test_the_committed_grid_is_one(capsys: pytest.CaptureFixture[str]) -> None:

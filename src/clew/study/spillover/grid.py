@@ -95,30 +95,31 @@ def study(config: SpilloverConfig, report: Report = lambda phase, done, count: N
     """Runs what is not yet in `config.out`; a Result an arm, its seeds as replicas, and one for each kind of start."""
     check(config)
     folder, declared = Path(config.out), arms(config.parts, config.penalties)
-    shared, seeds = world_of_runs(config), range(config.seeds)
+    shared = world_of_runs(config)
 
     def runs(phase: str, jobs: list[Job]) -> list[Kept]:
         return run_cells(jobs, folder, config.engine, config.workers, lambda *at: report(phase, *at))
 
-    def begun(kinds: Sequence[Start], seeds: Sequence[int], cells: list[SpilloverCell]) -> list[Kept]:
+    def begun(kinds: Sequence[Start], seeds: Sequence[int], cells: list[SpilloverCell], at: str = "") -> list[Kept]:
         """The warm starts of these seeds, on which cells build; all of a kind together."""
         for job in _lost(folder, shared, kinds, seeds, cells):
             path_of(folder, job).unlink(missing_ok=True)  # so it is run again
         of_kinds = ((kind, [starts.job_of(shared, seed, kind) for seed in seeds]) for kind in kinds)
-        return [one for kind, jobs in of_kinds for one in runs(f"warm starts ({kind})", jobs)]
+        return [one for kind, jobs in of_kinds for one in runs(f"{at}warm starts ({kind})", jobs)]
 
     tried = _tried(config, shared)
     begun(["search"], _tuning(config), tried)
     rates = _rates(config, runs("choosing learning rates", [cell.job() for cell in tried]))
     kinds: list[Start] = ["search", *sorted({arm.start for arm in declared} - {"search"})]  # type: ignore[list-item]
-    # Seed by seed: whatever ends a run of the grid, the seeds before are whole.
-    cells = [SpilloverCell(shared, arm, rates[arm.rate_of or arm.policies], seed) for seed in seeds for arm in declared]
-    kept = begun(kinds, seeds, cells)
-    by_seed = runs("results", [cell.job() for cell in cells])
-    done = iter(_filled(kept + [one for i in range(len(declared)) for one in by_seed[i :: len(declared)]]))
+    by_seed: list[list[Kept]] = []
+    for seed in range(config.seeds):  # one after another: whatever ends the grid, the seeds before are whole
+        cells = [SpilloverCell(shared, arm, rates[arm.rate_of or arm.policies], seed) for arm in declared]
+        first = begun(kinds, [seed], cells, f"seed {seed}: ")
+        by_seed.append(first + runs(f"seed {seed}: results", [cell.job() for cell in cells]))
     named: list[tuple[str, dict[str, Any], str]] = [("start", {"start": kind}, f"warm start, {kind}") for kind in kinds]
     named += [("arm", asdict(arm), arm.named()) for arm in declared]
-    results = [Result(*one, joined([next(done) for _ in seeds])) for one in named]
+    replicas = zip(*_filled(by_seed), strict=True)
+    results = [Result(*one, joined(list(kept))) for one, kept in zip(named, replicas, strict=True)]
     write_config(folder / "spillover.yaml", config)
     write_results(folder / "spillover.parquet", asdict(config), results)
     return results
@@ -141,11 +142,15 @@ def _lost(
     return made + [one for one in first if not starts.folder_of(folder, one).is_dir()]
 
 
-def _filled(kept: list[Kept]) -> list[Kept]:
+def _filled(by_seed: list[list[Kept]]) -> list[list[Kept]]:
     """Cells with the same figures each, NaN where one has none: an audit may find nothing to measure."""
-    names = list(dict.fromkeys(name for one in kept for name in one.figures))
+    names = list(dict.fromkeys(name for seed in by_seed for one in seed for name in one.figures))
     nothing = np.array([np.nan])
-    return [replace(one, figures={name: one.figures.get(name, nothing) for name in names}) for one in kept]
+
+    def filled(one: Kept) -> Kept:
+        return replace(one, figures={name: one.figures.get(name, nothing) for name in names})
+
+    return [[filled(one) for one in seed] for seed in by_seed]
 
 
 def _tuning(config: SpilloverConfig) -> range:
