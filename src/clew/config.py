@@ -32,6 +32,9 @@ class MazeConfig:
     """search traces that demonstrations show as thoughts, in turn"""
     max_size: int | None = None
     """largest maze side that a new model's tokenizer knows; by default the largest in sizes"""
+    anywhere: bool = False
+    """train on mazes at random places of a grid of max_size, in place of its first rows and columns, so that small
+    mazes teach the cells of large ones too"""
 
 
 @dataclass

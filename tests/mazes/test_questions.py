@@ -1,6 +1,7 @@
 """Streams: the same maze anywhere, on the right side of the held-out split, with labels that are shortest paths."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import numpy as np
@@ -63,6 +64,30 @@ def test_forest_holds_the_streams_questions(generator):
                 assert parse_question(text) == question
             shapes.add(size)
     assert shapes == set(MIXED)
+
+
+@pytest.mark.parametrize("held_out", [None, False, True])
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_mazes_anywhere_in_a_grid_are_mazes_of_it(generator, held_out):
+    """The same mazes, moved; their text reads back as what is asked; on their side of the split wherever they stand."""
+    plain = MazeStream(MIXED[1:], (generator,), p=0.4, branches=3, held_out=held_out, seed=5)
+    stream, tokenizer, places = replace(plain, within=9), maze_tokenizer(9), set()
+    for index, tree in enumerate(trees_of(stream.forest(range(60)))):
+        for question, own, row in zip(stream.questions(index), plain.questions(index), rows_of(tree), strict=True):
+            grid, small = question.lattice, own.lattice
+            down, right = grid.rows - small.rows, grid.cols - small.cols
+            assert parse_question(tokenizer.decode(tree.tokens_T[row]), (grid.rows, grid.cols)) == question
+            assert question.path == tuple((r + down, c + right) for r, c in own.path)
+            assert grid.passages.sum() == small.passages.sum() and max(grid.rows, grid.cols) <= 9
+            assert held_out is None or grid.held_out == small.held_out == held_out
+            places.add((down, right))
+    assert len(places) > 15
+
+
+def test_a_grid_that_mazes_fill_moves_none():
+    stream = MazeStream(((4, 4),), branches=2, seed=3)
+    assert same(replace(stream, within=4).forest(range(20)), stream.forest(range(20)))
+    assert replace(stream, within=4).questions(7) == stream.questions(7)
 
 
 def test_the_parts_of_a_tree_are_where_the_token_format_puts_them():
@@ -143,10 +168,11 @@ def test_origins_and_targets_are_drawn_evenly():
     assert ((counts - 100) ** 2 / 100).sum() < 71 + 6 * 12  # chi-square, 71 degrees of freedom
 
 
+@pytest.mark.parametrize("within", [None, 7])
 @pytest.mark.parametrize("generator", GENERATORS)
-def test_choices_are_the_open_passages_and_the_best_of_them(generator):
-    stream = MazeStream(((2, 4), (5, 5)), (generator,), p=0.5, branches=3, held_out=None, seed=2)
-    tokenizer = maze_tokenizer(5)
+def test_choices_are_the_open_passages_and_the_best_of_them(generator, within):
+    stream = MazeStream(((2, 4), (5, 5)), (generator,), p=0.5, branches=3, held_out=None, seed=2, within=within)
+    tokenizer = maze_tokenizer(7)
     forks = 0
     for index, tree in enumerate(trees_of(stream.forest(range(25), choices=True))):
         assert tree.choices_TC.shape == tree.optimal_TC.shape == (len(tree.tokens_T), CHOICES)
@@ -263,6 +289,8 @@ def test_grids_too_small_to_split_are_refused_clearly():
         (dict(sizes=((0, 0),)), "sizes: 0x0 is not a grid of 2 to 64 cells a side"),
         (dict(sizes=((4, 4), (1, 4))), "sizes: 1x4"),
         (dict(sizes=((65, 65),)), "sizes: 65x65"),
+        (dict(within=3), "within: 3 is not between 4, the largest side in sizes, and 64"),
+        (dict(within=65), "within: 65 is not between"),
         (dict(branches=0), "branches: 0 is not at least 1"),
         (dict(generators=("dfs", "kruskal")), "'kruskal' is not one of dfs, wilson, dfs_percolation, percolation"),
         (dict(generators=("percolation",), p=0.0), "p: 0.0 is not between 0.05 and 1"),

@@ -202,6 +202,21 @@ def test_batches_are_the_stream_s_questions_with_their_paths() -> None:
     assert set(branched.batch([4]).weights_S.tolist()) == {1.0}
 
 
+def test_only_training_mazes_stand_anywhere() -> None:
+    small, anywhere = (world(3, branches=2, max_size=6, anywhere=anywhere) for anywhere in (False, True))
+    for one, other in ((small.held_out, anywhere.held_out), (small.questions, anywhere.questions)):
+        assert [a.prompt for a in one(range(20))] == [b.prompt for b in other(range(20))]
+    cells = [
+        {anywhere.text([token]) for token in some.batch(range(60)).tokens_BT.flatten()} for some in (small, anywhere)
+    ]
+    assert "(5,5)" in cells[1] - cells[0] and len(cells[1] - cells[0]) == 36 - 9
+    taught = MazeWorld(anywhere.config, 0, rotated(6))
+    rows = [some.text(some.batch([3]).tokens_BT[0].tolist()) for some in (anywhere, taught)]
+    assert rows[0] == rows[1]
+    with pytest.raises(InputError, match=r"mazes\.max_size: 6 is more than this model knows, which is mazes to 4x4"):
+        MazeWorld(anywhere.config, 0, rotated(4))
+
+
 def test_others_mazes_are_read_as_questions(tmp_path: Path) -> None:
     lines = [one.prompt for one in (*SMALL.questions(range(2)), *SMALL.held_out(range(2)))]
     (tmp_path / "mazes.txt").write_text("\n".join(lines))

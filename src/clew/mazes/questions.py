@@ -16,12 +16,13 @@ from numba import njit
 from clew.errors import InputError
 from clew.mazes import kernels, vocab
 from clew.mazes.kernels import ATTEMPTS, below, neighbours_into, seeded
-from clew.mazes.lattice import Lattice, Question, check_size, generator_number
+from clew.mazes.lattice import MAX_SIZE, Lattice, Question, check_size, generator_number
 from clew.text import show
 
 TRIED, RARE = 16, 480  # mazes that are looked for, and draws that each may take: ATTEMPTS then fail once in 10^9
 CHOICES = 5  # a cell has at most four open passages, and at the target the path may also end
 _PICK, _SHUFFLE = ATTEMPTS + 1, ATTEMPTS + 2  # counters beside the attempts: one for a maze's size, one for its text
+_PLACE, PLACES = ATTEMPTS + 4, 8  # one for its place, and how many of them are tried (traces have the counter between)
 
 
 @njit(cache=True)
@@ -32,6 +33,26 @@ def _draw_maze(shapes, p, held_out, seed, stream, index, buffer):
     passages = buffer[: 2 * shape[0] * shape[1]].reshape((2, shape[0], shape[1]))
     found, state = kernels.draw_into(passages, shape[2], p, held_out, seed, stream, index)
     return passages, found, state
+
+
+@njit(cache=True)
+def _padded(passages, row, col):
+    """The same maze with so many rows and columns of walled cells before it."""
+    padded = np.zeros((2, row + passages.shape[1], col + passages.shape[2]), np.bool_)
+    padded[:, row:, col:] = passages
+    return padded
+
+
+@njit(cache=True)
+def _place(passages, within, held_out, seed, stream, index):
+    """Where maze `index` stands in a grid of side `within` (0: in its own): rows and columns before it. As a maze of
+    the larger grid, too, it is on the wanted side of the held-out split; where no place is, it stands in the corner."""
+    state = seeded(seed, stream, index, _PLACE)
+    for _ in range(PLACES if within else 0):
+        row, col = below(state, within - passages.shape[1] + 1), below(state, within - passages.shape[2] + 1)
+        if held_out < 0 or kernels.is_held_out(_padded(passages, row, col)) == (held_out == 1):
+            return row, col
+    return 0, 0
 
 
 @njit(cache=True)
@@ -106,10 +127,24 @@ def _write_choices(passages, dist, cell, ids, choices, optimal):
 
 @njit(cache=True, nogil=True)
 def _fill(
-    shapes, p, held_out, seed, stream, branches, indices, ids, tokens, parents, answers, choices, optimal, starts
+    shapes,
+    p,
+    held_out,
+    seed,
+    stream,
+    within,
+    branches,
+    indices,
+    cell_ids,
+    tokens,
+    parents,
+    answers,
+    choices,
+    optimal,
+    starts,
 ):
     """Writes one tree a maze into the arrays of a Forest; returns how many tokens, or -1 - i if there is no maze i."""
-    most = ids.shape[0] * ids.shape[0]
+    most = cell_ids.shape[0] * cell_ids.shape[0]
     buffer = np.empty(2 * most, np.bool_)
     dist, queue, path = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     edges = np.empty(2 * most, np.int64)
@@ -119,6 +154,8 @@ def _fill(
         if not found:
             return -1 - i
         cells, cols = passages.shape[1] * passages.shape[2], passages.shape[2]
+        row, col = _place(passages, within, held_out, seed, stream, indices[i])
+        ids = cell_ids[row:, col:]
         starts[i] = at
         root = at
         at = write_adjacency(passages, seeded(seed, stream, indices[i], _SHUFFLE), ids, edges, tokens, at)
@@ -177,7 +214,9 @@ class MazeStream:
     """An endless, seeded sequence of mazes. Sizes and generators are drawn evenly, maze by maze.
 
     sizes: (rows, cols) pairs. held_out: True, only held-out mazes; False, never one; None, any.
-    `stream` tells apart streams of one seed. InputError names a field that cannot be used.
+    `stream` tells apart streams of one seed. within: the side of a grid in which each maze stands at a random place,
+    as a maze of that grid whose other cells are walled off; None: in a grid of its own size.
+    InputError names a field that cannot be used.
     """
 
     sizes: tuple[tuple[int, int], ...] = ((4, 4),)
@@ -187,6 +226,7 @@ class MazeStream:
     held_out: bool | None = False
     seed: int = 0
     stream: int = 0
+    within: int | None = None
 
     def __post_init__(self) -> None:
         if not self.sizes or not self.generators:
@@ -198,6 +238,9 @@ class MazeStream:
                 raise InputError(f"{name}: {show(value)} is not a whole number between 0 and 2^63 - 1")
         for size in self.sizes:
             check_size(size, "sizes")
+        if self.within is not None and not self.max_size <= self.within <= MAX_SIZE:
+            sides = f"between {self.max_size}, the largest side in sizes, and {MAX_SIZE}"
+            raise InputError(f"within: {show(self.within)} is not {sides}")
         self._shapes()
 
     def _shapes(self) -> np.ndarray:
@@ -207,6 +250,11 @@ class MazeStream:
     @property
     def max_size(self) -> int:
         return max(max(size) for size in self.sizes)
+
+    @property
+    def side(self) -> int:
+        """Rows and columns of the largest grid that a maze may stand in."""
+        return self.within or self.max_size
 
     def drawn_by(self) -> tuple[np.ndarray, float, int, int, int]:
         """What the kernels draw a maze by, but for its index."""
@@ -257,8 +305,8 @@ class MazeStream:
             optimal_TC=np.zeros((graded, CHOICES), np.bool_),
             starts_M=np.empty(len(indices), np.int64),
         )
-        which, ids = np.asarray(indices, np.int64), vocab.cell_ids(self.max_size)
-        n = _fill(*self.drawn_by(), self.branches, which, ids, *whole)
+        which, ids = np.asarray(indices, np.int64), vocab.cell_ids(self.side)
+        n = _fill(*self.drawn_by(), self.within or 0, self.branches, which, ids, *whole)
         if n < 0:
             raise self._no_maze()
         return Forest._make(array[:n] for array in whole)  # a maze has many tokens: no start is cut off
@@ -269,12 +317,13 @@ class MazeStream:
         passages, found, state = _draw_maze(*self.drawn_by(), index, np.empty(2 * cells, np.bool_))
         if not found:
             raise self._no_maze()
-        lattice = Lattice(passages)
+        row, col = _place(passages, self.within or 0, self._wanted, self.seed, self.stream, index)
+        lattice, cols = Lattice(_padded(passages, row, col)), passages.shape[2]
         dist, queue, path = np.empty((3, cells), np.int64)
         out = []
         for _ in range(self.branches):
             n = _draw_path(passages, state, dist[: passages[0].size], queue, path)
-            walk = tuple((int(flat) // lattice.cols, int(flat) % lattice.cols) for flat in path[:n])
+            walk = tuple((row + int(flat) // cols, col + int(flat) % cols) for flat in path[:n])
             out.append(Question(lattice, walk[0], walk[-1], walk))
         return out
 

@@ -67,7 +67,8 @@ def grade_answer(maze: lattice.Question, text: str) -> PathGrade:
 
 class MazeWorld(World):
     """Mazes of several sizes and generators. A question of a round or an evaluation has a maze of its own; training
-    asks `branches` of each, and demonstrations show random traces of `traces`, in turn.
+    asks `branches` of each, at a random place of a larger grid where it is to be `anywhere`, and demonstrations show
+    random traces of `traces`, in turn.
 
     tokenizer: one that numbers the maze tokens in its own way; those that it lacks are added with `teach`, and an
     InputError without.
@@ -88,7 +89,6 @@ class MazeWorld(World):
         self.config, self.seed = config or MazeConfig(), seed
         self.sizes = sizes_of(self.config.sizes)
         self._training = self._stream(TRAINING, 1)
-        self._trained = replace(self._training, branches=self.config.branches)
         self._shown = self._stream(DEMONSTRATIONS, self.config.branches)
         if not self.config.traces or not set(self.config.traces) <= set(ALGORITHMS):
             raise InputError(f"mazes.traces: {show(self.config.traces)} are not some of {', '.join(ALGORITHMS)}")
@@ -98,13 +98,15 @@ class MazeWorld(World):
                 f"mazes.max_size: {side} is not between {self._training.max_size}, the largest side in mazes.sizes, "
                 f"and {lattice.MAX_SIZE}"
             )
+        within = side if self.config.anywhere else None
+        self._trained = replace(self._training, branches=self.config.branches, within=within)
         own = vocab.maze_tokenizer(side)
         self.tokenizer = tokenizer or own
         if tokenizer is not None and teach:
             known = tokenizer.get_vocab()
             words = own.convert_ids_to_tokens(list(range(len(own))))
             tokenizer.add_tokens([word for word in words if word not in known])
-        self._ids = None if tokenizer is None else _numbers(tokenizer, self._training.max_size)
+        self._ids = None if tokenizer is None else _numbers(tokenizer, self._trained)
         thought_end, path_end = self._numbered(["<THOUGHT_END>", "<PATH_END>"])
         self.thought_stop, self.answer_stop = Stop((thought_end,)), Stop((path_end,))
         self.thought_end = [thought_end]
@@ -315,13 +317,14 @@ class MazeWorld(World):
         return NAMES.get(name)
 
 
-def _numbers(tokenizer: PreTrainedTokenizerBase, side: int) -> np.ndarray | None:
+def _numbers(tokenizer: PreTrainedTokenizerBase, stream: MazeStream) -> np.ndarray | None:
     """The map from the maze tokens' own ids to a tokenizer's, None where they are the same. InputError for a tokenizer
     that was not made for such mazes."""
     known = cells_known(tokenizer)
-    if known and known < side:
-        raise InputError(f"mazes.sizes: {side} is more than this model knows, which is mazes to {known}x{known}")
-    ids = vocab.token_map(tokenizer, side)
+    for field, side in (("sizes", stream.max_size), ("max_size", stream.side)):
+        if known and known < side:
+            raise InputError(f"mazes.{field}: {side} is more than this model knows, which is mazes to {known}x{known}")
+    ids = vocab.token_map(tokenizer, stream.side)
     return None if (ids == np.arange(len(ids))).all() else ids
 
 
