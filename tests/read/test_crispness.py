@@ -31,13 +31,21 @@ from clew.read.crispness import (
     steered,
 )
 from clew.read.depth import Depth, Removal
-from clew.read.effects import Effects, difference
+from clew.read.effects import LEAST, Effects, difference
 from clew.read.hooks import editing
 from clew.read.linear import RIDGE
 from clew.read.passes import asked, go_on, padded, read_rows
 from clew.read.places import Words
 from clew.read.probes import Probed, probe_all
-from clew.read.steerability import Steerability, class_means, detours, probe_weights, pushed, steerability
+from clew.read.steerability import (
+    Steerability,
+    class_means,
+    detours,
+    known_detours,
+    probe_weights,
+    pushed,
+    steerability,
+)
 from models import MAKERS, tiny
 from read.controls import compass
 
@@ -240,6 +248,16 @@ def test_a_probes_directions_are_those_of_its_formula_and_turn_steps_too() -> No
         steerability(reader, pairs(24), rows, directions="luck")  # type: ignore[arg-type]
 
 
+def test_pairs_that_can_be_pushed_are_told_without_a_model() -> None:
+    """They are those whose classes have a mean, of mazes that are no pair's."""
+    some, words, rows = pairs(40), Words.of(TOKENIZER), sequences(180)
+    found, fresh = known_detours(some, rows, words)
+    means = class_means(Policy.build(TOKENIZER, layers=1, width=16, heads=2), fresh, [("resid_post", 0)])
+    expected = detours(some, words).known(means)
+    assert LEAST <= len(found.rows) < 40 and found.pushes == expected.pushes
+    assert all(np.array_equal(a, b) for a, b in zip(found.rows, expected.rows, strict=True))
+
+
 def test_detours_are_the_corrupt_sides_paths() -> None:
     stream, words = PairStream(sizes=((4, 4),)), Words.of(TOKENIZER)
     found = detours(stream.batch(range(20), TOKENIZER), words)
@@ -277,7 +295,7 @@ def test_a_model_that_is_asked_nothing_of_is_not_steered() -> None:
         steerability(Policy.build(TOKENIZER, layers=1, width=16, heads=2), pairs(12), sequences(40))
     with pytest.raises(InputError, match="layer: 3 was not pushed"):
         Steerability([(("resid_post", 0), 1.0)], np.zeros((1, 2, 2, 12), np.bool_)).gain("path", 3)
-    with pytest.raises(InputError, match="pairs: 0 are too few for a 95% interval"):
+    with pytest.raises(InputError, match=r"questions: too few to push by: 0 of 12 pairs .* 5 or more of 2 questions"):
         steerability(Policy.build(TOKENIZER, layers=2, width=16, heads=2), pairs(12), sequences(2))
 
 

@@ -50,6 +50,7 @@ def of_language() -> Policy:
         (lambda: Subject(policy(), replace(SMALL, size=(9, 9))), ["layers"], r"know the maze token \(0,4\)"),
         (lambda: Subject(policy(), replace(SMALL, size=(3, 3))), ["search"], "size, questions: of 200 .* expected 20"),
         (lambda: Subject(policy(), replace(SMALL, mazes=30)), ["probes"], "size, questions: of 30 .* expected 20"),
+        (lambda: Subject(policy(), replace(SMALL, mazes=20)), ["steering"], "questions: too few to push by: [0-9] of"),
         (lambda: Subject(policy(), replace(SMALL, mazes=9)), ["layers"], "questions: 9 is not a whole number from 10"),
         (lambda: Subject(policy(), replace(SMALL, pairs=12.5)), ["heads"], "pairs: 12.5 is not a whole number"),
         (lambda: Subject(policy(), replace(SMALL, size=4)), ["heads"], r"size: 4 is not \(rows, columns\)"),

@@ -236,10 +236,13 @@ def read_search(subject: Subject) -> Tables:
 
 def read_crispness(subject: Subject) -> Tables:
     """Four numbers on one card."""
-    o = subject.options
-    asked = CrispnessOptions((o.size,), o.generators, o.p, mazes=o.mazes, removed=min(o.mazes, 200), seed=o.seed)
     maps, cells = subject.probed
-    return {"crispness": crispness(subject.policy, asked, [*maps.values(), cells]).table()}
+    return {"crispness": crispness(subject.policy, _card(subject), [*maps.values(), cells]).table()}
+
+
+def _card(subject: Subject) -> CrispnessOptions:
+    o = subject.options
+    return CrispnessOptions((o.size,), o.generators, o.p, mazes=o.mazes, removed=min(o.mazes, 200), seed=o.seed)
 
 
 def _probing(subject: Subject) -> ProbeOptions:
@@ -277,6 +280,16 @@ def check_reading(subject: Subject, parts: Collection[str]) -> None:
         heads.check_donors(subject.policy, subject.pairs, seed=subject.options.seed)
     if {"probes", "search", "crispness"} & set(parts):
         check_probed(subject.sequences, subject.policy.tokenizer, _probing(subject))
+    if len(layers_of(subject.policy.model)) > 1:
+        _check_pushed(subject, parts)
+
+
+def _check_pushed(subject: Subject, parts: Collection[str]) -> None:
+    """InputError where too few pairs can be pushed."""
+    pushed: list[PairBatch] = [subject.some_pairs("target", STEERED)] if "steering" in parts else []
+    pushed += [_card(subject).pairs_of("target", subject.policy)] if "crispness" in parts else []
+    for pairs in pushed:
+        steerability.known_detours(pairs, subject.sequences, Words.of(subject.policy.tokenizer))
 
 
 def check_probed(sequences: Sequence[np.ndarray], tokenizer: Any, options: ProbeOptions) -> None:

@@ -14,8 +14,10 @@ The direction of a probe is another: that in which its answer changes fastest, w
 classes a and b apart. It is what decodes best, and need not be what the model reads; it is pushed as far.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -27,7 +29,7 @@ from clew.mazes.lattice import Cell, Question
 from clew.mazes.pairs import PairBatch
 from clew.policy import Policy
 from clew.read.activations import gather, questions_of
-from clew.read.effects import Figure, check_pairs, columns, difference, table_of
+from clew.read.effects import LEAST, Figure, columns, difference, table_of
 from clew.read.hooks import Key, layers_of
 from clew.read.linear import RIDGE
 from clew.read.passes import Pass, asked, go_on, padded, read_rows, start_column, unembed
@@ -58,9 +60,9 @@ class Detours:
     pushes: list[list[tuple[int, Class, Class]]]
     """by prompt, from the fork on: the token's position, the class that it is of, and the one that is wanted"""
 
-    def known(self, means: Mapping[Class, Any]) -> "Detours":
-        """Those of which all classes have a mean."""
-        kept = [all(a in means and b in means for _, a, b in some) for some in self.pushes]
+    def known(self, classes: Container[Class]) -> "Detours":
+        """Those of which all classes are among these."""
+        kept = [all(a in classes and b in classes for _, a, b in some) for some in self.pushes]
         parts = zip(self.rows, self.pushes, kept, strict=True)
         both = [(row, some) for row, some, keep in parts if keep]
         return Detours([row for row, _ in both], [some for _, some in both])
@@ -91,6 +93,28 @@ def _right(question: Question, cell: Cell, ids: Mapping[Cell, int], end: int) ->
     """What is right behind a cell, wherever the path came from."""
     way = question.lattice.shortest_path(cell, question.target)
     return ids[way[1]] if len(way) > 1 else end
+
+
+def known_detours(
+    pairs: PairBatch, sequences: Sequence[np.ndarray], words: Words
+) -> tuple[Detours, Sequence[np.ndarray]]:
+    """The detours of pairs whose classes can have a mean, and the sequences that it is taken from, which are those of
+    other mazes. InputError where such pairs are too few; no model is read."""
+    rows = [tokens_T[-length:] for tokens_T, length in zip(pairs.clean_tokens_PT, pairs.length_P, strict=True)]
+    fresh_Q = ~np.isin(targets_in(sequences, words).maze_Q, targets_in(rows, words).maze_Q)
+    fresh = [sequences[row] for row in np.flatnonzero(fresh_Q).tolist()]
+    counts: Counter[Class] = Counter()
+    for row_T in fresh:
+        kinds_T = words.kinds(row_T)
+        path = slice(int((kinds_T == vocab.PATH_START).argmax()) + 1, int((kinds_T == vocab.PATH_END).argmax()) + 1)
+        counts.update(pairwise(row_T[path].tolist()))
+    found = detours(pairs, words).known({name for name, count in counts.items() if count >= SEEN})
+    if len(found.rows) < LEAST:
+        few = (
+            f"{len(found.rows)} of {len(pairs)} pairs have pushes whose steps are in {SEEN} or more of {len(sequences)}"
+        )
+        raise InputError(f"questions: too few to push by: {few} questions; expected at least {LEAST} such pairs")
+    return found, fresh
 
 
 def class_means(policy: Policy, sequences: Sequence[np.ndarray], keys: Sequence[Key], batch_size: int = 64) -> Means:
@@ -289,13 +313,8 @@ def steerability(
     keys: list[Key] = [("resid_post", layer) for layer in range(len(layers_of(policy.model)) - 1)]
     if not keys:
         raise InputError("model: of its one layer none is before the last; expected at least 2")
-    words = Words.of(policy.tokenizer)
-    rows = [tokens_T[-length:] for tokens_T, length in zip(pairs.clean_tokens_PT, pairs.length_P, strict=True)]
-    fresh_Q = ~np.isin(targets_in(sequences, words).maze_Q, targets_in(rows, words).maze_Q)
-    fresh = [sequences[row] for row in np.flatnonzero(fresh_Q).tolist()]
+    asked_for, fresh = known_detours(pairs, sequences, Words.of(policy.tokenizer))
     means = class_means(policy, fresh, keys, batch_size)
-    asked_for = detours(pairs, words).known(means)
-    check_pairs(len(asked_for.rows))
     settings = [(key, strength) for key in keys for strength in strengths]
     along = probe_weights(policy, fresh, means, keys, batch_size) if directions == "probe" else None
     return Steerability(settings, pushed(policy, asked_for, means, settings, controls, seed, batch_size, along))
