@@ -136,6 +136,8 @@ def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
     )
     generators, recipe = values["mazes"]["generators"], recipes().get(name)
     mazes = sizes_in_words(sizes) + (f" by {', '.join(generators)}" if generators != ["dfs"] else "")
+    if values["mazes"].get("anywhere"):
+        mazes += " anywhere in {0}x{0}".format(values["mazes"]["max_size"])
     config: Any = policy.model.config
     return {
         "name": name,

@@ -77,10 +77,7 @@ class Moments:
     def whitening(self, ridge: float = RIDGE) -> np.ndarray:
         """(D, D): W with W T W' = I, where T is the covariance of x with `ridge` times its own diagonal added to it."""
         mean_D = self.sum_D / self.count
-        cov_DD = self.products_DD / self.count - np.outer(mean_D, mean_D)
-        spread_D = np.sqrt(np.maximum(np.diag(cov_DD), 1e-10 * max(1e-10, np.diag(cov_DD).max(initial=0))))
-        cov_DD = cov_DD / np.outer(spread_D, spread_D) + max(ridge, 1e-9) * np.eye(len(spread_D))
-        return np.linalg.solve(np.linalg.cholesky(cov_DD), np.diag(1 / spread_D))
+        return whitening_of(self.products_DD / self.count - np.outer(mean_D, mean_D), ridge)
 
     def reader(self, task: Task, whitening_DD: np.ndarray) -> Reader:
         """The readers of one task at all of its units.
@@ -107,6 +104,14 @@ class Moments:
         """Always the class that is most frequent at the unit."""
         count_UC = self.counts[task][:, :-1]
         return Reader(np.zeros((len(count_UC), len(self.sum_D), count_UC.shape[1]), np.float32), count_UC)
+
+
+def whitening_of(cov_DD: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
+    """(D, D): W with W T W' = I, where T is a covariance with `ridge` times its own diagonal added to it; so W' W is
+    the inverse of T."""
+    spread_D = np.sqrt(np.maximum(np.diag(cov_DD), 1e-10 * max(1e-10, np.diag(cov_DD).max(initial=0))))
+    cov_DD = cov_DD / np.outer(spread_D, spread_D) + max(ridge, 1e-9) * np.eye(len(spread_D))
+    return np.linalg.solve(np.linalg.cholesky(cov_DD), np.diag(1 / spread_D))
 
 
 @dataclass

@@ -31,7 +31,7 @@ from clew.policy import Policy
 from clew.read.activations import gather, questions_of
 from clew.read.effects import LEAST, Figure, columns, difference, table_of
 from clew.read.hooks import Key, layers_of
-from clew.read.linear import RIDGE
+from clew.read.linear import whitening_of
 from clew.read.passes import Pass, asked, go_on, padded, read_rows, start_column, unembed
 from clew.read.places import Words, find_places
 from clew.read.targets import targets_in
@@ -161,10 +161,8 @@ def probe_weights(
             mean_RD = np.array([means[classes[number]][key] for number in known])
             off_RD = batch.values[key].flatten(1).double().numpy()[known] - mean_RD
             within[key] += off_RD.T @ off_RD
-    inverse = {}
-    for key, sum_DD in within.items():
-        spread_D = np.maximum(np.diag(sum_DD), 1e-10 * max(1e-10, float(np.diag(sum_DD).max(initial=0.0))))
-        inverse[key] = np.linalg.inv(sum_DD + RIDGE * np.diag(spread_D))
+    whitening = {key: whitening_of(sum_DD) for key, sum_DD in within.items()}
+    inverse = {key: white_DD.T @ white_DD for key, white_DD in whitening.items()}
     return {name: {key: inverse[key] @ by[key] for key in keys} for name, by in means.items()}
 
 
