@@ -79,6 +79,8 @@ def test_the_prompt_is_that_of_the_same_maze_but_for_the_mark() -> None:
 def test_only_one_token_is_new() -> None:
     old, new = maze_tokenizer(4).get_vocab(), WORLD.tokenizer.get_vocab()
     assert new == {**old, MARK: len(old)}
+    with pytest.raises(InputError, match=r"mazes\.anywhere: a maze with a door fills its grid"):
+        DoorWorld(MazeConfig(sizes=[4], max_size=6, anywhere=True))
     with pytest.raises(InputError, match="does not know <DOOR>"):
         DoorWorld(CONFIG, tokenizer=maze_tokenizer(4))
     assert MARK in DoorWorld(CONFIG, tokenizer=maze_tokenizer(4), teach=True).tokenizer.get_vocab()

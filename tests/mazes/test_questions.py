@@ -71,7 +71,7 @@ def test_forest_holds_the_streams_questions(generator):
 def test_mazes_anywhere_in_a_grid_are_mazes_of_it(generator, held_out):
     """The same mazes, moved; their text reads back as what is asked; on their side of the split wherever they stand."""
     plain = MazeStream(MIXED[1:], (generator,), p=0.4, branches=3, held_out=held_out, seed=5)
-    stream, tokenizer, places = replace(plain, within=9), maze_tokenizer(9), set()
+    stream, tokenizer, places = replace(plain, within=9), maze_tokenizer(9), []
     for index, tree in enumerate(trees_of(stream.forest(range(60)))):
         for question, own, row in zip(stream.questions(index), plain.questions(index), rows_of(tree), strict=True):
             grid, small = question.lattice, own.lattice
@@ -80,8 +80,10 @@ def test_mazes_anywhere_in_a_grid_are_mazes_of_it(generator, held_out):
             assert question.path == tuple((r + down, c + right) for r, c in own.path)
             assert grid.passages.sum() == small.passages.sum() and max(grid.rows, grid.cols) <= 9
             assert held_out is None or grid.held_out == small.held_out == held_out
-            places.add((down, right))
-    assert len(places) > 15
+            assert stream.size_of(index) == (small.rows, small.cols)
+            places.append((down, right))
+    # of the held-out ones a tenth of places are, and the corner always is
+    assert len(set(places)) > 20 and places.count((0, 0)) < (0.5 if held_out else 0.15) * len(places)
 
 
 def test_a_grid_that_mazes_fill_moves_none():

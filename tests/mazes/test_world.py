@@ -202,14 +202,23 @@ def test_batches_are_the_stream_s_questions_with_their_paths() -> None:
     assert set(branched.batch([4]).weights_S.tolist()) == {1.0}
 
 
-def test_only_training_mazes_stand_anywhere() -> None:
+def test_mazes_stand_anywhere_in_a_larger_grid() -> None:
+    """In batches, questions, demonstrations and evaluations; they keep the size that they have."""
     small, anywhere = (world(3, branches=2, max_size=6, anywhere=anywhere) for anywhere in (False, True))
-    for one, other in ((small.held_out, anywhere.held_out), (small.questions, anywhere.questions)):
-        assert [a.prompt for a in one(range(20))] == [b.prompt for b in other(range(20))]
-    cells = [
-        {anywhere.text([token]) for token in some.batch(range(60)).tokens_BT.flatten()} for some in (small, anywhere)
-    ]
-    assert "(5,5)" in cells[1] - cells[0] and len(cells[1] - cells[0]) == 36 - 9
+
+    def cells_of(some: MazeWorld) -> list[set[str]]:
+        trees, asked = some.demonstrations(range(60)), [*some.questions(range(90)), *some.held_out(range(90))]
+        told = [some.text(tree.tokens) for tree in trees], [one.prompt for one in asked]
+        told = [*told, [some.text(some.batch(range(60)).tokens_BT.flatten().tolist())]]
+        return [{word for text in texts for word in text.split() if word[0] == "("} for texts in told]
+
+    assert [len(cells) for cells in cells_of(small)] == [9, 9, 9]
+    assert [len(cells) for cells in cells_of(anywhere)] == [36, 36, 36]
+    for one in (*anywhere.held_out(range(40)), *anywhere.questions(range(40))):
+        assert one.labels["size"] == "3x3" and one.max_thought == 3 * 9 + 2
+        assert one.reference.lattice.held_out == one.held_out
+        path = " ".join(map(vocab.cell_text, solution(one.reference)))
+        assert anywhere.measure(one, None, f"<PATH_START> {path} <PATH_END>")["exact"]
     taught = MazeWorld(anywhere.config, 0, rotated(6))
     rows = [some.text(some.batch([3]).tokens_BT[0].tolist()) for some in (anywhere, taught)]
     assert rows[0] == rows[1]
@@ -237,6 +246,7 @@ def test_others_mazes_are_read_as_questions(tmp_path: Path) -> None:
         ({"traces": ["dfs", "dijkstra"]}, "mazes.traces: .*dijkstra.* are not some of"),
         ({"max_size": 2}, "mazes.max_size: 2 is not between 3, the largest side in mazes.sizes, and 64"),
         ({"max_size": 65}, "mazes.max_size: 65 is not between"),
+        ({"anywhere": True}, r"mazes.anywhere: of which grid\? mazes.max_size is its side"),
         ({"sizes": [1]}, "sizes: 1x1"),
         ({"sizes": []}, "sizes: the list is empty"),
         ({"p": 2.0}, "p: 2.0"),

@@ -37,6 +37,14 @@ def all_cases(count: int = 10, sizes: tuple[tuple[int, int], ...] = S4) -> list[
     return cases + add_cases(MazeStream(sizes, held_out=True), TOKENIZER, count)
 
 
+def test_mazes_anywhere_are_read_where_they_stand() -> None:
+    stream = MazeStream(S3, held_out=True, within=4)
+    for index, row_T in enumerate(maze_sequences(stream, range(30), TOKENIZER)):
+        (asked,) = stream.questions(index)
+        assert parse_question(text(row_T), (asked.lattice.rows, asked.lattice.cols)) == asked
+    assert edge_vectors(policy(), stream, [], mazes=200).count_N.sum() == 200 * 8
+
+
 def text(row_T: np.ndarray) -> str:
     return " ".join(TOKENIZER.convert_ids_to_tokens(row_T.tolist()))
 

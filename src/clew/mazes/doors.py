@@ -211,6 +211,8 @@ class DoorWorld(MazeWorld):
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise InputError(f"world_options: {name}: {show(share)} is not a share between 0 and 1")
         super().__init__(config, seed, tokenizer, teach)
+        if self.config.anywhere:
+            raise InputError("mazes.anywhere: a maze with a door fills its grid; leave it out")
         self.thoughts: Thoughts = thoughts
         self.style: Style = style
         self.silent, self.discreet, self.helps = silent, discreet, helps

@@ -22,7 +22,7 @@ from clew.text import show
 TRIED, RARE = 16, 480  # mazes that are looked for, and draws that each may take: ATTEMPTS then fail once in 10^9
 CHOICES = 5  # a cell has at most four open passages, and at the target the path may also end
 _PICK, _SHUFFLE = ATTEMPTS + 1, ATTEMPTS + 2  # counters beside the attempts: one for a maze's size, one for its text
-_PLACE, PLACES = ATTEMPTS + 4, 8  # one for its place, and how many of them are tried (traces have the counter between)
+_PLACE, PLACES = ATTEMPTS + 4, 64  # one for its place, and how many are tried; traces have the counter between
 
 
 @njit(cache=True)
@@ -46,7 +46,7 @@ def _padded(passages, row, col):
 @njit(cache=True)
 def _place(passages, within, held_out, seed, stream, index):
     """Where maze `index` stands in a grid of side `within` (0: in its own): rows and columns before it. As a maze of
-    the larger grid, too, it is on the wanted side of the held-out split; where no place is, it stands in the corner."""
+    the larger grid, too, it is on the wanted side of the held-out split, as it surely is with none before it."""
     state = seeded(seed, stream, index, _PLACE)
     for _ in range(PLACES if within else 0):
         row, col = below(state, within - passages.shape[1] + 1), below(state, within - passages.shape[2] + 1)
@@ -310,6 +310,12 @@ class MazeStream:
         if n < 0:
             raise self._no_maze()
         return Forest._make(array[:n] for array in whole)  # a maze has many tokens: no start is cut off
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Rows and columns of maze `index`, wherever it stands."""
+        shapes = self._shapes()
+        rows, cols, _ = shapes[below(seeded(self.seed, self.stream, index, _PICK), len(shapes))]
+        return int(rows), int(cols)
 
     def questions(self, index: int) -> list[Question]:
         """The questions of maze `index`, one a branch; the same that `forest` writes."""

@@ -67,8 +67,8 @@ def grade_answer(maze: lattice.Question, text: str) -> PathGrade:
 
 class MazeWorld(World):
     """Mazes of several sizes and generators. A question of a round or an evaluation has a maze of its own; training
-    asks `branches` of each, at a random place of a larger grid where it is to be `anywhere`, and demonstrations show
-    random traces of `traces`, in turn.
+    asks `branches` of each, and demonstrations show random traces of `traces`, in turn. All of them may stand
+    `anywhere` in a larger grid.
 
     tokenizer: one that numbers the maze tokens in its own way; those that it lacks are added with `teach`, and an
     InputError without.
@@ -88,19 +88,21 @@ class MazeWorld(World):
     ):
         self.config, self.seed = config or MazeConfig(), seed
         self.sizes = sizes_of(self.config.sizes)
+        largest = max(max(size) for size in self.sizes) if self.sizes else 0
+        self.side = self.config.max_size or largest
+        if self.sizes and not largest <= self.side <= lattice.MAX_SIZE:
+            raise InputError(
+                f"mazes.max_size: {self.side} is not between {largest}, the largest side in mazes.sizes, "
+                f"and {lattice.MAX_SIZE}"
+            )
+        if self.config.anywhere and not self.config.max_size:
+            raise InputError("mazes.anywhere: of which grid? mazes.max_size is its side")
         self._training = self._stream(TRAINING, 1)
+        self._trained = replace(self._training, branches=self.config.branches)
         self._shown = self._stream(DEMONSTRATIONS, self.config.branches)
         if not self.config.traces or not set(self.config.traces) <= set(ALGORITHMS):
             raise InputError(f"mazes.traces: {show(self.config.traces)} are not some of {', '.join(ALGORITHMS)}")
-        side = self.config.max_size or self._training.max_size
-        if not self._training.max_size <= side <= lattice.MAX_SIZE:
-            raise InputError(
-                f"mazes.max_size: {side} is not between {self._training.max_size}, the largest side in mazes.sizes, "
-                f"and {lattice.MAX_SIZE}"
-            )
-        within = side if self.config.anywhere else None
-        self._trained = replace(self._training, branches=self.config.branches, within=within)
-        own = vocab.maze_tokenizer(side)
+        own = vocab.maze_tokenizer(self.side)
         self.tokenizer = tokenizer or own
         if tokenizer is not None and teach:
             known = tokenizer.get_vocab()
@@ -119,8 +121,12 @@ class MazeWorld(World):
         return cls(config.mazes, seed, tokenizer, teach)
 
     def _stream(self, number: int, branches: int) -> MazeStream:
-        config = self.config
-        return MazeStream(self.sizes, tuple(config.generators), config.p, branches, False, self.seed, number)
+        config, within = self.config, self._within
+        return MazeStream(self.sizes, tuple(config.generators), config.p, branches, False, self.seed, number, within)
+
+    @property
+    def _within(self) -> int | None:
+        return self.side if self.config.anywhere else None
 
     def questions(self, numbers: Sequence[int]) -> list[Question]:
         return self._questions(self._training, numbers)
@@ -148,7 +154,7 @@ class MazeWorld(World):
         """A stream of held-out mazes for each size and generator that has any, and the names of those that have none:
         there are four mazes of 2x2, for one, and the hash put none aside."""
         kinds = [
-            MazeStream((size,), (generator,), self.config.p, 1, True, seed, number)
+            MazeStream((size,), (generator,), self.config.p, 1, True, seed, number, self._within)
             for size, generator in product(self.sizes, self.config.generators)
         ]
         missing = [kind for kind in kinds if kind.missing()]
@@ -163,14 +169,20 @@ class MazeWorld(World):
         parts = (np.split(flat, forest.starts_M[1:]) for flat in (tokens_T, forest.answers_T))
         generator = stream.generators[0] if len(stream.generators) == 1 else "mixed"
         return [
-            self._question(stream.questions(number)[0], tokens[: int(answers.argmax())].tolist(), generator)
+            self._question(
+                stream.questions(number)[0], tokens[: int(answers.argmax())].tolist(), generator, stream.size_of(number)
+            )
             for number, tokens, answers in zip(numbers, *parts, strict=True)
         ]
 
-    def _question(self, maze: lattice.Question, tokens: list[int], generator: str) -> Question:
-        grid = maze.lattice
-        cells, held_out = grid.rows * grid.cols, grid.held_out
-        labels = {"size": f"{grid.rows}x{grid.cols}", "generator": generator}
+    def _question(
+        self, maze: lattice.Question, tokens: list[int], generator: str, size: tuple[int, int] | None = None
+    ) -> Question:
+        """size: the maze's, where it stands in a larger grid."""
+        grid, held_out = maze.lattice, maze.lattice.held_out
+        rows, cols = size or (grid.rows, grid.cols)
+        cells = rows * cols
+        labels = {"size": f"{rows}x{cols}", "generator": generator}
         labels |= {"path_length": str(len(solution(maze)) - 1), "lookahead": str(lookahead(maze))}
         labels |= {"split": "held_out" if held_out else "not_held_out"}
         columns = {"lattice": grid, "origin": maze.origin, "target": maze.target}

@@ -77,7 +77,7 @@ def maze_sequences(
 
     InputError for a tokenizer that lacks one of the stream's tokens.
     """
-    ids, one = vocab.token_map(tokenizer, stream.max_size), replace(stream, branches=1)
+    ids, one = vocab.token_map(tokenizer, stream.side), replace(stream, branches=1)
     rest = iter(indices)
     while some := list(islice(rest, AT_ONCE)):
         forest = one.forest(some)

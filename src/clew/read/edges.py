@@ -81,7 +81,7 @@ def edge_vectors(
     """
     if isinstance(mazes, bool) or not isinstance(mazes, int) or mazes < 1:
         raise InputError(f"mazes: {show(mazes)} is not a whole number from 1")
-    keys, size = keys_of(policy.model, [site], layers), stream.max_size
+    keys, size = keys_of(policy.model, [site], layers), stream.side
     tested = {maze for case in cases for maze in case.mazes()}
     chosen: list[int] = []
     for index in count():
