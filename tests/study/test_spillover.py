@@ -1,5 +1,6 @@
 """Pressure on answers and what thoughts have of it: arms, figures, verdicts of planted results, and a tiny grid."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -140,7 +141,10 @@ def test_a_planted_order_is_found() -> None:
 
 def test_the_opposite_order_is_found_too_and_none_where_there_is_none() -> None:
     reverse = dict(zip(PUBLISHED.values(), (0.0, 0.3, 0.5, 0.7), strict=True))
-    assert asked(planted(lambda arm: reverse.get(arm, 0.1)), "published order").text.startswith("No: at least one step")
+    said = asked(planted(lambda arm: reverse.get(arm, 0.1)), "published order").text
+    assert said.startswith("No: at least one step")
+    (value, low, high), *_ = re.findall(r"against what was published, by ([\d.]+)% \[([\d.]+)%, ([\d.]+)%\]", said)
+    assert float(low) < float(value) < float(high)
     assert asked(planted(lambda arm: 0.4), "published order").text.startswith("It cannot be told")
     part = {WORST: 0.8}
     assert asked(planted(lambda arm: part.get(arm, 0.2)), "published order").text.startswith("In part")

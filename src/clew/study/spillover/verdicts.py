@@ -78,10 +78,12 @@ class _Says:
 
     def of(self, row: Row) -> str:
         effect = row.effects[0]
-        within = f"[{percent(effect.low)}, {percent(effect.high)}]"
+        low, mean, high = (percent(value) for value in (effect.low, effect.mean, effect.high))
         if effect.sign == 0:
-            return f"{row.label}: {self.level} ({percent(effect.mean)} {within})."
-        return f"{row.label}: {self.more if effect.sign > 0 else self.less} by {percent(abs(effect.mean))} {within}."
+            return f"{row.label}: {self.level} ({mean} [{low}, {high}])."
+        if effect.sign < 0:
+            low, mean, high = (percent(-value) for value in (effect.high, effect.mean, effect.low))
+        return f"{row.label}: {self.more if effect.sign > 0 else self.less} by {mean} [{low}, {high}]."
 
 
 def _verdict(question: str, rows: Sequence[Row], says: _Says, first: str = "") -> Verdict | None:
