@@ -126,24 +126,10 @@ def _write_choices(passages, dist, cell, ids, choices, optimal):
 
 
 @njit(cache=True, nogil=True)
-def _fill(
-    shapes,
-    p,
-    held_out,
-    seed,
-    stream,
-    within,
-    branches,
-    indices,
-    cell_ids,
-    tokens,
-    parents,
-    answers,
-    choices,
-    optimal,
-    starts,
-):
+def _fill(drawn_by, within, branches, indices, cell_ids, forest):
     """Writes one tree a maze into the arrays of a Forest; returns how many tokens, or -1 - i if there is no maze i."""
+    shapes, p, held_out, seed, stream = drawn_by
+    tokens, parents, answers, choices, optimal, starts = forest
     most = cell_ids.shape[0] * cell_ids.shape[0]
     buffer = np.empty(2 * most, np.bool_)
     dist, queue, path = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
@@ -306,7 +292,7 @@ class MazeStream:
             starts_M=np.empty(len(indices), np.int64),
         )
         which, ids = np.asarray(indices, np.int64), vocab.cell_ids(self.side)
-        n = _fill(*self.drawn_by(), self.within or 0, self.branches, which, ids, *whole)
+        n = _fill(self.drawn_by(), self.within or 0, self.branches, which, ids, whole)
         if n < 0:
             raise self._no_maze()
         return Forest._make(array[:n] for array in whole)  # a maze has many tokens: no start is cut off
