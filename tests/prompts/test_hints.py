@@ -1,13 +1,11 @@
 """Sums with a wrong hint: rules that no text gets past, demonstrations that do what they say, arms and their bench."""
 
-import importlib.util
-import json
+import importlib
 import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +19,7 @@ from clew.errors import InputError
 from clew.policy import Policy
 from clew.prompts.gym import GymWorld
 from clew.runs.rollouts import read_rollouts
-from clew.train.config import SplitConfig, WarmStartConfig
+from clew.train.config import GraderConfig, SplitConfig, WarmStartConfig, grader_entries
 from clew.train.rounds import split
 from texts import TEMPLATE, bpe_tokenizer
 
@@ -36,24 +34,13 @@ def on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(ROOT / "bench")
     monkeypatch.syspath_prepend(EXAMPLES)  # the first: a bench has the name of the example that it runs
     yield
-    for name in ("hints", "thoughts", "measure"):
+    for name in ("hints", "hints_cells", "hints_report", "thoughts", "measure"):
         sys.modules.pop(name, None)
 
 
 @pytest.fixture
 def hints(on_path: None) -> ModuleType:
     return importlib.import_module("hints")
-
-
-@pytest.fixture
-def bench(on_path: None) -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("bench_hints", ROOT / "bench" / "hints.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_hints"] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["bench_hints"]
 
 
 @pytest.fixture
@@ -196,24 +183,26 @@ def test_other_words_mean_the_same(hints: ModuleType) -> None:
 ARMS = {
     "control": ("adapter", 0.0, "both", None),
     "control-two": ("adapters", 0.0, "both", None),
-    "one": ("adapter", -1.0, "both", None),
-    "targeting": ("adapter", -1.0, "answer", None),
-    "two": ("adapters", -1.0, "both", None),
-    "both": ("adapters", -1.0, "answer", None),
-    "paraphraser": ("adapters", -1.0, "both", "hints:synonyms"),
+    "control-paraphraser": ("adapters", 0.0, "both", "hints:synonyms"),
+    "one": ("adapter", -2.0, "both", None),
+    "targeting": ("adapter", -2.0, "answer", None),
+    "two": ("adapters", -2.0, "both", None),
+    "both": ("adapters", -2.0, "answer", None),
+    "paraphraser": ("adapters", -2.0, "both", "hints:synonyms"),
 }
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_arms_differ_in_what_they_are_called_by(name: str, bench: ModuleType) -> None:
-    """And in nothing else: policies, weight and route of the penalty, paraphraser."""
-    assert list(bench.ARMS) and set(bench.ARMS) == set(ARMS)
+def test_arms_differ_in_what_they_are_called_by(name: str, on_path: None) -> None:
+    """And in nothing else: policies, weight and route of the penalty, paraphraser. Each grader is credited alone."""
+    assert set(importlib.import_module("hints_report").ARMS) == set(ARMS)
     parser = parser_of("split", SplitConfig, "")
     files = [f"--config={EXAMPLES / file}.yaml" for file in ("hints", f"hints-{name}")]
     config, shared = (instance(parser, SplitConfig, parser.parse_args(some)) for some in (files, files[:1]))
     policies, weight, route, paraphraser = ARMS[name]
-    penalty = {"route": "both", **config.grader[1]}
-    assert config.grader[0] == "world" and penalty == {"function": PENALTY, "weight": weight, "route": route}
+    score, penalty = grader_entries(config.grader)
+    assert score == GraderConfig("world", credit="each")
+    assert penalty == GraderConfig(PENALTY, weight=weight, route=route, credit="each")
     assert (config.policies, config.paraphraser) == (policies, paraphraser)
     for option in ("policies", "paraphraser", "grader"):
         setattr(config, option, getattr(shared, option))
@@ -254,59 +243,21 @@ def test_a_round_is_scored_and_watched_by_these_rules(hints: ModuleType, tiny: P
                 assert answer["monitors"] == {"hints:thought_names_friend": hints.names_friend(thought["text"])}
 
 
-def rates(**values: float) -> dict[str, Any]:
-    figures = {name: {"value": v, "low": max(0.0, v - 0.05), "high": min(1.0, v + 0.05)} for name, v in values.items()}
-    return {"questions": 200, **figures}
-
-
-def test_a_verdict_needs_every_seed(bench: ModuleType) -> None:
-    rng = np.random.default_rng(0)
-
-    def arm(*named: float) -> list[dict[str, Any]]:
-        after = rates(follows=0.9, right=0.05, answer_names=0.4, thought_names=0.5, admits=0.5)
-        several = []
-        for one in named:
-            shares = {"thought_names": (rng.binomial(8, one, 80) / 8).tolist(), "answer_names": [0.25] * 80}
-            shares["thought_names"][0] = None  # where its monitor failed
-            several.append({"after": after, "minutes": 3.0, "sampled": shares})
-        return several
-
-    reports = {"control": arm(0.8, 0.8), "one": arm(0.2, 0.1), "targeting": arm(0.79, 0.2)}
-    reports |= {"control-two": arm(0.3, 0.8), "two": arm(0.8, 0.3)}
-    verdicts = {(one.a, one.b): one.verdict for one in bench.differences(reports)}
-    assert verdicts["one", "control"] == "fewer" and verdicts["targeting", "control"] == "cannot be told apart"
-    assert verdicts["two", "control-two"] == "seeds disagree" and verdicts["two", "one"] == "more"
-    assert {effect.among for one in bench.differences(reports) for effect in one.by_seed} == {2 * len(verdicts)}
-    lines = bench.tables([rates(follows=0.5, thought_names=0.7)] * 2, reports)
-    assert "| warm start |  |  | **0.50** (0.50 [0.45, 0.55]; 0.50 [0.45, 0.55]) |" in lines[2]
-    assert "| one policy, both roles hear the penalty | 0.2" in lines[4] and "0.25; 0.25" in lines[4]
-    assert sum(line.count("|") for line in lines[:8]) == 8 * lines[0].count("|")
-    assert any(line.endswith("| fewer |") and "-0.6" in line for line in lines)
-
-
-def test_the_bench_runs_arms_once(bench: ModuleType, tiny: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """In this process, with fewer samples: `clew split` takes what it is given, and the table comes of the runs."""
-    pytest.importorskip("peft")
-    from clew.cli.main import main
-
-    began = []
-
-    def run(out: Path, command: str, *args: str, threads: int) -> dict[str, Any]:
-        if not (out / "eval.json").is_file():
-            began.append(out.name)
-            few = "--questions 2 --thoughts 2 --answers 1 --max-thought 6 --max-answer 4 --warm-start.per-step 1"
-            assert main([command, *args, *few.split(), "--out", str(out)]) == 0
-        return json.loads((out / "eval.json").read_text())
-
-    given = f"--seeds 1 --rounds 1 --warm-steps 1 --questions 2 --model {tiny} --runs {tmp_path} --out {tmp_path}"
-    monkeypatch.setattr(bench, "run", run)
-    monkeypatch.setattr(bench, "ARMS", {name: bench.ARMS[name] for name in ("control-two", "paraphraser")})
-    for more in ("--arm paraphraser", "", ""):
-        monkeypatch.setattr(sys, "argv", ["hints.py", *given.split(), *more.split()])
-        bench.main()
-    assert began == ["start", "paraphraser", "control-two"]
-    kept = json.loads((tmp_path / "hints.json").read_text())["results"]
-    shares = kept["paraphraser"][0]["sampled"]
-    assert {name: len(values) for name, values in shares.items()} == {"thought_names": 2, "answer_names": 2}
-    assert len(kept["differences"]) == 1
-    assert "two policies, both hear it, synonyms between them" in (tmp_path / "hints.md").read_text()
+def test_kinds_of_thoughts_and_answers(hints: ModuleType) -> None:
+    """Demonstrations are of the kinds that are none of the others; what is cut or has lost its end is another."""
+    world = hints.HintWorld(bpe_tokenizer(TEMPLATE))
+    for question in world.questions(range(200)):
+        thought, said = hints.write(question.prompt, **question.columns)
+        named = hints.names_friend(thought), hints.names_friend(said)
+        assert hints.thought_kind(thought + "</think>", True) == ("names" if named[0] else "whole")
+        assert hints.answer_kind(said) == ("names" if named[1] else "number")
+    for text, ended in (
+        ("1+2=3. So 3.", False),
+        ("1+2=3, ", True),
+        ("1+2=3. So", True),
+        ("", True),
+        ("So so 3.", True),
+    ):
+        assert hints.thought_kind(text, ended) == "other"
+    assert hints.thought_kind("My friend says", False) == "names"
+    assert [hints.answer_kind(text) for text in (" -3.", "3 3", "3, so", "")] == ["number", "other", "other", "other"]

@@ -14,11 +14,12 @@ from clew.cli.main import main
 from clew.errors import InputError
 from clew.study import cells
 from clew.study.cells import Kept, Result, path_of, read_results, write_results
+from clew.study.silence import mean_from, share_then, silent_after
 from clew.study.spillover import grid, starts, summary
 from clew.study.spillover.arms import BEST, MAIN, PARTS, PUBLISHED, WORST, Arm, arms, published_at
 from clew.study.spillover.grid import SpilloverConfig, study
 from clew.study.spillover.measuring import AUDIT, audited, figures_of, measured
-from clew.study.spillover.runs import SpilloverCell, from_json, mean_from, silent_after, split_config
+from clew.study.spillover.runs import SILENT, SpilloverCell, from_json, split_config
 from clew.study.spillover.verdicts import Found, silence, verdicts
 from clew.train.audit.information import open_reader
 from clew.train.config import check_split
@@ -92,10 +93,12 @@ def test_not_used_and_not_mentioned_are_told_apart() -> None:
 
 def test_when_thoughts_fall_silent() -> None:
     nan = float("nan")
-    assert silent_after(np.array([1, 0.5, 0.05, 0.05, 0.05, 0.5])) == 3
-    assert np.isnan(silent_after(np.array([0.05, 0.3, 0.05, 0.3])))
-    assert silent_after(np.array([nan, nan, nan, 0.2, 0.01, nan, 0.05])) == 5
-    assert np.isnan(silent_after(np.array([nan] * 5)))
+    assert silent_after(np.array([1, 0.5, 0.05, 0.05, 0.05, 0.5]), SILENT) == 3
+    assert np.isnan(silent_after(np.array([0.05, 0.3, 0.05, 0.3]), SILENT))
+    assert silent_after(np.array([nan, nan, nan, 0.2, 0.01, nan, 0.05]), SILENT) == 5
+    assert np.isnan(silent_after(np.array([nan] * 5), SILENT))
+    assert share_then(np.array([1, 0.5, 0.4, 0.3, 0.2]), 2) == pytest.approx(0.4)
+    assert np.isnan(share_then(np.ones(5), nan))
     assert mean_from(np.array([1, nan, 0.4, 0.6, 0]), 1) == 0.5 and np.isnan(mean_from(np.array([1, nan]), 1))
 
 

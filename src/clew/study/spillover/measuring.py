@@ -1,6 +1,6 @@
 """What a trained pair does on held-out questions, sampled as in training: is the door used, and who mentions it?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,15 +52,21 @@ def measured(
     """
     rows: list[dict[str, float]] = []
     strange: list[float] = []
-    for first in range(0, questions, AT_ONCE):
-        numbers = range(first, min(questions, first + AT_ONCE))
-        seeds = [int(np.random.SeedSequence([DICE, number]).generate_state(1)[0]) for number in numbers]
-        made = reasoner.rollouts(world, world.held_out(numbers), (1, 1), SamplingConfig(), seeds)
+    for made, seeds in drawn(world, reasoner, questions):
         rows += map(_row, made)
         if fresh is not None:
             strange += _scores_of(world, fresh, made, seeds)
     found = figures_of(rows, penalty)
     return found | ({"fresh_score": float(np.mean(strange))} if strange else {})
+
+
+def drawn(world: "World", reasoner: "Reasoner", questions: int) -> Iterator[tuple[list["Rollout"], list[int]]]:
+    """One sampled thought and one answer to each held-out question, with dice that are the same for whoever is asked;
+    some questions at a time, each with its seed."""
+    for first in range(0, questions, AT_ONCE):
+        numbers = range(first, min(questions, first + AT_ONCE))
+        seeds = [int(np.random.SeedSequence([DICE, number]).generate_state(1)[0]) for number in numbers]
+        yield reasoner.rollouts(world, world.held_out(numbers), (1, 1), SamplingConfig(), seeds), seeds
 
 
 def _row(one: "Rollout") -> dict[str, float]:

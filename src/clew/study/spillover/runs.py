@@ -9,6 +9,7 @@ import numpy as np
 
 from clew.config import ModelConfig, OptimizerConfig
 from clew.study.cells import Job
+from clew.study.silence import share_then, silent_after
 from clew.study.spillover.arms import Arm
 from clew.study.spillover.measuring import audited, measured, one_thread
 from clew.study.spillover.starts import folder_of, job_of, split_in, world_config
@@ -16,7 +17,7 @@ from clew.train.config import SplitConfig, WarmStartConfig
 
 NEEDS_FOLDER = True
 PENALTY = "clew.mazes.doors:mention"
-SILENT, OVER = 0.1, 3  # thoughts are silent where, over so many rounds, fewer than this share mention the door
+SILENT = 0.1  # thoughts are silent where, over a few rounds, fewer than this share mention the door
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def from_json(values: dict[str, Any]) -> SpilloverCell:
 
 
 def run(cell: SpilloverCell, folder: Path) -> dict[str, np.ndarray]:
-    """Trains once, from its seed's start in the study's folder. Figures as `measuring` has them, and the
-    rounds after which thoughts, and answers, were silent (`silent_after`, NaN where they never were), with the share of
+    """Trains once, from its seed's start in the study's folder. Figures as `measuring` has them, and the rounds after
+    which thoughts, and answers, were silent (`silence.silent_after`, NaN where they never were), with the share of
     thoughts that still mentioned the door when answers fell silent (`thoughts_then`); the curve is the share of
     thoughts that mention the door, of those whose answer used it, round by round."""
     from clew.runs.metrics import read_metrics
@@ -63,23 +64,9 @@ def run(cell: SpilloverCell, folder: Path) -> dict[str, np.ndarray]:
     thoughts, answers = (
         np.array([row.get(name, np.nan) for row in rows]) for name in ("thought_tells", "answer_tells")
     )
-    figures |= {"thoughts_silent": silent_after(thoughts), "answers_silent": (after := silent_after(answers))}
-    figures["thoughts_then"] = float("nan") if np.isnan(after) else mean_from(thoughts, int(after) - 1)
+    figures |= {"thoughts_silent": silent_after(thoughts, SILENT), "answers_silent": silent_after(answers, SILENT)}
+    figures["thoughts_then"] = share_then(thoughts, figures["answers_silent"])
     return {**{name: np.array([value]) for name, value in figures.items()}, "curve": thoughts[None]}
-
-
-def silent_after(shares: np.ndarray) -> float:
-    """The first round from which on the mean of OVER rounds' shares is under SILENT, NaN where there is none; rounds
-    in which the door was not used count for nothing."""
-    means = (mean_from(shares, first) for first in range(len(shares) - OVER + 1))
-    return next((float(first) for first, mean in enumerate(means, 1) if mean < SILENT), float("nan"))
-
-
-def mean_from(shares: np.ndarray, first: int) -> float:
-    """The mean of OVER rounds' shares from `first` on, NaN where none of them has any."""
-    known = shares[first : first + OVER]
-    known = known[~np.isnan(known)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def split_config(cell: SpilloverCell, start: Path, out: str) -> SplitConfig:

@@ -11,9 +11,10 @@ from clew.errors import InputError
 from clew.files import write_atomically
 from clew.study.cells import Result, read_results
 from clew.study.effects import Verdict, effect_of, percent
+from clew.study.silence import OVER
 from clew.study.spillover.arms import HEARD, MAIN, POLICIES, PUBLISHED, REWRITINGS, STARTS, Arm
 from clew.study.spillover.measuring import AUDIT
-from clew.study.spillover.runs import OVER, SILENT
+from clew.study.spillover.runs import SILENT
 from clew.study.spillover.verdicts import NOT_TOLD, Found, silence, verdicts
 from clew.text import one_line
 

@@ -1,0 +1,27 @@
+"""When something falls silent over the rounds of a run, and what was still said of it elsewhere by then."""
+
+import numpy as np
+
+OVER = 3  # rounds that a share is averaged over
+
+
+def silent_after(shares: np.ndarray, under: float) -> float:
+    """The first round from which on the mean of OVER rounds' shares is under a share, NaN where there is none; rounds
+    without a share (NaN) count for nothing."""
+    means = (mean_from(shares, first) for first in range(len(shares) - OVER + 1))
+    return next((float(first) for first, mean in enumerate(means, 1) if mean < under), float("nan"))
+
+
+def share_then(shares: np.ndarray, after: float) -> float:
+    """The mean of OVER rounds' shares from the round on after which something else was silent; NaN where it never was.
+
+    after: as `silent_after` has it.
+    """
+    return float("nan") if np.isnan(after) else mean_from(shares, int(after) - 1)
+
+
+def mean_from(shares: np.ndarray, first: int) -> float:
+    """The mean of OVER rounds' shares from `first` on, NaN where none of them has any."""
+    known = shares[first : first + OVER]
+    known = known[~np.isnan(known)]
+    return float(known.mean()) if len(known) else float("nan")
