@@ -223,7 +223,7 @@ def _end_with(parent: Any) -> None:
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Processes that are started meanwhile never hear of Ctrl-C: the parent alone does, and ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -235,27 +235,35 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread each, to which work is submitted `without_interrupts`. They end with this process,
+    however that ends; after an error what is being run is finished first, and nothing else is begun."""
+    # Forking would copy the parent's threads' locks; a fresh interpreter has none.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_worker)
+    try:
+        yield pool
+    except Exception:
+        raise  # what else is being run is finished, and kept
+    except BaseException:  # interrupted: nobody waits for work that may take minutes
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _local(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
     if not jobs:
         return
-    # Forking would copy the parent's threads' locks; a fresh interpreter has none.
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), initializer=_begin_worker)
-    try:
-        with _without_interrupts():
+    with process_pool(min(workers, len(jobs))) as pool:
+        with without_interrupts():
             waiting = {pool.submit(solve, job, folder) for job in jobs}
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()
                 yield
-    except Exception:
-        raise  # what else is being run is finished, and kept
-    except BaseException:  # interrupted: nobody waits for cells that may take minutes
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _ray(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
