@@ -8,15 +8,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from clew.files import write_atomically, write_json
+from clew.runs.options import flat, read_yaml
 from clew.runs.provenance import provenance
 from clew.text import in_percent
+from clew.train.config import TrainConfig
 
 Clock = Callable[[], float]
 EXAMPLES = Path(os.path.relpath(Path(__file__).parents[1] / "examples" / "language"))
@@ -76,6 +78,20 @@ def run(out: Path, command: str, *args: str, threads: int | None = None) -> dict
         env = {**os.environ, "PYTHONPATH": paths} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
         subprocess.run([sys.executable, "-m", "clew", command, *args, *go_on], check=True, env=env)
     return json.loads((out / "eval.json").read_text())
+
+
+def other_options(wanted: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """What a run of `clew train` was made with where `wanted`, options by groups, says something else."""
+    there, asked = flat(read_yaml(run / "config.yaml"), TrainConfig), flat(wanted, TrainConfig)
+    return {name: there.get(name) for name, value in asked.items() if not same(value, there.get(name))}
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two values of an option mean the same; YAML takes 1e-3 for text."""
+    try:
+        return float(first) == float(second)
+    except (TypeError, ValueError):
+        return first == second
 
 
 def minutes_of(out: Path) -> float:

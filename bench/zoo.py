@@ -36,13 +36,12 @@ from clew.policy import Policy
 from clew.runs.cards import write_card
 from clew.runs.intervals import figures_in, merged, ranges_of
 from clew.runs.metrics import read_metrics
-from clew.runs.options import flat, read_yaml
+from clew.runs.options import read_yaml
 from clew.runs.provenance import provenance
-from clew.train.config import TrainConfig
 from clew.train.evaluate import Reasoner, evaluate, held_out, world_grader
 from clew.train.opening import opened
 from clew.world import Question
-from measure import figure, keep, options
+from measure import figure, keep, options, other_options
 
 RECIPES = Path("examples/zoo")
 STORED = torch.float16  # weights are far from its limits, and it rounds them eight times finer than bfloat16
@@ -71,24 +70,6 @@ def trained(name: str, runs: Path) -> Path:
         if done := subprocess.run(command).returncode:
             sys.exit(done)
     return out
-
-
-def other_options(recipe: Path, run: Path) -> list[str]:
-    """What a run was trained with where its recipe says something else."""
-    there = flat(read_yaml(run / "config.yaml"), TrainConfig)
-    return [
-        f"{name} {there.get(name)}"
-        for name, value in flat(read_yaml(recipe), TrainConfig).items()
-        if not same(value, there.get(name))
-    ]
-
-
-def same(first: Any, second: Any) -> bool:
-    """Whether two values of an option mean the same; YAML takes 1e-3 for text."""
-    try:
-        return float(first) == float(second)
-    except (TypeError, ValueError):
-        return first == second
 
 
 def maze_config(run: Path) -> WorldConfig:
@@ -216,8 +197,9 @@ def build(args: Namespace) -> None:
         known = name in recipes()
         refuse(not (known or args.run), f"{name!r} has no recipe; there are {', '.join(recipes())}")
         run = args.run or trained(name, args.runs)
-        if known and (others := other_options(recipes()[name], run)):
-            refuse(True, f"{run} was made with {', '.join(others)}, and {recipes()[name]} says otherwise")
+        if known and (others := other_options(read_yaml(recipes()[name]), run)):
+            made = ", ".join(f"{option} {value}" for option, value in others.items())
+            refuse(True, f"{run} was made with {made}, and {recipes()[name]} says otherwise")
         if not args.again and name in zoo.names():
             card = zoo.card(name)
             if (card["trained"]["weights"], card["per_size"]) == (hashed(run), args.questions):
