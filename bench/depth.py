@@ -1,187 +1,184 @@
-"""Is depth the ceiling? Llamas of more and fewer layers on 4x4 and 5x5 mazes, for equal time and for equal steps.
+"""What limits a model of mazes: depth, data or time? Llamas of 2, 4 and 8 layers on 4x4, of 2 and 8 on 5x5.
 
-    clew bench depth                   # some 1.8 hours on two cores: two runs at a time, a thread each
-    clew bench depth --minutes 0.2 --layers 2 4 --seeds 0 --sizes 3 --out runs/quick --runs runs/quick     # a look
+    clew bench depth                   # some 2.1 hours of CPU, 1.9 of them training; a run on each of two cores
+    clew bench depth --sizes 3 --layers 1 2 --seeds 0 1 --steps 30 --questions 100 --out runs/quick --runs runs/quick
 
-All models have width 64 and two heads, and train as `clew train` does: path-only loss, 16 mazes of 4 questions a step,
-Muon, a constant rate. The model is the running average of the weights, finished at every moment, so that one run gives
-the curve over time and over steps: every 100 steps it is asked 200 held-out mazes, and 1,000 others at its end, which
-is the last point of its curve and the one that is told by lookahead. The minutes of tables and pictures are those of
-training alone; the minutes that a run may take, --minutes, count its looks too, a few percent.
+Each depth is trained twice: all for equal steps (--steps, 1,100), and for equal time, that is for as many steps as fit
+into the CPU time that the deepest needs for those. What a step costs is measured once, before all runs, with one thread
+and taking turns, and kept in RUNS/costs.json. So a run is defined by its steps alone, whatever else the machine does
+meanwhile, and its rate falls over its own second half. All are asked the same held-out mazes at their end.
 
-Between two looks the curve is straight. Equal time and equal steps are as far as every run of a size came. A finished
-run in --runs is not trained again, and goes on where more minutes are asked; one that was interrupted is resumed.
+Controls for the same steps: the fewest layers with twice the mazes a step (more data), and with twice the width (about
+the parameters of four times the layers); the deepest at half the rate, with the first seed alone.
+
+The verdicts are about mazes that need a lookahead of 3 and more. A finished run in --runs is not trained again, and one
+that was interrupted goes on; one of other options is refused. A run that fails is told of at the end; the others count.
 """
 
-import json
+import sys
 from argparse import Namespace
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
+from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 
+import depth_report
 import plots
 from clew.cli import terminal
-from clew.config import MazeConfig, ModelConfig, OptimizerConfig
-from clew.mazes.world import MazeWorld
-from clew.policy import Policy
-from clew.runs.intervals import merged, ranges_of
-from clew.runs.metrics import read_metrics
-from clew.runs.options import read_yaml
+from clew.errors import InputError
+from clew.study.cells import process_pool, without_interrupts
+from clew.text import one_line
 from clew.train.config import TrainConfig
-from clew.train.supervised import train
-from measure import keep, options
+from depth_report import SizeResults
+from depth_runs import EQUAL_STEPS, EQUAL_TIME, arms, config_of, folder, measured, read, trained
+from measure import keep, options, other_options
 
-WIDTH, HEADS, RATE = 64, 2, 2e-3
-MAZES, BRANCHES = 16, 4  # a step; questions of each
-EVERY, LOOK, ASKED = 100, 200, 1000  # steps between looks; held-out mazes of a look, and of the end
-RANGES = 8  # of lookaheads, in the table
-Run = dict[str, Any]  # parameters, exact, looks: [{step, minutes, exact}], by_lookahead, baseline_by_lookahead
-Runs = dict[int, dict[int, Run]]  # of one size, by layers and seed
+LAYERS = {4: [2, 4, 8], 5: [2, 8]}  # by default; at other sizes as at the largest of these
+SEEDS, STEPS, QUESTIONS = [0, 1, 2], 1100, 2000
 
 
-def folder(runs: Path, size: int, layers: int, seed: int) -> Path:
-    return runs / f"{size}x{size}-layers-{layers}-seed-{seed}"
+def refuse(condition: object, line: str) -> None:
+    if condition:
+        sys.exit(f"clew bench depth: {line}")
 
 
-def minutes_for(args: Namespace, size: int) -> float:
-    """The minutes that a run may take: larger mazes are learned later."""
-    return args.minutes or (6.0 if size <= 4 else 10.0)
+def check(args: Namespace) -> None:
+    """Ends with one line for options that cannot be used."""
+    for name, least in (("steps", 1), ("questions", 1), ("workers", 1), ("repeats", 1)):
+        refuse(getattr(args, name) < least, f"--{name}: {getattr(args, name)} is not at least {least}")
+    for name, least in (("sizes", 2), ("seeds", 0), ("layers", 1)):
+        values = getattr(args, name) or []
+        refuse(len(set(values)) < len(values), f"--{name}: {' '.join(map(str, values))} names one of them twice")
+        refuse(values and min(values) < least, f"--{name}: {min(values, default=0)} is not at least {least}")
+    refuse(args.layers and len(args.layers) < 2, f"--layers: {args.layers} is one depth; two at least are compared")
 
 
-def trained(out: Path, size: int, layers: int, seed: int, minutes: float) -> None:
-    """A finished run in `out`: from earlier, gone on with, or new."""
-    torch.set_num_threads(1)
-    terminal.quiet()
-    begun = read_yaml(out / "config.yaml")["minutes"] if (out / "config.yaml").is_file() else None
-    if begun and begun > minutes:
-        raise SystemExit(f"{out} was trained for {begun:g} minutes, more than {minutes:g}; choose another --runs")
-    if begun == minutes and (out / "eval.json").is_file():
-        return
-    (out / "eval.json").unlink(missing_ok=True)  # of fewer minutes: it would make an interrupted run look finished
-    config = TrainConfig(
-        mazes=MazeConfig(sizes=[size], branches=BRANCHES),
-        model=ModelConfig(layers=layers, width=WIDTH, heads=HEADS),
-        optimizer=OptimizerConfig("muon", lr=RATE, schedule="constant"),
-        average=True,
-        per_step=MAZES,
-        minutes=minutes,
-        validate_every=EVERY,
-        validation_questions=LOOK,
-        final_questions=ASKED,
-        seed=seed,
-        device="cpu",
-        out=str(out),
-    )
-    MazeWorld(config.mazes).batch([0])  # kernels are there before the clock starts
-    train(config, resume=begun is not None)
+def planned(args: Namespace) -> list[SizeResults]:
+    """What is to be trained, by size; costs are measured where they are not known."""
+    plan, seeds = [], tuple(args.seeds)
+    for size in args.sizes:
+        layers = sorted(args.layers or LAYERS.get(size, LAYERS[5]))
+        costs = measured(args.runs / "costs.json", size, arms(layers, seeds, args.steps), args.repeats)
+        plan.append(SizeResults(size, arms(layers, seeds, args.steps, costs["models"]), costs, {}))
+    return plan
 
 
-def read(out: Path) -> Run:
-    """What a finished run's folder says of it."""
-    looks, step, seconds = [], 0, 0.0
-    for line in read_metrics(out / "metrics.jsonl"):
-        seconds += MAZES * (line["step"] - step) / line["items_per_second"]  # of training alone
-        step = line["step"]
-        if "held_out_exact" in line:
-            looks.append({"step": step, "minutes": seconds / 60, "exact": line["held_out_exact"]})
-    end = json.loads((out / "eval.json").read_text())
-    last = {"step": step, "minutes": seconds / 60, "exact": end["exact"]["value"]}
-    groups = {name: end[name] for name in ("by_lookahead", "baseline_by_lookahead")}
-    found = {name: {at: _few(one) for at, one in some.items()} for name, some in groups.items()}
-    parameters = Policy.load(out).model.num_parameters()
-    return {"parameters": parameters, "exact": end["exact"], "looks": [*looks, last]} | found
+def configs(args: Namespace, plan: list[SizeResults]) -> list[TrainConfig]:
+    """All runs, seed by seed, so that whatever ends the bench leaves whole seeds. Ends with one line for a run that is
+    there and was made, or begun, with other options."""
+    found = []
+    for seed in args.seeds:
+        for of in plan:
+            for arm in of.arms:
+                out = folder(args.runs, of.size, arm, seed)
+                if seed in arm.seeds:
+                    found.append(config_of(out, of.size, arm, seed, args.questions))
+    for config in found:
+        out = Path(str(config.out))
+        wanted = {name: value for name, value in asdict(config).items() if name != "out"}
+        if (out / "config.yaml").is_file() and (others := other_options(wanted, out)):
+            made = ", ".join(f"{name} {value}" for name, value in others.items())
+            refuse(True, f"{out} was made with {made}, which is not asked for now; choose another --runs, or delete it")
+    return found
 
 
-def _few(group: dict[str, Any]) -> dict[str, Any]:
-    return {name: group[name] for name in ("questions", "exact")}
+def finished(out: Path) -> bool:
+    return (out / "config.yaml").is_file() and (out / "eval.json").is_file()
 
 
-def exact_at(run: Run, axis: str, point: float) -> float:
-    """The share of held-out mazes that a run solved after so many minutes, or at a step."""
-    return float(np.interp(point, [look[axis] for look in run["looks"]], [look["exact"] for look in run["looks"]]))
+def train_all(todo: list[TrainConfig], workers: int) -> dict[str, str]:
+    """Trains side by side, and tells of each run as it ends. Returns why runs failed, by folder."""
+    failed = {}
+    if not todo:
+        return failed
+    with process_pool(min(workers, len(todo))) as pool:
+        with without_interrupts():
+            tasks = {pool.submit(trained, config): str(config.out) for config in todo}
+        for number, task in enumerate(as_completed(tasks), 1):
+            out = tasks[task]
+            try:
+                task.result()
+                told = f"{100 * read(Path(out)).exact:.1f}% exact"
+            except Exception as error:  # the others go on, and are reported
+                told = failed[out] = f"{type(error).__name__}: {one_line(error)}"
+            print(f"{number} of {len(todo)}: {out}: {told}", flush=True)
+    return failed
 
 
-def reached(runs: Runs, axis: str) -> float:
-    """How far every run of a size came."""
-    return min(run["looks"][-1][axis] for by_seed in runs.values() for run in by_seed.values())
+def gathered(args: Namespace, plan: list[SizeResults]) -> list[SizeResults]:
+    """The finished runs of each size; sizes without one are left out."""
+    for of in plan:
+        for arm in of.arms:
+            outs = {seed: folder(args.runs, of.size, arm, seed) for seed in arm.seeds}
+            of.found[arm] = {seed: read(out) for seed, out in outs.items() if finished(out)}
+    return [of for of in plan if any(of.found.values())]
 
 
-def pair(values: list[float]) -> str:
-    """Two cells: shares seed by seed, and their mean."""
-    return f"{' / '.join(f'{100 * value:.1f}' for value in values)} | {100 * fmean(values):.1f}"
+def report(args: Namespace, results: list[SizeResults], failed: dict[str, str]) -> None:
+    """Verdicts, tables and a picture."""
+    compared = depth_report.comparisons(results)
+    lines = [*depth_report.verdicts(results, compared), "", *depth_report.about(args.questions)]
+    for of in results:
+        lines += ["", *depth_report.table(of)]
+    lines += ["", "Differences:", "", *depth_report.differences(compared)]
+    lines += ["", *(f"Failed: {Path(out).name}: {why}" for out, why in failed.items())] if failed else []
+    plots.depth([panels(of) for of in results], args.out / "depth.png")
+    kept: dict[str, Any] = {"failed": {Path(out).name: why for out, why in failed.items()}}
+    for of in results:
+        runs = [
+            {"name": arm.name, **asdict(arm), "runs": {seed: asdict(one) for seed, one in by_seed.items()}}
+            for arm, by_seed in of.found.items()
+        ]
+        kept[of.name] = {"measured": of.measured, "trained": runs}
+    keep("depth", args.out, kept, lines)
 
 
-def summary(results: dict[str, Runs]) -> list[str]:
-    """Equal time, equal steps and the end by layers; and the end by lookahead."""
-    lines = []
-    for size, runs in results.items():
-        minutes, steps = reached(runs, "minutes"), reached(runs, "step")
-        seeds = " / ".join(map(str, next(iter(runs.values()))))
-        heads = [f"after {minutes:.1f} minutes", f"after {steps:,.0f} steps", f"at the end, {ASKED} mazes"]
-        lines += ["", f"{size} mazes, exact held-out paths in percent, seeds {seeds}:", ""]
-        lines.append(f"| layers | parameters | steps a minute | {' | mean | '.join(heads)} | mean | steps |")
-        lines.append("|---" * 10 + "|")
-        for layers, by_seed in runs.items():
-            found = list(by_seed.values())
-            ends = [run["looks"][-1] for run in found]
-            speed = fmean(end["step"] / end["minutes"] for end in ends)
-            cells = [pair([exact_at(run, "minutes", minutes) for run in found])]
-            cells += [pair([exact_at(run, "step", steps) for run in found]), pair([end["exact"] for end in ends])]
-            told = f"{found[0]['parameters']:,} | {speed:,.0f} | {' | '.join(cells)}"
-            lines.append(f"| {layers} | {told} | {fmean(end['step'] for end in ends):,.0f} |")
-        lines += ["", f"{size} mazes, by lookahead at the end, mean over seeds:", "", *by_lookahead(runs)]
-    return lines[1:]
-
-
-def by_lookahead(runs: Runs) -> list[str]:
-    """Exact paths by ranges of lookahead: a column a depth, and the random walk on the same mazes."""
-    walks = next(iter(next(iter(runs.values())).values()))["baseline_by_lookahead"]
-    ranges = ranges_of(walks, RANGES)  # all runs are asked the same mazes
-    walked = merged(walks, ranges)
-    lines = [f"| lookahead | mazes | {' | '.join(f'{layers} layers' for layers in runs)} | random walk |"]
-    lines.append("|---" * (len(runs) + 3) + "|")
-    ends = [[merged(run["by_lookahead"], ranges) for run in by_seed.values()] for by_seed in runs.values()]
-    for name, walk in walked.items():
-        means = [fmean(end[name]["exact"]["value"] for end in of_depth) for of_depth in ends]
-        shares = " | ".join(f"{100 * share:.1f}" for share in (*means, walk["exact"]["value"]))
-        lines.append(f"| {name} | {walk['questions']} | {shares} |")
-    return lines
+def panels(of: SizeResults) -> dict[str, Any]:
+    """What the picture shows of one size: by set and model the runs, with minutes of CPU for steps."""
+    sets: dict[str, Any] = {}
+    for kind in (EQUAL_STEPS, EQUAL_TIME):
+        sets[kind] = {}
+        for arm in of.of(kind):
+            minutes = of.seconds(arm) / 60
+            sets[kind][arm.name] = [
+                {"curve": [(minutes * step, exact) for step, exact in one.looks], "asked": one.asked}
+                | {"solved": one.solved, "walked": one.walked}
+                for one in of.found[arm].values()
+            ]
+    return {"name": of.name, "sets": sets}
 
 
 def main() -> None:
-    parser = options(__doc__)
+    parser = options(__doc__, repeats=15)
     parser.add_argument("--sizes", type=int, nargs="+", default=[4, 5], help="sides of mazes")
-    parser.add_argument("--layers", type=int, nargs="+", default=[2, 4, 6, 8])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--minutes", type=float, help="of each run; by default 6 up to 4x4 and 10 beyond")
+    parser.add_argument("--layers", type=int, nargs="+", help="by default 2 4 8 at 4x4, 2 8 elsewhere")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--steps", type=int, default=STEPS, help="equal steps; of the deepest, for equal time too")
+    parser.add_argument("--questions", type=int, default=QUESTIONS, help="about held-out mazes, at a run's end")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, a thread each")
     parser.add_argument("--runs", type=Path, default=Path("runs/depth"), help="where the runs go")
     args = parser.parse_args()
+    check(args)
     torch.set_num_threads(1)
     terminal.quiet()
-    asked = [(size, layers, seed) for seed in args.seeds for size in args.sizes for layers in args.layers]
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as alone:
-        tasks = {}
-        for one in asked:
-            out = folder(args.runs, *one)
-            tasks[alone.submit(trained, out, *one, minutes_for(args, one[0]))] = out
-        for task in as_completed(tasks):
-            task.result()
-            print(tasks[task], read(tasks[task])["looks"][-1], flush=True)
-    results = {
-        f"{size}x{size}": {
-            layers: {seed: read(folder(args.runs, size, layers, seed)) for seed in args.seeds} for layers in args.layers
-        }
-        for size in args.sizes
-    }
-    plots.depth(results, args.out / "depth.png")
-    about = f"Width {WIDTH}, {HEADS} heads, {MAZES} mazes of {BRANCHES} questions a step."
-    keep("depth", args.out, results, summary(results), about)
+    try:
+        plan = planned(args)
+        wanted = configs(args, plan)
+    except InputError as error:
+        refuse(True, str(error))
+        raise  # never: for readers of types
+    todo = [config for config in wanted if not finished(Path(str(config.out)))]
+    hours = sum(len(arm.seeds) * arm.steps * of.seconds(arm) for of in plan for arm in of.arms) / 3600
+    print(f"{len(wanted)} runs, {hours:.1f} hours of CPU to train all; {len(wanted) - len(todo)} are there", flush=True)
+    failed = train_all(todo, args.workers)
+    results = gathered(args, plan)
+    if results:
+        report(args, results, failed)
+    for out, why in failed.items():
+        print(f"failed: {out}: {why}", file=sys.stderr)
+    refuse(failed, f"{len(failed)} of {len(wanted)} runs failed; the same command tries them again")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, rates, save
 from clew.runs.intervals import merged, ranges_of
+
+STYLES = ("-", "--")  # of equal steps and of equal time
 
 
 def scaling(costs: dict[str, dict[int, tuple[float, float]]], workers: dict[int, float], out: Path) -> None:
@@ -45,34 +48,43 @@ def learning(results: dict[str, dict[int, dict[float, dict[str, float]]]], level
         save(figure, out)
 
 
-def depth(results: dict[str, dict[int, dict[int, dict[str, Any]]]], out: Path, points: int = 10) -> None:
-    """Exact held-out paths by size, layers and seed: against minutes, a line a seed; and against lookahead at the end,
-    the mean over seeds, in a band from the lowest to the highest. Dashed, random walks on the same mazes."""
+def depth(sizes: Sequence[dict[str, Any]], out: Path) -> None:
+    """Exact held-out paths, a row a size and a colour a depth: against CPU minutes, a line a run, those of equal steps
+    solid and those of equal time dashed; and by lookahead in either set, a mean over seeds in a band from the lowest
+    to the highest, beside random walks."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(len(results), 2, figsize=(9, 3.4 * len(results)), sharey=True, squeeze=False)
-        for (size, runs), (over_time, over_lookahead) in zip(results.items(), axes, strict=True):
-            colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, max(2, len(runs))))
-            for (layers, by_seed), color in zip(runs.items(), colors, strict=False):
-                for run in by_seed.values():
-                    minutes, exact = ([look[axis] for look in run["looks"]] for axis in ("minutes", "exact"))
-                    over_time.plot(minutes, exact, color=color, lw=1.2)
-                found = [_by_lookahead(run["by_lookahead"], points) for run in by_seed.values()]
-                at, exact_RL = found[0][0], np.array([exact for _, exact in found])
-                over_lookahead.plot(at, exact_RL.mean(0), color=color, marker="o", ms=3, label=f"{layers} layers")
-                over_lookahead.fill_between(at, exact_RL.min(0), exact_RL.max(0), color=color, alpha=0.15, lw=0)
-            walk = next(iter(next(iter(runs.values())).values()))["baseline_by_lookahead"]
-            over_lookahead.plot(*_by_lookahead(walk, points), color=GREY, ls="--", label="random walk")
-            over_time.set(xlabel="minutes of training", ylabel=f"held-out {size} paths, exact", ylim=(0, 1.02))
-            over_lookahead.set(xlabel="lookahead: farthest that must be seen (steps)")
-        axes[0, 1].legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
+        figure, axes = plt.subplots(len(sizes), 3, figsize=(11, 3.3 * len(sizes)), sharey=True, squeeze=False)
+        for one, (over_time, *over_lookahead) in zip(sizes, axes, strict=True):
+            names = list(next(iter(one["sets"].values())))
+            colors = dict(zip(names, plt.get_cmap("viridis")(np.linspace(0, 0.8, max(2, len(names)))), strict=False))
+            for ax, (kind, models), style in zip(over_lookahead, one["sets"].items(), STYLES, strict=True):
+                for name, runs in models.items():
+                    for run in runs:
+                        over_time.plot(*zip(*run["curve"], strict=True), color=colors[name], lw=1, ls=style)
+                        over_time.plot(*run["curve"][-1], color=colors[name], marker="o", ms=4)
+                    _by_lookahead(ax, runs, "solved", color=colors[name], label=name)
+                _by_lookahead(ax, [run for runs in models.values() for run in runs], "walked", color=GREY, ls=":")
+                ax.set(xlabel="lookahead", title=f"{one['name']}, {kind}")
+            over_time.set(
+                xlabel="CPU minutes", ylabel="held-out paths, exact", ylim=(0, 1.02), title=f"{one['name']}, on the way"
+            )
+            lines = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
+            lines += [
+                Line2D([], [], color=INK, ls=ls, label=kind) for kind, ls in zip(one["sets"], STYLES, strict=True)
+            ]
+            lines.append(Line2D([], [], color=GREY, ls=":", label="random walk"))
+            over_lookahead[-1].legend(handles=lines, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
         save(figure, out)
 
 
-def _by_lookahead(groups: dict[str, Any], points: int) -> tuple[list[float], list[float]]:
-    """The middles of ranges of lookahead, and the share of exact paths in each."""
-    groups = merged(groups, ranges_of(groups, points))
-    middles = [float(np.mean([int(end) for end in name.split("-")])) for name in groups]
-    return middles, [one["exact"]["value"] for one in groups.values()]
+def _by_lookahead(ax: Axes, runs: Sequence[dict[str, Any]], what: str, **look: Any) -> None:
+    """The share in each group of lookaheads that has mazes, mean and range over runs."""
+    if not runs:
+        return
+    groups = [name for name, asked in runs[0]["asked"].items() if asked]
+    share_RG = np.array([[run[what][name] / run["asked"][name] for name in groups] for run in runs])
+    ax.plot(groups, share_RG.mean(0), marker="o", ms=3, **look)
+    ax.fill_between(groups, share_RG.min(0), share_RG.max(0), color=look["color"], alpha=0.15, lw=0)
 
 
 def scores(results: dict[str, list[dict[str, float]]], out: Path) -> None:
