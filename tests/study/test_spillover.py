@@ -259,6 +259,11 @@ def test_a_tiny_grid_and_what_a_kill_leaves(tmp_path: Path, monkeypatch: pytest.
     audit = audited(world, reasoner, 10, open_reader(begun[0], begun[0], world, asked, reasoner))
     assert audit["audit fresh_reader excess"] == 0  # its own face is no stranger
     assert {"audit necessity none nats", "audit mutual_information at_least"} <= set(audit) <= set(AUDIT)
+    short = starts.folder_of(tmp_path, starts.job_of(grid.world_of_runs(config), 0, "path"))
+    paths = starts.world_config(grid.world_of_runs(config), "path")
+    of_paths, writer = opened(short, paths, device="cpu")
+    audit = audited(of_paths, writer, 10, open_reader(short, short, of_paths, paths, writer))
+    assert "audit necessity none nats" in audit and not any("paraphrasability" in name for name in audit)
     stranger = open_reader(begun[1], begun[0], world, asked, reasoner).face
     read_by_it = measured(world, replace(reasoner, face=stranger), 6, 0.0)
     assert measured(world, reasoner, 6, 0.0, stranger)["fresh_score"] == pytest.approx(read_by_it["score"])

@@ -147,7 +147,8 @@ def audited(world: "World", reasoner: "Reasoner", questions: int, reader: "Reaso
     from clew.train.evaluate import held_out, world_grader
 
     subject = Subject(world, reasoner, world_grader(world), THOUGHTS, reader=reader)
-    subject.paraphrase, subject.paraphraser = paraphrase_of("shuffle", None, RewriterConfig(), world), "shuffle"
+    if world.rewrites:  # of thoughts that are a path nothing is free
+        subject.paraphrase, subject.paraphraser = paraphrase_of("shuffle", None, RewriterConfig(), world), "shuffle"
     subject.cases = draw_cases(subject, reasoner, list(held_out(world, questions)), "thoughts")
     report = audit(subject, [name for name in MEASURES if not lacking(subject, name)]).report()
     found = {
