@@ -12,9 +12,9 @@ CORRIDOR = Lattice.from_edges(2, 3, [((0, 0), (0, 1)), ((0, 1), (0, 2)), ((0, 2)
 QUESTION = Question(CORRIDOR, (0, 0), (1, 2), ((0, 0), (0, 1), (0, 2), (1, 2)))
 
 
-def shown(answer: str) -> str:
+def shown(answer: str, width: int = 100) -> str:
     out = io.StringIO()
-    Console(file=out, width=100).print(attempt(QUESTION, answer))
+    Console(file=out, width=width).print(attempt(QUESTION, answer))
     return out.getvalue()
 
 
@@ -30,11 +30,20 @@ def test_walls_passages_and_ends() -> None:
 
 
 def test_wrong_steps_are_red_and_right_ones_blue() -> None:
-    drawn = attempt(QUESTION, "<PATH_START> (0,0) (0,1) (1,1) (1,2) <PATH_END>").renderables[0]
-    mine = next(iter(drawn.columns[0].cells))  # the heading; the maze is below it
-    assert "wrong steps" in mine
-    colors = {span.style for span in list(drawn.columns[0].cells)[1].spans}
-    assert {"bold blue", "bold red"} <= colors
+    out = io.StringIO()
+    drawn = attempt(QUESTION, "<PATH_START> (0,0) (0,1) (1,1) (1,2) <PATH_END>")
+    Console(file=out, width=100, force_terminal=True, color_system="standard").print(drawn)
+    assert "\x1b[1;34m••" in out.getvalue() and "\x1b[1;31m••" in out.getvalue()
+
+
+def test_drawings_fit_the_terminal() -> None:
+    """Beside each other, below each other, and half as wide; no line is broken or cut."""
+    good = "<PATH_START> (0,0) (0,1) (0,2) (1,2) <PATH_END>"
+    square, narrow = "██  ██████••██", "█ ███•█"
+    for width, tile, drawings in ((80, square, 2), (31, square, 1), (14, square, 1), (13, narrow, 1), (7, narrow, 1)):
+        lines = [line for line in shown(good, width).splitlines() if line.count("█") > 4]
+        assert [line.count(tile) for line in lines if line.strip().startswith(tile)] == [drawings] * (2 // drawings)
+        assert max(map(len, lines)) <= width
 
 
 def test_verdicts() -> None:

@@ -1,8 +1,9 @@
 """A maze in the terminal."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +11,10 @@ from clew.mazes.forks import lookahead
 from clew.mazes.grading import grade_path, solution, valid_start
 from clew.mazes.lattice import Cell, Lattice, Question
 from clew.mazes.vocab import answer_cells
+
+GAP = 4  # between two drawings
+Paths = Sequence[tuple[Sequence[Cell | None], str]]
+"""cells and a style each"""
 
 
 def attempt(maze: Question, answer: str) -> RenderableType:
@@ -19,25 +24,43 @@ def attempt(maze: Question, answer: str) -> RenderableType:
     best = solution(maze)
     wrong = cells[max(0, good - 1) :] if good < len(cells) else []
     ends = {maze.origin: ("S ", "bold"), maze.target: ("E ", "bold")}
-    side_by_side = Table.grid(padding=(0, 4))
-    side_by_side.add_row("[blue]the model's path[/] ([red]wrong steps[/])", "[yellow]a shortest path[/]")
-    side_by_side.add_row(
-        maze_text(maze.lattice, [(wrong, "bold red"), (cells[:good], "bold blue")], ends),
-        maze_text(maze.lattice, [(best, "bold yellow")], ends),
-    )
+    both = {
+        "[blue]the model's path[/] ([red]wrong steps[/])": [(wrong, "bold red"), (cells[:good], "bold blue")],
+        "[yellow]a shortest path[/]": [(best, "bold yellow")],
+    }
     split = "held-out: never trained on" if maze.lattice.held_out else "NOT held-out: may have been trained on"
     verdict = "solved: a shortest path" if grade.optimal else "solved, with a detour" if grade.score > 0.5 else "failed"
     steps = f"; {grade.steps} steps, shortest {grade.shortest_steps}, lookahead {lookahead(maze)}"
     size = Text(f"maze {maze.lattice.rows}x{maze.lattice.cols}, {split}")
-    return Group(side_by_side, size, Text.assemble((verdict, "bold"), steps))
+    return Group(_Drawings(maze.lattice, both, ends), size, Text.assemble((verdict, "bold"), steps))
 
 
-def maze_text(
-    lattice: Lattice,
-    paths: Sequence[tuple[Sequence[Cell | None], str]],
-    ends: Mapping[Cell, tuple[str, str]],
-) -> Text:
-    """A lattice drawn with block walls; each path (cells, style) is drawn over those before it, `ends` on top."""
+@dataclass(frozen=True)
+class _Drawings:
+    """A maze with different paths, by title: beside each other where the terminal has room, else one below the other,
+    and half as wide where it has no room for one."""
+
+    lattice: Lattice
+    paths: Mapping[str, Paths]
+    ends: Mapping[Cell, tuple[str, str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        tile = 2 if 2 * (2 * self.lattice.cols + 1) <= options.max_width else 1
+        made = {title: maze_text(self.lattice, paths, self.ends, tile) for title, paths in self.paths.items()}
+        if 2 * tile * (2 * self.lattice.cols + 1) + GAP > options.max_width:
+            yield from (part for drawn in made.items() for part in drawn)
+        else:
+            beside = Table.grid(padding=(0, GAP))
+            beside.add_row(*made)
+            beside.add_row(*made.values())
+            yield beside
+
+
+def maze_text(lattice: Lattice, paths: Paths, ends: Mapping[Cell, tuple[str, str]], tile: int = 2) -> Text:
+    """A lattice drawn with block walls; each path (cells, style) is drawn over those before it, `ends` on top.
+
+    tile: characters that a cell, or a wall, is wide: 2, which makes cells square, or 1.
+    """
     rows, cols = lattice.rows, lattice.cols
     grid = [[("██", "bright_black")] * (2 * cols + 1) for _ in range(2 * rows + 1)]
     for r in range(rows):
@@ -57,4 +80,5 @@ def maze_text(
                 grid[a[0] + b[0] + 1][a[1] + b[1] + 1] = ("••", style)
     for (r, c), mark in ends.items():
         grid[2 * r + 1][2 * c + 1] = mark
-    return Text("\n").join(Text.assemble(*line) for line in grid)
+    lines = [[(drawn[:tile], style) for drawn, style in line] for line in grid]
+    return Text("\n", no_wrap=True, overflow="crop").join(Text.assemble(*line) for line in lines)
