@@ -33,8 +33,7 @@ class MazeConfig:
     max_size: int | None = None
     """largest maze side that a new model's tokenizer knows; by default the largest in sizes"""
     anywhere: bool = False
-    """mazes stand at random places of a grid of max_size rows and columns, in place of its first ones, so that small
-    mazes teach the cells of large ones"""
+    """mazes stand at random places of a grid of side max_size; so small ones teach the cells of large ones"""
 
 
 @dataclass
