@@ -2,8 +2,6 @@
 
 import importlib
 import random
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +14,6 @@ from transformers import AutoTokenizer
 from clew.cli.options import instance, parser_of
 from clew.config import ModelConfig
 from clew.errors import InputError
-from clew.policy import Policy
 from clew.prompts.gym import GymWorld
 from clew.runs.rollouts import read_rollouts
 from clew.train.config import GraderConfig, SplitConfig, WarmStartConfig, grader_entries
@@ -24,29 +21,15 @@ from clew.train.rounds import split
 from texts import TEMPLATE, bpe_tokenizer
 
 pytest.importorskip("reasoning_gym")
+pytestmark = pytest.mark.usefixtures("on_path")
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "language"
 PENALTY = "hints:answer_names_friend"
 
 
-@pytest.fixture(autouse=True)
-def on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(ROOT / "bench")
-    monkeypatch.syspath_prepend(EXAMPLES)  # the first: a bench has the name of the example that it runs
-    yield
-    for name in ("hints", "hints_cells", "hints_report", "thoughts", "measure"):
-        sys.modules.pop(name, None)
-
-
 @pytest.fixture
 def hints(on_path: None) -> ModuleType:
     return importlib.import_module("hints")
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    Policy.build(bpe_tokenizer(TEMPLATE), layers=1, width=16, heads=2).save(tmp_path / "model")
-    return tmp_path / "model"
 
 
 @pytest.mark.parametrize(

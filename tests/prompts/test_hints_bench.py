@@ -13,22 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clew.policy import Policy
-from texts import TEMPLATE, bpe_tokenizer
-
 pytest.importorskip("reasoning_gym")
+pytestmark = pytest.mark.usefixtures("on_path")
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "language"
 PENALTY = "hints:answer_names_friend"
-
-
-@pytest.fixture(autouse=True)
-def on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(ROOT / "bench")
-    monkeypatch.syspath_prepend(EXAMPLES)  # the first: a bench has the name of the example that it runs
-    yield
-    for name in ("hints", "hints_cells", "hints_report", "thoughts", "measure"):
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -45,12 +34,6 @@ def bench(on_path: None) -> Iterator[ModuleType]:
 @pytest.fixture
 def reporting(on_path: None) -> ModuleType:
     return importlib.import_module("hints_report")
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    Policy.build(bpe_tokenizer(TEMPLATE), layers=1, width=16, heads=2).save(tmp_path / "model")
-    return tmp_path / "model"
 
 
 SPOKEN = {"control": 0.6, "control-two": 0.6, "control-paraphraser": 0.6}  # answers of those that nobody penalises
