@@ -129,6 +129,22 @@ def zoo(cards: dict[str, dict[str, Any]], out: Path, points: int = 24, fewest: i
         save(figure, out)
 
 
+def zoo_curves(cards: dict[str, dict[str, Any]], out: Path) -> None:
+    """What each model solved of held-out mazes of all its sizes, as it was trained, against minutes on its machine."""
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7, 3.6))
+        colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, max(2, len(cards))))
+        for (name, card), color in zip(cards.items(), colors, strict=False):
+            made = card["trained"]
+            _, minutes, exact = zip(*made["curve"], strict=True)
+            label = f"{name} ({card['mazes']}), {made['machine']}"
+            label += f"\nfrom {made['begun_from']}" if made["begun_from"] else ""
+            ax.plot(minutes, exact, color=color, marker="o", ms=3, lw=1.2, label=label)
+        ax.set(xlabel="minutes", ylabel="held-out mazes solved (validations)", ylim=(0, 1.02))
+        ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
+        save(figure, out)
+
+
 def _against(ax: Axes, found: dict[int, float], label: str, ideal: int) -> None:
     """One log-log line, and what it would be if it grew by the power `ideal` of the axis."""
     values = list(found)

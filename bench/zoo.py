@@ -3,7 +3,8 @@
     clew bench zoo                        # every recipe of examples/zoo; each says how long it takes
     clew bench zoo 4x4 6x6                # these
     clew bench zoo 6x6 --from runs/mine   # the model of a run that is there already
-    clew bench zoo --table                # what the cards of all say: bench/results/zoo.md, zoo.json and zoo.png
+    clew bench zoo --table                # what the cards of all say: bench/results/zoo.md, zoo.json, zoo.png, and
+                                          # zoo_curves.png of those that were trained since cards keep their curve
     clew bench zoo --failures 6x6         # what one gets wrong: bench/results/zoo_failures.png
 
 A recipe is trained into runs/zoo/NAME, goes on where it was begun and is left alone where it is finished. The run's
@@ -108,13 +109,18 @@ def sizes_in_words(sizes: Sequence[Any]) -> str:
     return ", ".join(f"{size}x{size}" if isinstance(size, int) else f"{size[0]}x{size[1]}" for size in sizes)
 
 
+def once(sizes: Sequence[Any]) -> list[Any]:
+    """Each of the sizes once, small ones first; a list may name some twice, so that they come more often."""
+    each = dict.fromkeys(tuple(size) if isinstance(size, list) else size for size in sizes)
+    return sorted(each, key=lambda size: size * size if isinstance(size, int) else size[0] * size[1])
+
+
 def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
     """A card without its figures: what a model is, and how it was made."""
-    values, last = read_yaml(run / "config.yaml"), read_metrics(run / "metrics.jsonl")[-1]
+    values, metrics = read_yaml(run / "config.yaml"), read_metrics(run / "metrics.jsonl")
+    last = metrics[-1]
     made = json.loads((run / "eval.json").read_text())
-    sizes = sorted(
-        values["mazes"]["sizes"], key=lambda size: size * size if isinstance(size, int) else size[0] * size[1]
-    )
+    sizes = [list(size) if isinstance(size, tuple) else size for size in once(values["mazes"]["sizes"])]
     generators, recipe = values["mazes"]["generators"], recipes().get(name)
     mazes = sizes_in_words(sizes) + (f" by {', '.join(generators)}" if generators != ["dfs"] else "")
     if values["mazes"].get("anywhere"):
@@ -139,6 +145,12 @@ def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
             "versions": made["versions"],
             "machine": made["machine"],
             "weights": hashed(run),
+            "begun_from": values["model"]["folder"],
+            "curve": [
+                [row["step"], round(row["seconds"] / 60, 2), row["held_out_exact"]]
+                for row in metrics
+                if "held_out_exact" in row
+            ],
         },
     }
 
@@ -164,7 +176,7 @@ def put(name: str, run: Path, per_size: int) -> dict[str, Any]:
     config = maze_config(run)
     world, whole = opened(run, config)
     assert isinstance(world, MazeWorld)
-    questions = list(held_out(world, per_size * len(world.sizes)))
+    questions = list(held_out(world, per_size * len(set(world.sizes))))
     before = asked(world, whole, questions)
     with folder_written_whole(zoo.HERE / name) as part:
         policy = Policy.load(run, torch.float32)
@@ -227,6 +239,8 @@ def overview(out: Path) -> None:
     for kind in ("size", "lookahead"):
         table += ["", *by(kind, cards)]
     plots.zoo(cards, out / "zoo.png")
+    if curves := {name: card for name, card in cards.items() if card["trained"].get("curve")}:
+        plots.zoo_curves(curves, out / "zoo_curves.png")
     each = sorted({card["per_size"] for card in cards.values()})
     about = f"{' or '.join(f'{n:,}' for n in each)} held-out questions a size; %, 95% intervals."
     keep("zoo", out, cards, table, about)

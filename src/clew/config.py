@@ -21,7 +21,7 @@ class MazeConfig:
     """The world called mazes."""
 
     sizes: list[Size] = field(default_factory=lambda: [4])
-    """grid sizes, mixed evenly: 5 for 5x5, [4, 6] for 4 rows of 6"""
+    """grid sizes, mixed evenly, in training a repeated one more often: 5 for 5x5, [4, 6] for 4 rows of 6"""
     generators: list[Generator] = field(default_factory=lambda: ["dfs"])
     """how mazes are carved, mixed evenly"""
     p: float = 0.1

@@ -86,6 +86,14 @@ def test_questions_are_held_out_and_match_their_prompts() -> None:
             assert one.max_thought == 3 * one.reference.lattice.passages[0].size + 2
 
 
+def test_a_size_that_is_named_twice_is_trained_on_more_often_and_asked_no_more() -> None:
+    """An evaluation that asked the same mazes twice would have narrower intervals than it has mazes."""
+    twice, once = world(3, 5, 5), world(3, 5)
+    assert [one.prompt for one in twice.held_out(range(60))] == [one.prompt for one in once.held_out(range(60))]
+    asked = Counter(one.labels["size"] for one in twice.questions(range(600)))
+    assert 0.55 < asked["5x5"] / 600 < 0.78
+
+
 def test_series_are_apart() -> None:
     """Of a world's looks, seeds and numbers; and the same whoever asks, however."""
     mixed = world(4)

@@ -132,7 +132,8 @@ class MazeWorld(World):
         return self._questions(self._training, numbers)
 
     def held_out(self, numbers: Sequence[int], look: Look = "final", seed: int = 0) -> list[Question]:
-        """As many of each size and generator, in turn; those that have no held-out maze are left out."""
+        """As many of each size and generator, in turn, also of those that training has more often; those that have no
+        held-out maze are left out."""
         streams = self._kinds(seed, VALIDATION if look == "validation" else FINAL)[0]
         if not streams:
             raise InputError(f"mazes.sizes: {self.not_evaluated()}; choose a larger size, such as 3 by dfs")
@@ -155,7 +156,7 @@ class MazeWorld(World):
         there are four mazes of 2x2, for one, and the hash put none aside."""
         kinds = [
             MazeStream((size,), (generator,), self.config.p, 1, True, seed, number, self._within)
-            for size, generator in product(self.sizes, self.config.generators)
+            for size, generator in dict.fromkeys(product(self.sizes, self.config.generators))
         ]
         missing = [kind for kind in kinds if kind.missing()]
         names = [f"{kind.sizes[0][0]}x{kind.sizes[0][1]} by {kind.generators[0]}" for kind in missing]
