@@ -87,11 +87,11 @@ def check_memory(
     raise InputError(f"{name}: {value:,} would take about {size(need)} of memory, and there are {size(have)}; {cure}")
 
 
-def check_layers(layers: int) -> None:
+def check_layers(layers: int, option: str = "layers") -> None:
     """InputError for more layers than can be made in a moment."""
     if layers > LAYERS:
         cost = "minutes to make and seconds to run a token through, however narrow"
-        raise InputError(f"layers: {layers:,} would take {cost}; expected at most {LAYERS:,}")
+        raise InputError(f"{option}: {layers:,} would take {cost}; expected at most {LAYERS:,}")
 
 
 def value_of(config: Any, option: str) -> Any:

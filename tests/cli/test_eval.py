@@ -163,6 +163,27 @@ def test_maze_files_that_are_wrong(run: Path, tmp_path: Path, fails: Fails, text
     assert "missing.txt" in fails("eval", str(run), "--from", str(tmp_path / "missing.txt"))
 
 
+def test_a_bad_maze_is_found_before_one_is_asked(run: Path, tmp_path: Path, fails: Fails) -> None:
+    good = question_text(MazeStream(((3, 3),), seed=2).questions(0)[0])
+    large = question_text(MazeStream(((5, 5),), seed=2).questions(0)[0])
+    file = tmp_path / "mazes.txt"
+    file.write_text("\n".join([good, good, large]))
+    assert "maze 3 is 5x5, larger than" in fails(
+        "eval", str(run), "--from", str(file), "--batch", "1", "--grader", "[]"
+    )
+    file.write_text(good + "\n" + good.replace("<PATH_START> ", "<PATH_START> (9,9) "))
+    assert f"{file}, line 2: path: it does not start at the origin" in fails("eval", str(run), "--from", str(file))
+
+
+def test_an_evaluation_has_a_folder_of_its_own(run: Path, tmp_path: Path, fails: Fails) -> None:
+    (tmp_path / "file").touch()
+    before = (run / "eval.json").read_bytes()
+    for out in ("file", "file/under"):
+        assert f"out: {tmp_path}/file is a file, where" in fails("eval", str(run), "--out", str(tmp_path / out))
+    assert f"out: {run} is a run, which has an evaluation" in fails("eval", str(run), "--out", str(run))
+    assert (run / "eval.json").read_bytes() == before
+
+
 def test_an_empty_name_of_a_file_is_refused(tmp_path: Path, fails: Fails) -> None:
     for command in ("eval", "solve"):
         assert "from: the text is empty" in fails(command, str(tmp_path), "--from", "")

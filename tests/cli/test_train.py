@@ -25,9 +25,19 @@ def test_train_resume_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr()
     assert "exact" in shown.out and "by size" in shown.out and f"wrote {out}/" in shown.err
     assert "held-out score 0." in shown.err and ", exact 0." in shown.err
-    assert main(["train", "--resume", out]) == 0
+    assert "no step was left" not in shown.err
+    assert main(["train", "--resume", out, "--minutes", "5"]) == 0
+    assert "note: resume: no step was left to make; to go on, let --steps be more" in capsys.readouterr().err
     assert main(["train", "--config", f"{out}/config.yaml", "--out", out + "-again", "--steps", "1"]) == 0
     assert read_yaml(Path(out + "-again", "config.yaml"))["steps"] == 1
+
+
+def test_sizes_of_a_new_model_are_told_where_there_is_another(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--model", str(run), *SMALL, "--layers", "9", "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().err
+    assert f"note: model.layers: is of a new model, and '{run}' has its own" in said and "rope_base" not in said
 
 
 def test_the_example_is_what_it_was() -> None:

@@ -254,6 +254,7 @@ def test_others_mazes_are_read_as_questions(tmp_path: Path) -> None:
         ({"traces": ["dfs", "dijkstra"]}, "mazes.traces: .*dijkstra.* are not some of"),
         ({"max_size": 2}, "mazes.max_size: 2 is not between 3, the largest side in mazes.sizes, and 64"),
         ({"max_size": 65}, "mazes.max_size: 65 is not between"),
+        ({"sizes": [65]}, "mazes.sizes: a side of 65 is more than 64"),
         ({"anywhere": True}, r"mazes.anywhere: of which grid\? mazes.max_size is its side"),
         ({"sizes": [1]}, "sizes: 1x1"),
         ({"sizes": []}, "sizes: the list is empty"),

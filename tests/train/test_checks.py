@@ -56,6 +56,10 @@ def test_tokens_are_counted_on_mazes() -> None:
         ({"per_step": 10**9}, "per_step: 1,000,000,000 would take"),
         ({"mazes__branches": 10**18, "per_step": 10**18}, "no value of it alone would fit"),
         ({"model__width": 10**6}, "width: 1,000,000 would take about"),
+        (
+            {"model__folder": "zoo:4x4", "model__add_layers": 10**5},
+            "model.add_layers and the model's own: 100,004",
+        ),
         ({"model__layers": 10**5}, "layers: 100,000 would take"),
         ({"model__layers": 10**5, "model__width": 8}, "layers: 100,000 would take minutes to make"),
         ({"mazes__max_size": 10**5}, "max_size: 100000 is not between"),

@@ -42,7 +42,7 @@ class EvalConfig(AskConfig):
     """Measure a model on held-out questions, or on questions that others made."""
 
     questions: int = 1000
-    """held-out questions to ask, in all"""
+    """held-out questions to ask, in all; of a file (--from) all are"""
     batch: int = 256
     """questions answered at once"""
     grader: list[str | dict[str, Any]] = field(default_factory=list)
@@ -59,6 +59,8 @@ def run(args: list[str]) -> None:
     config, given = asked("eval", EvalConfig, args, "a file of questions to ask in place of held-out ones", flags)
     check_positive(config, "questions", "batch", "time_limit")
     grader_entries(config.grader)
+    if config.out is not None:
+        _check_out(Path(config.out))
 
     from rich.console import Console
 
@@ -89,14 +91,21 @@ def run(args: list[str]) -> None:
         report, samples = evaluate(world, reasoner, progress.counted(questions), graders, **numbers)
     report |= {"not_evaluated": missing} if missing else {}
     report |= {"held_out": world.held_out_rule, **provenance()}
-    if config.out:
-        _write(Path(config.out), world, report, samples)
     if given["json"]:
         print(json.dumps(report, indent=2))
     else:
         terminal.show_report(Console(), report, world.headline, world.label)
     if config.out:
+        _write(Path(config.out), world, report, samples)
         terminal.wrote(config.out)
+
+
+def _check_out(out: Path) -> None:
+    """InputError for a place that no folder can be at, and for a run, whose own evaluation would go."""
+    if file := next((one for one in (out, *out.parents) if one.is_file()), None):
+        raise InputError(f"out: {file} is a file, where a folder was expected")
+    if (out / "config.yaml").is_file():
+        raise InputError(f"out: {out} is a run, which has an evaluation of its own; choose another folder")
 
 
 def _write(out: Path, world: "World", report: dict[str, Any], samples: "list[Sample]") -> None:

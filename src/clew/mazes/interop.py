@@ -48,6 +48,8 @@ def read_token_lines(path: str | Path) -> list[tuple[Question, str]]:
         if line.strip():
             try:
                 question = parse_question(line)
+                if question.path is not None:
+                    whole_path(question)
             except InputError as error:
                 raise InputError(f"{path}, line {number}: {error}") from None
             tokens = line.split()

@@ -90,6 +90,8 @@ class MazeWorld(World):
         self.sizes = sizes_of(self.config.sizes)
         largest = max(max(size) for size in self.sizes) if self.sizes else 0
         self.side = self.config.max_size or largest
+        if largest > lattice.MAX_SIZE:
+            raise InputError(f"mazes.sizes: a side of {largest} is more than {lattice.MAX_SIZE}")
         if self.sizes and not largest <= self.side <= lattice.MAX_SIZE:
             raise InputError(
                 f"mazes.max_size: {self.side} is not between {largest}, the largest side in mazes.sizes, "
@@ -308,11 +310,12 @@ class MazeWorld(World):
     def read(self, file: Path) -> Iterator[Question]:
         """Mazes as others write them, asked in their own words where they have any."""
         known = self.tokenizer.get_vocab()
-        for number, (maze, text) in enumerate(read_questions(file), 1):
-            words = (text or vocab.prompt_text(maze)).split()
+        asked = [(maze, (text or vocab.prompt_text(maze)).split()) for maze, text in read_questions(file)]
+        for number, (maze, words) in enumerate(asked, 1):  # all of them, before one is asked
             if not all(word in known for word in words):
                 size = f"{maze.lattice.rows}x{maze.lattice.cols}"
                 raise InputError(f"{file}: maze {number} is {size}, larger than this model's tokenizer knows")
+        for maze, words in asked:
             yield self._question(maze, [known[word] for word in words], "given")
 
     def drawing(self, question: Question, answer: str) -> Any:

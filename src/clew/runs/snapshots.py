@@ -1,8 +1,10 @@
 """Snapshots: the models that a run had along the way, for those who study how what it does came about.
 
-Each is snapshots/step-NNNNNN of the run folder, with its model in `model`, and is never dropped.
+Each is snapshots/step-NNNNNN of the run folder, with its model in `model`. They stay, but for those of later steps
+where a run goes on from an earlier one.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,13 @@ def new_snapshot(out: Path, step: int) -> Iterator[Path]:
     """Gives a folder to fill, and makes it the snapshot of `step`, in place of one that is there."""
     with folder_written_whole(out / FOLDER / f"step-{step:06d}") as part:
         yield part
+
+
+def drop_after(out: Path, step: int) -> None:
+    """Takes away the snapshots of later steps than this one, from where a run goes on, perhaps in another way."""
+    for at, folder in snapshots_of(out).items():
+        if at > step:
+            shutil.rmtree(folder)
 
 
 def run_of(folder: Path) -> Path:

@@ -120,6 +120,8 @@ def check_training(config: TrainConfig, world: World) -> None:
     """InputError for a world that has nothing to imitate, or a step that would take more memory than there is."""
     if not config.model.folder:
         check_layers(config.model.layers)
+    elif config.model.add_layers:
+        check_layers(shape_of(config.model, len(world.tokenizer)).layers, "model.add_layers and the model's own")
     if not world.step_tokens(config):
         raise InputError("world: it has no demonstrations, so there is nothing to imitate")
 
@@ -233,6 +235,15 @@ def notes(world: World, counts: dict[str, int]) -> list[str]:
         rest = "only the others are evaluated" if some else "so this run trains, and cannot be evaluated"
         lines.append(f"world: {missing}; {rest}")
     return lines
+
+
+def ignored(model: ModelConfig) -> list[str]:
+    """Sizes of a new model that were asked for, where a folder's model is taken, which has its own."""
+    if not model.folder:
+        return []
+    usual = ModelConfig()
+    named = [name for name in ("layers", "width", "heads", "rope_base") if getattr(model, name) != getattr(usual, name)]
+    return [f"model.{name}: is of a new model, and {show(model.folder)} has its own" for name in named]
 
 
 def _long(count: int) -> list[str]:

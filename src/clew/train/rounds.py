@@ -152,6 +152,8 @@ def _tell(config: SplitConfig, world: World, report: Report, paraphrase: Paraphr
         "questions, thoughts, answers": config.questions * config.thoughts * config.answers,
     }
     checks.tell(world, counts, report)
+    for line in checks.ignored(config.model):
+        report({"note": line})
     if config.warm_start.steps and not world.demonstrations(range(1)):
         report({"note": "warm_start: this world has no demonstrations; rounds begin with the model as it is"})
     at_training = config.paraphrase_at != "evaluation"

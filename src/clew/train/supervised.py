@@ -28,7 +28,7 @@ from clew.runs.folder import run_folder
 from clew.runs.metrics import append_metrics, keep_metrics
 from clew.runs.options import check_options, flat, write_config
 from clew.runs.provenance import provenance
-from clew.runs.snapshots import is_due, new_snapshot
+from clew.runs.snapshots import drop_after, is_due, new_snapshot
 from clew.sharding import spreads, whole
 from clew.train import checks
 from clew.train.config import COMMANDS, LIMIT, MAY_CHANGE, RENAMED, TrainConfig, check_train
@@ -64,8 +64,9 @@ def imitate(
     validate: Callable[[int], dict[str, float]] = lambda step: {},
     snapshot: Callable[[int], None] = lambda step: None,
     report: Report = lambda values: None,
-) -> None:
+) -> int:
     """Learns `per_step` items a step until `steps` or `minutes` are over; metrics and checkpoints go into `out`.
+    Returns how many steps it made.
 
     batch_of: the spans to imitate, by their numbers; item i is the same whatever the number of processes. Its weights
     are made to add to 1 over all processes. None ends the loop. validate: figures to log at a step, if it is time.
@@ -105,15 +106,17 @@ def imitate(
             _checkpoint(out, learner, average, {"step": step, "seconds": seconds})
     if not (last := latest_checkpoint(out)) or number_of(last) != step:
         _checkpoint(out, learner, average, {"step": step, "seconds": before + time.monotonic() - start})
+    return step - state["step"]
 
 
 def _begun(learner: Learner, average: Average | None, out: Path, resume: bool) -> State:
-    """Where the loop begins: at a checkpoint, or at the first step; what was logged after that goes."""
+    """Where the loop begins: at a checkpoint, or at the first step; what was logged and kept after that goes."""
     accelerator = learner.accelerator
     main = accelerator.is_main_process
     state = resumed(out, partial(_load, learner, average), accelerator.wait_for_everyone, main) if resume else None
     if main:
         keep_metrics(out / "metrics.jsonl", state["step"] if state else -1)
+        drop_after(out, state["step"] if state else 0)
     return state or {"step": 0, "seconds": 0.0}
 
 
@@ -199,7 +202,7 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
         objective = losses.OBJECTIVES["graded" if config.loss == "graded" else "nll"]
         costs = losses.ObjectiveOptions(detour_cost=config.detour_cost, wall_cost=config.wall_cost)
         try:
-            imitate(
+            made = imitate(
                 learner,
                 _answers(config, world),
                 objective,
@@ -217,6 +220,10 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
                 snapshot=partial(_snapshot, config.snapshots, shown, out, main),
                 report=report,
             )
+            if resume and not made:
+                limit = "steps" if config.steps else "minutes"
+                more = f"; to go on, let --{limit} be more" if getattr(config, limit) else ""
+                report({"note": f"resume: no step was left to make{more}"})
             result = _finish(config, out, world, shown, accelerator, report)
             accelerator.wait_for_everyone()
         finally:
@@ -241,6 +248,8 @@ def _tell(config: TrainConfig, world: World, report: Report) -> None:
     validations = config.validation_questions if config.validate_every else 0
     counts = {"final_questions": config.final_questions, "validation_questions": validations}
     checks.tell(world, counts, report)
+    for line in checks.ignored(config.model):
+        report({"note": line})
 
 
 def _for_trackers(config: TrainConfig) -> dict[str, Any]:
