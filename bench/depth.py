@@ -6,13 +6,17 @@
 Each depth is trained twice: all for equal steps (--steps, 1,100), and for equal time, that is for as many steps as fit
 into the CPU time that the deepest needs for those. What a step costs is measured once, before all runs, with one thread
 and taking turns, and kept in RUNS/costs.json. So a run is defined by its steps alone, whatever else the machine does
-meanwhile, and its rate falls over its own second half. All are asked the same held-out mazes at their end.
+meanwhile, and its rate falls over its own second half. All are asked the same questions about held-out mazes.
 
-Controls for the same steps: the fewest layers with twice the mazes a step (more data), and with twice the width (about
-the parameters of four times the layers); the deepest at half the rate, with the first seed alone.
+Controls for the same steps. "data": the fewest layers with twice the mazes a step; that is twice the batch, so twice
+the compute and less noise in the gradients as much as twice the data, and which of them helps it cannot tell.
+"parameters": the fewest layers in such a width that they have about the parameters of the deepest, within 10%; left
+out where no width of whole heads has. The deepest at half the rate, with the first seed alone: it enters no comparison,
+but where it does clearly better, verdicts against the deepest say that it may be the rate.
 
-The verdicts are about mazes that need a lookahead of 3 and more. A finished run in --runs is not trained again, and one
-that was interrupted goes on; one of other options is refused. A run that fails is told of at the end; the others count.
+The verdicts are about questions that need a lookahead of 3 and more. A finished run in --runs is not trained again, and
+one that was interrupted goes on; one of other options is refused. A run that fails is told of at the end; the others
+count.
 """
 
 import sys
@@ -28,41 +32,66 @@ import depth_report
 import plots
 from clew.cli import terminal
 from clew.errors import InputError
+from clew.mazes.lattice import MAX_SIZE
 from clew.study.cells import process_pool, without_interrupts
 from clew.text import one_line
-from clew.train.config import TrainConfig
+from clew.train.config import TrainConfig, check_train
 from depth_report import SizeResults
-from depth_runs import EQUAL_STEPS, EQUAL_TIME, arms, config_of, folder, measured, read, trained
+from depth_runs import (
+    EQUAL_STEPS,
+    EQUAL_TIME,
+    Arm,
+    Measured,
+    arms,
+    config_of,
+    finished,
+    folder,
+    known,
+    measured,
+    read,
+    refuse,
+    trained,
+)
 from measure import keep, options, other_options
 
 LAYERS = {4: [2, 4, 8], 5: [2, 8]}  # by default; at other sizes as at the largest of these
 SEEDS, STEPS, QUESTIONS = [0, 1, 2], 1100, 2000
 
 
-def refuse(condition: object, line: str) -> None:
-    if condition:
-        sys.exit(f"clew bench depth: {line}")
-
-
 def check(args: Namespace) -> None:
     """Ends with one line for options that cannot be used."""
     for name, least in (("steps", 1), ("questions", 1), ("workers", 1), ("repeats", 1)):
         refuse(getattr(args, name) < least, f"--{name}: {getattr(args, name)} is not at least {least}")
-    for name, least in (("sizes", 2), ("seeds", 0), ("layers", 1)):
+    for name, least in (("sizes", 3), ("seeds", 0), ("layers", 1)):
         values = getattr(args, name) or []
         refuse(len(set(values)) < len(values), f"--{name}: {' '.join(map(str, values))} names one of them twice")
         refuse(values and min(values) < least, f"--{name}: {min(values, default=0)} is not at least {least}")
     refuse(args.layers and len(args.layers) < 2, f"--layers: {args.layers} is one depth; two at least are compared")
+    refuse(max(args.sizes) > MAX_SIZE, f"--sizes: {max(args.sizes)} is not at most {MAX_SIZE}")
+    for name in ("runs", "out"):
+        given: Path = getattr(args, name)
+        there = next(path for path in (given, *given.parents) if path.exists())
+        refuse(not there.is_dir(), f"--{name}: {there} is no folder")
 
 
 def planned(args: Namespace) -> list[SizeResults]:
-    """What is to be trained, by size; costs are measured where they are not known."""
-    plan, seeds = [], tuple(args.seeds)
+    """What is to be trained, by size; costs are measured where they are not known, once all that is there already, of
+    every size, can be used."""
+    plan, file = [], args.runs / "costs.json"
     for size in args.sizes:
-        layers = sorted(args.layers or LAYERS.get(size, LAYERS[5]))
-        costs = measured(args.runs / "costs.json", size, arms(layers, seeds, args.steps), args.repeats)
-        plan.append(SizeResults(size, arms(layers, seeds, args.steps, costs["models"]), costs, {}))
+        costs = known(file, size, wanted(args, size))
+        plan.append(SizeResults(size, wanted(args, size, costs), costs or {}, {}))
+    configs(args, plan)
+    for number, of in enumerate(plan):
+        if not of.measured:
+            costs = measured(file, of.size, of.arms, args.repeats)
+            plan[number] = SizeResults(of.size, wanted(args, of.size, costs), costs, {})
     return plan
+
+
+def wanted(args: Namespace, size: int, costs: Measured | None = None) -> list[Arm]:
+    layers = sorted(args.layers or LAYERS.get(size, LAYERS[5]))
+    return arms(size, layers, tuple(args.seeds), args.steps, costs["models"] if costs else None)
 
 
 def configs(args: Namespace, plan: list[SizeResults]) -> list[TrainConfig]:
@@ -76,16 +105,13 @@ def configs(args: Namespace, plan: list[SizeResults]) -> list[TrainConfig]:
                 if seed in arm.seeds:
                     found.append(config_of(out, of.size, arm, seed, args.questions))
     for config in found:
+        check_train(config)
         out = Path(str(config.out))
-        wanted = {name: value for name, value in asdict(config).items() if name != "out"}
-        if (out / "config.yaml").is_file() and (others := other_options(wanted, out)):
+        asked = {name: value for name, value in asdict(config).items() if name != "out"}
+        if (out / "config.yaml").is_file() and (others := other_options(asked, out)):
             made = ", ".join(f"{name} {value}" for name, value in others.items())
             refuse(True, f"{out} was made with {made}, which is not asked for now; choose another --runs, or delete it")
     return found
-
-
-def finished(out: Path) -> bool:
-    return (out / "config.yaml").is_file() and (out / "eval.json").is_file()
 
 
 def train_all(todo: list[TrainConfig], workers: int) -> dict[str, str]:
@@ -165,20 +191,20 @@ def main() -> None:
     terminal.quiet()
     try:
         plan = planned(args)
-        wanted = configs(args, plan)
+        runs = configs(args, plan)
     except InputError as error:
         refuse(True, str(error))
         raise  # never: for readers of types
-    todo = [config for config in wanted if not finished(Path(str(config.out)))]
+    todo = [config for config in runs if not finished(Path(str(config.out)))]
     hours = sum(len(arm.seeds) * arm.steps * of.seconds(arm) for of in plan for arm in of.arms) / 3600
-    print(f"{len(wanted)} runs, {hours:.1f} hours of CPU to train all; {len(wanted) - len(todo)} are there", flush=True)
+    print(f"{len(runs)} runs, {hours:.1f} hours of CPU to train all; {len(runs) - len(todo)} are there", flush=True)
     failed = train_all(todo, args.workers)
     results = gathered(args, plan)
     if results:
         report(args, results, failed)
     for out, why in failed.items():
         print(f"failed: {out}: {why}", file=sys.stderr)
-    refuse(failed, f"{len(failed)} of {len(wanted)} runs failed; the same command tries them again")
+    refuse(failed, f"{len(failed)} of {len(runs)} runs failed; the same command tries them again", code=1)
 
 
 if __name__ == "__main__":

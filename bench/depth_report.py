@@ -10,6 +10,7 @@ from clew.runs.intervals import student, wilson
 from clew.study.effects import Effect, effect_of, together
 from clew.text import in_percent
 from depth_runs import (
+    AS_MANY,
     BRANCHES,
     CONTROL,
     EQUAL_STEPS,
@@ -23,25 +24,28 @@ from depth_runs import (
     Arm,
     Found,
     Measured,
+    width_for,
 )
 from measure import figure
 
 HARD = [name for name, inside in LOOKAHEADS.items() if inside.start >= 3]
 CLAIMED = {4: 0.9}  # what two layers were said to come to, by size
-# Questions, and what it means that the first of two arms solves more, or fewer, of the mazes that need foresight.
+# Questions, and what it means that the first of two arms solves more, or fewer, of those that need foresight.
 QUESTIONS = {
     "depth": ("depth limits {b}", "depth does harm in so few steps"),
     "time": ("depth pays for what it costs", "fewer layers and more steps pay more than depth"),
     "longer": ("time limits {b}", "more steps do harm"),
-    "data": ("data limits {b}", "more mazes a step do harm"),
+    "data": ("data, or so small a batch, limits {b}", "more mazes a step do harm"),
     "parameters": ("depth does more than as many parameters in width", "width does more than depth"),
 }
 ABOUT = {
     "depth": "equal steps: more layers less the fewest",
     "time": "equal CPU time: more layers less the fewest",
     "longer": "the fewest layers: the steps of equal time less those of equal steps",
-    "data": "equal steps, the fewest layers: twice the mazes less as many as elsewhere",
-    "parameters": "equal steps: the most layers less the fewest of twice the width, with more heads as wide",
+    "data": "equal steps, the fewest layers: twice the mazes a step less as many as elsewhere; that is twice the "
+    "batch, so less noise in gradients and twice the compute as much as twice the data, and cannot tell which helps",
+    "parameters": "equal steps: the most layers less the fewest in a width, of more heads as wide, at which they have "
+    f"as many parameters within {AS_MANY:.0%}; left out where there is none",
 }
 
 
@@ -70,7 +74,7 @@ class SizeResults:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm less another in mazes of lookahead 3 and more, seed by seed. Shares, not percent."""
+    """One arm less another in questions of lookahead 3 and more, seed by seed. Shares, not percent."""
 
     size: str
     question: str
@@ -109,7 +113,7 @@ def _pairs(results: SizeResults, question: str) -> Iterator[tuple[Arm, Arm]]:
     elif question == "data":
         yield next(arm for arm in results.of(CONTROL) if arm.mazes != MAZES), steps[0]
     else:
-        yield steps[-1], next(arm for arm in results.of(CONTROL) if arm.width != WIDTH)
+        yield from ((steps[-1], arm) for arm in results.of(CONTROL) if arm.width != WIDTH)
 
 
 def _compared(results: SizeResults, question: str, a: Arm, b: Arm) -> Comparison:
@@ -125,9 +129,13 @@ def _compared(results: SizeResults, question: str, a: Arm, b: Arm) -> Comparison
 
 
 def hard(found: Found) -> float | None:
-    """The share that is solved of mazes with lookahead 3 and more, if any were asked."""
-    asked = sum(found.asked[name] for name in HARD)
-    return sum(found.solved[name] for name in HARD) / asked if asked else None
+    """The share that is solved of questions with lookahead 3 and more, if any were asked."""
+    solved, asked = _hard(found)
+    return solved / asked if asked else None
+
+
+def _hard(found: Found) -> tuple[int, int]:
+    return sum(found.solved[name] for name in HARD), sum(found.asked[name] for name in HARD)
 
 
 def verdicts(results: Sequence[SizeResults], compared: dict[str, list[Comparison]]) -> list[str]:
@@ -135,11 +143,40 @@ def verdicts(results: Sequence[SizeResults], compared: dict[str, list[Comparison
     lines = []
     for one in results:
         for question, (more, fewer) in QUESTIONS.items():
-            last = [comparison for comparison in compared[question] if comparison.size == one.name][-1]
+            some = [comparison for comparison in compared[question] if comparison.size == one.name]
+            if not some:  # no width has as many parameters
+                lines.append(f"- {one.name}, {question}: {_left_out(one)}.")
+                continue
+            last = some[-1]
             words = {1: more, -1: fewer, 0: "cannot be told"}[last.sign].format(b=last.b.name)
-            lines.append(f"- {one.name}, {question}: **{words}**. {_sentence(last)}.")
+            against = last.sign < 0 and last.a == one.of(EQUAL_STEPS)[-1]
+            lines.append(f"- {one.name}, {question}: **{words}**. {_sentence(last)}.{_rate_caveat(one) * against}")
         lines.append(f"- {one.name}, {_reached(one)}.")
     return lines
+
+
+def _left_out(results: SizeResults) -> str:
+    """Why nothing is said of parameters."""
+    least, *_, most = results.of(EQUAL_STEPS)
+    width, share = width_for(results.size, least.layers, most.layers)
+    nearest = f"at the nearest width, {width}, those of {least.name} are {share:.2f} times those of {most.name}"
+    return f"**left out**. No width of whole heads has as many parameters within {AS_MANY:.0%}: {nearest}"
+
+
+def _rate_caveat(results: SizeResults) -> str:
+    """What a verdict against the deepest must carry: that its rate may be what harms it, where half the rate, with the
+    same seed, does better than Wilson's interval allows. There is no other, of one seed."""
+    full = results.of(EQUAL_STEPS)[-1]
+    half = next(arm for arm in results.of(CONTROL) if arm.rate != RATE)
+    (seed,) = half.seeds
+    runs = [results.found.get(arm, {}).get(seed) for arm in (half, full)]
+    (better, asked), (usual, _) = (_hard(run) if run else (0, 0) for run in runs)
+    if None in runs or not asked:
+        return f" Whether its rate is to blame is not known: of seed {seed}, {half.name} is not there beside it."
+    if better / asked <= wilson(usual, asked)[1]:
+        return ""
+    shares = f"{100 * better / asked:.1f}% in place of {100 * usual / asked:.1f}%"
+    return f" **But it may be the rate that does harm**: {half.name} solve {shares} (seed {seed} alone)."
 
 
 def _sentence(one: Comparison) -> str:
@@ -207,7 +244,7 @@ def table(results: SizeResults) -> list[str]:
     seeds = " / ".join(map(str, results.arms[0].seeds))
     heads = ["set", "model", "parameters", "steps", "CPU seconds a step", "CPU minutes"]
     heads += [f"exact, seeds {seeds}", "mean"]
-    heads += [f"lookahead {name} ({count} mazes)" for name, count in asked.items()]
+    heads += [f"lookahead {name} ({count} questions)" for name, count in asked.items()]
     timed = "medians of {repeats} steps of one thread ({machine})".format(**results.measured)
     lines = [f"{results.name} mazes, exact held-out paths in percent; CPU seconds a step: {timed}:", ""]
     lines.append(f"| {' | '.join(heads)} |")
@@ -231,7 +268,7 @@ def _by_lookahead(runs: list[Found], asked: dict[str, int]) -> list[str]:
 
 
 def _rate(solved: float, asked: int) -> str:
-    """A share with Wilson's interval. All seeds are asked the same mazes, which therefore count once."""
+    """A share with Wilson's interval. All seeds are asked the same questions, which therefore count once."""
     low, high = wilson(solved, asked)
     return figure({"value": solved / asked, "low": low, "high": high}, 100) if asked else ""
 
@@ -244,9 +281,12 @@ def about(questions: int) -> list[str]:
         f"unless said, width {WIDTH} unless said. Asked at the end, greedily: the same {questions:,} questions about "
         "held-out mazes. What a step costs was measured once, before training, all models of a size taking turns on "
         "the same mazes. Steps of equal time: as many as take the CPU time that the deepest needs for its own. Shares "
-        "by lookahead: means over seeds, with Wilson's 95% interval over mazes, which says nothing of other seeds.",
+        "by lookahead: means over seeds, with Wilson's 95% interval over questions, which says nothing of other seeds. "
+        "Held-out mazes are few at small sizes, and repeat: 2,000 questions are about 8 different mazes at 3x3, about "
+        "363 at 4x4 and 1,955 at 5x5. So these intervals say how well a model does on these mazes, not on others.",
         "",
         "Differences are paired by seed, with 95% intervals by Student's t over seeds. Those of one question hold "
         "together, over all depths and sizes (Bonferroni); those of different questions do not. Where an interval "
-        "holds 0, nothing can be told.",
+        "holds 0, nothing can be told. The deepest at half the rate has one seed, and enters no comparison: a verdict "
+        "against the deepest says where it does better than Wilson's interval of the full rate's same seed allows.",
     ]

@@ -1,16 +1,17 @@
 """The runs of `clew bench depth`: which there are, what a step of each costs, and how one is trained and read."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
+import measure
 from clew.averaging import Average
 from clew.cli import terminal
 from clew.config import MazeConfig, ModelConfig, OptimizerConfig
@@ -28,9 +29,11 @@ from measure import interleaved
 WIDTH, MAZES, RATE = 64, 16, 2e-3
 BRANCHES, ROPE_BASE = 4, 100.0  # questions of a maze; at the usual base of 10,000 some runs stick (README.md)
 HEAD = 32  # dimensions of an attention head, whatever the width
-LOOKS, LOOK = 10, 200  # validations on the way of a run, for the picture alone; their mazes
+AS_MANY = 0.1  # how far apart in parameters, of the deepest's, what is said to have as many may be
+LOOKS, LOOK = 10, 200  # validations on the way of a run, for the picture alone; their questions
 LOOKAHEADS = {"0-2": range(3), "3-4": range(3, 5), "5 and more": range(5, 10_000)}
 EQUAL_STEPS, EQUAL_TIME, CONTROL = "equal steps", "equal time", "control"
+refuse = partial(measure.refuse, "depth")
 Costs = dict[str, dict[str, float]]  # seconds and parameters, by shape
 Measured = dict[str, Any]  # of one size: repeats, machine, models (Costs)
 
@@ -62,62 +65,93 @@ class Arm:
 
 @dataclass(frozen=True)
 class Found:
-    """What a finished run's folder says of it, in counts of held-out mazes."""
+    """What a finished run's folder says of it, in counts of questions about held-out mazes."""
 
     exact: float
     """the share of all that were asked"""
     looks: list[tuple[int, float]]
     """steps, and the share of exact paths after them; the last is that of the end"""
     asked: dict[str, int] = field(default_factory=dict)
-    """mazes, by lookahead"""
+    """questions, by lookahead"""
     solved: dict[str, int] = field(default_factory=dict)
     walked: dict[str, int] = field(default_factory=dict)
     """solved by a random walk"""
 
 
-def arms(layers: Sequence[int], seeds: tuple[int, ...], steps: int, costs: Costs | None = None) -> list[Arm]:
+def arms(size: int, layers: Sequence[int], seeds: tuple[int, ...], steps: int, costs: Costs | None = None) -> list[Arm]:
     """All that is trained of one size. The deepest run serves equal steps and equal time; the steps of those of equal
-    time follow from the costs, and mean nothing where these are not known yet."""
+    time follow from the costs, and while these are not known there are none of these runs. A control of the deepest's
+    parameters in width is there only where some width has about as many."""
     found = [Arm(EQUAL_STEPS, seeds, steps, depth) for depth in layers]
     least, most = found[0].layers, found[-1]
-    for one in found[:-1]:
-        longer = max(1, round(steps * costs[most.shape]["seconds"] / costs[one.shape]["seconds"])) if costs else 0
+    for one in found[:-1] if costs else ():
+        longer = max(1, round(steps * costs[most.shape]["seconds"] / costs[one.shape]["seconds"]))
         found.append(Arm(EQUAL_TIME, seeds, longer, one.layers))
     found.append(Arm(CONTROL, seeds, steps, least, mazes=2 * MAZES))
-    found.append(Arm(CONTROL, seeds, steps, least, width=2 * WIDTH))
+    width, share = width_for(size, least, most.layers)
+    found += [Arm(CONTROL, seeds, steps, least, width=width)] * (abs(share - 1) <= AS_MANY)
     return [*found, Arm(CONTROL, seeds[:1], steps, most.layers, rate=RATE / 2)]
 
 
-def measured(file: Path, size: int, wanted: Sequence[Arm], repeats: int) -> Measured:
-    """CPU seconds that a step of each takes, from the file, or measured now and kept there: runs that go on later
-    have as many steps."""
+def width_for(size: int, least: int, most: int) -> tuple[int, float]:
+    """The width, of whole heads and wider than others, at which the fewest layers have parameters nearest to those of
+    the most; and how many times as many they then have."""
+    wanted, widths = _parameters(size, most, WIDTH), [WIDTH + HEAD]
+    while _parameters(size, least, widths[-1]) < wanted:
+        widths.append(widths[-1] + HEAD)
+    shares = {width: _parameters(size, least, width) / wanted for width in widths}
+    return min(shares.items(), key=lambda one: abs(one[1] - 1))
+
+
+@cache
+def _parameters(size: int, layers: int, width: int) -> int:
+    """Counted of a model as it is trained, but without its weights."""
+    with torch.device("meta"):
+        return _policy(size, ModelConfig(layers=layers, width=width, heads=width // HEAD)).model.num_parameters()
+
+
+def _policy(size: int, model: ModelConfig) -> Policy:
+    return Policy.build(maze_tokenizer(size), model.layers, model.width, model.heads, 0, model.rope_base)
+
+
+def known(file: Path, size: int, wanted: Sequence[Arm]) -> Measured | None:
+    """What a step of each takes as the file has it, None where it has nothing of that size. Refuses a file that holds
+    something else, or costs of other models: what is compared is measured together."""
     name = f"{size}x{size}"
-    shapes = {arm.shape: arm for arm in wanted}
     try:
-        kept: dict[str, Measured] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        there: Costs | None = kept.get(name, {}).get("models")
-        lacking = [shape for shape in shapes if there is not None and shape not in there]
-    except (OSError, ValueError, TypeError, AttributeError):
-        sys.exit(f"clew bench depth: {file} holds no costs of steps; delete it, or choose another --runs")
-    if lacking:
-        why = "what costs are compared is measured together"
-        sys.exit(f"clew bench depth: {file} has no {name} model of {lacking[0]}, and {why}; choose another --runs")
-    if there is None:
-        print(f"{name}: measuring what a step costs", flush=True)
-        built = {shape: _stepping(size, arm) for shape, arm in shapes.items()}
-        seconds = interleaved({shape: step for shape, (step, _) in built.items()}, repeats, clock=time.process_time)
-        models = {shape: {"seconds": seconds[shape], "parameters": count} for shape, (_, count) in built.items()}
-        kept[name] = {"repeats": repeats, "machine": provenance()["machine"], "models": models}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, kept)
-    return kept[name]
+        there = _kept(file).get(name)
+        models = None if there is None else there["models"]
+        lacking = [] if models is None else [arm.shape for arm in wanted if arm.shape not in models]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        refuse(True, f"{file} holds no costs of steps; delete it, or choose another --runs")
+        raise  # never: for readers of types
+    why = "what costs are compared is measured together"
+    refuse(lacking, f"{file} has no {name} model of {''.join(lacking[:1])}, and {why}; choose another --runs")
+    return there
+
+
+def _kept(file: Path) -> dict[str, Measured]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def measured(file: Path, size: int, wanted: Sequence[Arm], repeats: int) -> Measured:
+    """CPU seconds that a step of each takes, measured now and kept in the file: runs that go on later have as many
+    steps."""
+    name = f"{size}x{size}"
+    print(f"{name}: measuring what a step costs", flush=True)
+    built = {shape: _stepping(size, arm) for shape, arm in {arm.shape: arm for arm in wanted}.items()}
+    seconds = interleaved({shape: step for shape, (step, _) in built.items()}, repeats, clock=time.process_time)
+    models = {shape: {"seconds": seconds[shape], "parameters": count} for shape, (_, count) in built.items()}
+    found = {"repeats": repeats, "machine": provenance()["machine"], "models": models}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, _kept(file) | {name: found})
+    return found
 
 
 def _stepping(size: int, arm: Arm) -> tuple[Callable[[], None], int]:
     """A step of training as `clew train` takes it, from the first mazes on; and the model's parameters."""
     config = config_of(Path(), size, arm, seed=0, questions=1)
-    model = config.model
-    policy = Policy.build(maze_tokenizer(size), model.layers, model.width, model.heads, 0, model.rope_base)
+    policy = _policy(size, config.model)
     learner, average = learner_for(policy, config.optimizer, Accelerator(cpu=True)), Average(policy)
     world, number = MazeWorld(config.mazes), 0
 
@@ -162,6 +196,15 @@ def trained(config: TrainConfig) -> None:
     torch.set_num_threads(1)
     terminal.quiet()
     train(config, resume=(Path(str(config.out)) / "config.yaml").is_file())
+
+
+def finished(out: Path) -> bool:
+    """Whether a run came to its end, and was asked something there."""
+    try:
+        end = json.loads((out / "eval.json").read_text(encoding="utf-8"))
+        return (out / "config.yaml").is_file() and "exact" in end
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def read(out: Path) -> Found:

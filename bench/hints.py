@@ -111,7 +111,7 @@ def piloted(args: Namespace) -> tuple[float, dict[float, list[Cell]]]:
     for lr in RATES:
         jobs = [job_of(args, PILOT_SEED, arm, lr, pilot=True) for arm in PILOT_ARMS]
         failed = carry_out(args, jobs)
-        refuse(failed, f"the pilot failed, and without it there is no learning rate: {told(failed)}")
+        refuse(failed, f"the pilot failed, and without it there is no learning rate: {told(failed)}", code=1)
         tried[lr] = [made(args.cells, job, run) for job in jobs]
         if all(map(learned, tried[lr])):
             break
@@ -178,7 +178,7 @@ def bench(args: Namespace) -> None:
         pilot = {f"{rate:g}": [one["curves"] for one in some] for rate, some in tried.items()}
         results = {"lr": lr, "pilot": pilot, "contrasts": found, "cells": cells}
         keep("hints", args.out, results, chosen + lines, about(cells))
-    refuse(failed, f"failed, and can be tried again by the same command: {told(failed)}")
+    refuse(failed, f"failed, and can be tried again by the same command: {told(failed)}", code=1)
 
 
 if __name__ == "__main__":

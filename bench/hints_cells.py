@@ -7,11 +7,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import measure
 from clew.cli.options import instance, parser_of
 from clew.config import WorldConfig
 from clew.files import write_json
@@ -30,6 +31,7 @@ FIRST, LAST = 3, 8  # rounds that say what a warm start does; rounds that say wh
 CURVES = ("score", "follows", "answer_names", "thought_names")
 HERE = ("out", "device")  # options that say where a run is, not what it is
 THOUGHTS, ANSWERS = ("names", "whole", "other"), ("names", "number", "other")  # kinds, as the example's rules tell them
+refuse = partial(measure.refuse, "hints")
 Cell = dict[str, Any]
 Options = dict[str, Any]
 
@@ -64,11 +66,6 @@ def resolved(given: tuple[str, ...], but: tuple[str, ...] = ()) -> Options:
     return json.loads(json.dumps({name: value for name, value in options.items() if name not in (*HERE, *but)}))
 
 
-def refuse(condition: object, line: str) -> None:
-    if condition:
-        raise SystemExit(f"clew bench hints: {line}")
-
-
 def others(there: Options, wanted: Options, inside: str = "") -> list[str]:
     """Where options that a run was made with are not those that are wanted, in words."""
     names = dict.fromkeys([*wanted, *there])
@@ -96,7 +93,8 @@ def read_cell(folder: Path, job: Job) -> Cell | None:
         differ = others(there["split"], wanted["split"]) + others(there["start"], wanted["start"], "warm start's ")
         differ += others({"questions": there["questions"]}, {"questions": wanted["questions"]})
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise SystemExit(f"clew bench hints: {path} is no cell of this bench; take it away") from None
+        refuse(True, f"{path} is no cell of this bench; take it away")
+        raise  # never: for readers of types
     refuse(differ, f"{path} was made with {', '.join(differ)}; choose another --out, or take that cell away")
     return cell
 

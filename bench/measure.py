@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from clew.endings import complain
 from clew.files import write_atomically, write_json
 from clew.runs.options import flat, read_yaml
 from clew.runs.provenance import provenance
@@ -22,6 +23,17 @@ from clew.train.config import TrainConfig
 
 Clock = Callable[[], float]
 EXAMPLES = Path(os.path.relpath(Path(__file__).parents[1] / "examples" / "language"))
+
+
+class Refused(SystemExit):
+    """Ends a bench with an exit code, its line having been told; whoever catches it can read the line."""
+
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(code)
+        self.line = line
+
+    def __str__(self) -> str:
+        return self.line
 
 
 def interleaved(
@@ -105,6 +117,13 @@ def figure(value: dict[str, float], scale: float = 1.0, digits: int = 1) -> str:
     low, high = scale * value["low"], scale * value["high"]
     told = in_percent(value["value"]) if (scale, digits) == (100, 1) else f"{scale * value['value']:.{digits}f}"
     return f"{told} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def refuse(bench: str, condition: object, line: str, code: int = 2) -> None:
+    """On a condition ends a bench with one line, and as `clew` does: with 2 for bad input, 1 for what failed."""
+    if condition:
+        complain(f"clew bench {bench}: {line}")
+        raise Refused(f"clew bench {bench}: {line}", code)
 
 
 def options(about: str | None, repeats: int = 9) -> argparse.ArgumentParser:

@@ -20,12 +20,14 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import measure
 import plots
 from clew import zoo
 from clew.cli import terminal
@@ -50,16 +52,12 @@ MOST_BYTES, ALL_BYTES = 3_000_000, 25_000_000  # of one model's weights, and of 
 MOST_APART = 0.002  # of exact answers, between a model and its copy
 BY_GROUP = ("questions", "exact", "optimal", "valid", "fork_steps")
 RANGES = 8  # of lookaheads, in the table
+refuse = partial(measure.refuse, "zoo")
 SHOWN, TRIED = 24, 4000  # failures on a sheet, and questions that are asked for them
 
 
 def recipes() -> dict[str, Path]:
     return {file.stem: file for file in sorted(RECIPES.glob("*.yaml"), key=lambda file: (len(file.stem), file.stem))}
-
-
-def refuse(condition: object, line: str) -> None:
-    if condition:
-        sys.exit(f"clew bench zoo: {line}")
 
 
 def trained(name: str, runs: Path) -> Path:
@@ -183,11 +181,12 @@ def put(name: str, run: Path, per_size: int) -> dict[str, Any]:
         policy.save(part / "model", STORED)
         shutil.copy(run / "config.yaml", part / "config.yaml")
         size = (part / "model" / "model.safetensors").stat().st_size
-        refuse(size > MOST_BYTES, f"{name}: {size:,} bytes of weights are more than {MOST_BYTES:,}")
+        refuse(size > MOST_BYTES, f"{name}: {size:,} bytes of weights are more than {MOST_BYTES:,}", code=1)
         after = asked(world, opened(part, config)[1], questions)
         apart = after["exact"]["value"] - before["exact"]["value"]
         print(f"{name}: exact {figure(before['exact'], 100)}, its copy {100 * apart:+.3f} points", flush=True)
-        refuse(abs(apart) > MOST_APART, f"{name}: its copy is {100 * apart:+.3f} points apart; the limit is 0.2")
+        far = f"{name}: its copy is {100 * apart:+.3f} points apart; the limit is 0.2"
+        refuse(abs(apart) > MOST_APART, far, code=1)
         card = about(name, run, policy) | {"stored": str(STORED).removeprefix("torch."), "bytes": size}
         card |= after | {"whole": {"exact": before["exact"]["value"]}, "per_size": per_size}
         card |= {"not_evaluated": world.not_evaluated()} if world.not_evaluated() else {}
@@ -219,7 +218,7 @@ def build(args: Namespace) -> None:
                 continue
         put(name, run, args.questions)
     total = sum(file.stat().st_size for file in zoo.HERE.rglob("*") if file.is_file())
-    refuse(total > ALL_BYTES, f"the zoo has {total:,} bytes, more than {ALL_BYTES:,}")
+    refuse(total > ALL_BYTES, f"the zoo has {total:,} bytes, more than {ALL_BYTES:,}", code=1)
 
 
 def overview(out: Path) -> None:
@@ -278,7 +277,7 @@ def failures(name: str, out: Path) -> None:
         ]
         if len(wrong) >= SHOWN:
             break
-    refuse(not wrong, f"{name} answers all of {count:,} questions")
+    refuse(not wrong, f"{name} answers all of {count:,} questions", code=1)
     draw.maze_sheet(wrong, out / "zoo_failures.png", most=SHOWN)
     print(f"{len(wrong)} of {count:,} are wrong; the first {min(len(wrong), SHOWN)} are in {out / 'zoo_failures.png'}")
 

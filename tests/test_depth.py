@@ -6,13 +6,15 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from clew.mazes import maze_tokenizer
+from clew.policy import Policy
 from clew.runs.options import write_config
 from pictures import size_of
 
@@ -34,7 +36,7 @@ def depth(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def results_of(depth: ModuleType, solved: dict[str, list[float]], seeds: int = 3, size: int = 4) -> Any:
     """Runs that solve these shares of mazes, by the arm's name and steps, one a seed; the others solve half."""
     runs = sys.modules["depth_runs"]
-    arms = depth.arms([2, 4, 8], tuple(range(seeds)), 1000, COSTS)
+    arms = depth.arms(size, [2, 4, 8], tuple(range(seeds)), 1000, COSTS)
     found = {}
     for arm in arms:
         shares = solved.get(f"{arm.name}, {arm.steps}", [0.5] * seeds)
@@ -64,7 +66,7 @@ def test_equal_time_is_steps_that_cost_as_much(depth: ModuleType) -> None:
 
 def test_a_run_is_defined_by_its_steps(depth: ModuleType, tmp_path: Path) -> None:
     runs = sys.modules["depth_runs"]
-    arms = depth.arms([2, 8], (0,), 1100, COSTS)
+    arms = depth.arms(5, [2, 8], (0,), 1100, COSTS)
     for arm in arms:
         config = runs.config_of(tmp_path, 5, arm, 0, 2000)
         assert (config.steps, config.minutes, config.optimizer.schedule) == (arm.steps, None, "wsd")
@@ -133,7 +135,10 @@ def test_missing_runs_are_told_and_the_others_reported(
     shown = capsys.readouterr().out
     assert "| equal steps | 8 layers | 9 | 1,000 | 0.2000 | 3.3 | 80.0 / not there / not there | 80.0 |" in shown
     assert "nothing to compare" in shown and "Failed: x: RuntimeError: no luck" in shown
-    assert "| 50.0 [46.9, 53.1] | 50.0 [46.0, 54.0] | 50.0 [45.1, 54.9] |" in shown  # mazes count once
+    assert "| 50.0 [46.9, 53.1] | 50.0 [46.0, 54.0] | 50.0 [45.1, 54.9] |" in shown  # questions count once
+    assert "lookahead 3-4 (600 questions)" in shown and " mazes) |" not in shown
+    assert "interval over questions" in shown and "about 363 at 4x4" in shown
+    assert "twice the batch" in shown and "at half the rate has one seed, and enters no comparison" in shown
     assert size_of(tmp_path / "depth.png")[0] > 600
     kept = json.loads((tmp_path / "depth.json").read_text())["results"]
     assert kept["4x4"]["measured"] == MEASURED and kept["failed"] == {"x": "RuntimeError: no luck"}
@@ -161,10 +166,119 @@ def test_runs_of_other_options_are_refused(depth: ModuleType, tmp_path: Path) ->
 def test_costs_are_measured_once(depth: ModuleType, tmp_path: Path) -> None:
     runs, file = sys.modules["depth_runs"], tmp_path / "new" / "costs.json"
     arms = [runs.Arm("equal steps", (0,), 1, 1), runs.Arm("equal steps", (0,), 1, 2)]
-    measured = runs.measured(file, 2, arms, repeats=1)
+    assert runs.known(file, 3, arms) is None
+    measured = runs.measured(file, 3, arms, repeats=1)
     assert measured["models"].keys() == {"1 x 64, 16 mazes", "2 x 64, 16 mazes"}
     assert all(one["seconds"] > 0 for one in measured["models"].values())
-    assert runs.measured(file, 2, arms, repeats=5) == measured == json.loads(file.read_text())["2x2"]
+    assert runs.known(file, 3, arms) == measured == json.loads(file.read_text())["3x3"]
+    assert runs.known(file, 4, arms) is None
+
+
+def test_nothing_is_measured_before_all_sizes_can_be_used(
+    depth: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = sys.modules["depth_runs"]
+    args = Namespace(runs=tmp_path, sizes=[4, 5], layers=[2, 4, 8], seeds=[0], steps=1000, questions=50, repeats=1)
+    (arm, *_) = depth.wanted(args, 5)
+    other = runs.config_of(runs.folder(tmp_path, 5, arm, 0), 5, replace(arm, steps=900), 0, 50)
+    Path(other.out).mkdir()
+    write_config(Path(other.out) / "config.yaml", other)
+    monkeypatch.setattr(depth, "measured", lambda *_: pytest.fail("4x4 was measured"))
+    with pytest.raises(SystemExit, match="5x5-equal-steps-2-layers-seed-0 was made with steps 900"):
+        depth.planned(args)
+    (tmp_path / "costs.json").write_text(json.dumps({"5x5": {**MEASURED, "models": {}}}))
+    with pytest.raises(SystemExit, match="has no 5x5 model of 2 x 64"):
+        depth.planned(args)
+
+
+@pytest.mark.parametrize(("layers", "width"), [([1, 4], 128), ([2, 8], 128), ([4, 9], 96), ([1, 10], 192)])
+def test_the_wide_control_has_as_many_parameters_as_the_deepest(
+    depth: ModuleType, layers: list[int], width: int
+) -> None:
+    runs = sys.modules["depth_runs"]
+    (wide,) = [arm for arm in depth.arms(4, layers, (0,), 1) if arm.width != 64]
+    deep = next(arm for arm in depth.arms(4, layers, (0,), 1) if arm.layers == layers[-1])
+    counts = []
+    for arm in (wide, deep):
+        model = runs.config_of(Path(), 4, arm, 0, 1).model
+        policy = Policy.build(maze_tokenizer(4), model.layers, model.width, model.heads)
+        counts.append(policy.model.num_parameters())
+    assert (wide.width, wide.layers) == (width, layers[0])
+    assert 0.9 <= counts[0] / counts[1] <= 1.1
+
+
+def test_a_question_of_parameters_is_left_out_where_no_width_has_as_many(depth: ModuleType) -> None:
+    report = sys.modules["depth_report"]
+    arms = depth.arms(3, [1, 2], (0, 1), 30, {f"{n} x 64, 16 mazes": {"seconds": n / 10} for n in (1, 2)})
+    assert {arm.width for arm in arms} == {64}
+    runs = sys.modules["depth_runs"]
+    found = {arm: {seed: found_of(runs, 0.5, arm.steps) for seed in arm.seeds} for arm in arms}
+    results = [depth.SizeResults(3, arms, MEASURED, found)]
+    compared = report.comparisons(results)
+    (told,) = [line for line in report.verdicts(results, compared) if ", parameters: " in line]
+    assert told == (
+        "- 3x3, parameters: **left out**. No width of whole heads has as many parameters within 10%: "
+        "at the nearest width, 96, those of 1 layer are 1.13 times those of 2 layers."
+    )
+    assert not any("| parameters |" in line for line in report.differences(compared))
+
+
+@pytest.mark.parametrize(
+    ("half", "told"),
+    [
+        ([0.60], " **But it may be the rate that does harm**: 8 layers, rate 0.001 solve 60.0% in place of 40.0%"),
+        ([0.41], ""),
+        ([], " Whether its rate is to blame is not known: of seed 0, 8 layers, rate 0.001 is not there"),
+    ],
+)
+def test_verdicts_against_depth_say_where_half_the_rate_does_better(
+    depth: ModuleType, half: list[float], told: str
+) -> None:
+    report = sys.modules["depth_report"]
+    solved = {"8 layers, 1000": [0.40, 0.41, 0.42], "2 layers, 1000": [0.70, 0.72, 0.71]}
+    results = [results_of(depth, solved | {"8 layers, rate 0.001, 1000": half})]
+    lines = report.verdicts(results, report.comparisons(results))
+    harm, *_ = [line for line in lines if ", depth: " in line]
+    assert "**depth does harm in so few steps**" in harm
+    assert harm.partition("lookahead 3 and more.")[2].startswith(told) and harm.endswith(".")
+    assert told or harm.endswith("lookahead 3 and more.")
+    assert not any("rate" in line for line in lines if ", longer: " in line or ", data: " in line)
+
+
+@pytest.mark.parametrize(("end", "whole"), [({"exact": {}}, True), ({"questions": 0}, False), (None, False)])
+def test_a_run_is_finished_once_it_was_asked_something(
+    depth: ModuleType, tmp_path: Path, end: dict[str, Any] | None, whole: bool
+) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    if end is not None:
+        (tmp_path / "eval.json").write_text(json.dumps(end))
+    assert depth.finished(tmp_path) is whole
+
+
+@pytest.mark.parametrize("bench", ["depth_runs", "zoo", "hints_cells"])
+def test_benches_end_as_commands_do(
+    bench: str, depth: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With 2 for bad input, with 1 for what failed, and with a line either way."""
+    monkeypatch.delitem(sys.modules, bench, raising=False)
+    refuse = importlib.import_module(bench).refuse
+    refuse("", "is not told")
+    for code, given in ((2, {}), (1, {"code": 1})):
+        with pytest.raises(SystemExit) as ended:
+            refuse(["one"], "of no use", **given)
+        assert ended.value.code == code
+        assert capsys.readouterr().err == f"clew bench {bench.partition('_')[0]}: of no use\n"
+    sys.modules.pop(bench)
+
+
+def test_failed_runs_end_with_1(depth: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = f"--sizes 4 --layers 2 4 8 --seeds 0 --out {tmp_path} --runs {tmp_path}"
+    (tmp_path / "costs.json").write_text(json.dumps({"4x4": MEASURED}))
+    monkeypatch.setattr(sys, "argv", ["depth", *given.split()])
+    monkeypatch.setattr(depth, "train_all", lambda todo, workers: {str(todo[0].out): "no luck"})
+    with pytest.raises(SystemExit, match="1 of 8 runs failed") as ended:
+        depth.main()
+    assert ended.value.code == 1
 
 
 def test_a_run_that_fails_stops_no_other(depth: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +292,7 @@ def test_a_run_that_fails_stops_no_other(depth: ModuleType, tmp_path: Path, monk
     monkeypatch.setattr(depth, "process_pool", ThreadPoolExecutor)
     monkeypatch.setattr(depth, "trained", trained)
     monkeypatch.setattr(depth, "read", lambda out: found_of(runs, 0.5, 1000))
-    arms = [arm for arm in depth.arms([2, 4, 8], (0,), 1000, COSTS) if arm.kind == "equal steps"]
+    arms = [arm for arm in depth.arms(4, [2, 4, 8], (0,), 1000, COSTS) if arm.kind == "equal steps"]
     todo = [runs.config_of(runs.folder(tmp_path, 4, arm, 0), 4, arm, 0, 10) for arm in arms]
     assert depth.train_all(todo, 1) == {todo[1].out: "RuntimeError: no luck"}
     assert done == [todo[0].out, todo[2].out]
@@ -190,13 +304,17 @@ def test_a_run_that_fails_stops_no_other(depth: ModuleType, tmp_path: Path, monk
         ("--steps 0", "--steps: 0 is not at least 1"),
         ("--layers 2", "is one depth; two at least are compared"),
         ("--seeds 1 1", "--seeds: 1 1 names one of them twice"),
-        ("--sizes 4 1", "--sizes: 1 is not at least 2"),
+        ("--sizes 4 2", "--sizes: 2 is not at least 3"),
+        ("--sizes 4 65", "--sizes: 65 is not at most 64"),
+        ("--out README.md/x", "--out: README.md is no folder"),
     ],
 )
 def test_options_that_cannot_be_used(
     depth: ModuleType, given: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["depth", *given.split(), "--runs", str(tmp_path / "runs")])
-    with pytest.raises(SystemExit, match=told):
+    monkeypatch.chdir(BENCH.parent)
+    with pytest.raises(SystemExit, match=told) as ended:
         depth.main()
+    assert ended.value.code == 2
     assert not (tmp_path / "runs").exists()
