@@ -9,6 +9,7 @@ from clew.mazes.kernels import ALGORITHMS
 from clew.mazes.lattice import Question
 from clew.mazes.steps import found_path, true_steps, with_false_step
 from clew.mazes.traces import parse_trace, path_from_trace, trace, trace_tokens
+from clew.mazes.vocab import parse_cell
 from clew.mazes.world import MazeWorld
 
 WORLD = MazeWorld(MazeConfig(sizes=[3]))
@@ -45,6 +46,32 @@ def test_one_step_is_made_false_and_its_end_is_told(algorithm: str) -> None:
             assert sum(steps) == len(steps) - 1
         where.add(number)
     assert len(where) > 3
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_thought_in_other_words_is_read_and_made_false_as_it_was(algorithm: str) -> None:
+    """What `shuffle` makes of a trace comes to the same answer, and is led through a wall from a cell found before."""
+    world, rng = MazeWorld(MazeConfig(sizes=[4], traces=list(ALGORITHMS))), np.random.default_rng(0)
+    reworded = 0
+    for number, question in enumerate(world.held_out(range(30))):
+        maze = question.reference
+        tokens = world._numbered(trace_tokens(trace(maze, algorithm, number)))
+        again = world.rewritten(question.tokens, [], tokens, rng)
+        assert again is not None
+        reworded += again != tokens
+        assert world.thought_answer(question, again) == world.thought_answer(question, tokens) is not None
+        assert all(world.thought_steps(question, again))
+        made = world.corrupted(question, again, rng)
+        assert made is not None
+        wrong, end = made
+        (at,) = [i for i, (a, b) in enumerate(zip(again, wrong, strict=True)) if a != b]
+        words = world.text(wrong).split()
+        found = {cell for word in words[: end - WIDTH[algorithm]] if (cell := parse_cell(word))}
+        behind = range(end - WIDTH[algorithm], end) if algorithm != "dfs" else range(end - 2, end)
+        (kept,) = [cell for i in behind if i != at and (cell := parse_cell(words[i]))]
+        there = parse_cell(words[at])
+        assert there and kept in found and not maze.lattice.connected(kept, there)
+    assert reworded > (25 if algorithm != "dfs" else 0)
 
 
 def test_steps_that_are_false_of_the_maze() -> None:

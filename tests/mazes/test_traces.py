@@ -368,6 +368,16 @@ def test_steps_of_malformed_text():
     assert search_steps("; ; <-->") == 0
 
 
+def test_a_path_is_read_off_records_whose_ends_are_turned():
+    path = [(0, 0), (0, 1), (0, 2), (1, 2)]
+    assert path_from_trace("(0,0) (0,0) ; (0,1) (0,0) ; (0,0) (1,0) ; (0,2) (0,1) ; (1,2) (0,2) ;") == path
+    assert path_from_trace("(0,0) <--> (0,0) (0,1) <--> (0,0) (0,1) <--> (0,2) (1,2) <--> (0,2)") == path
+    turned = "<THOUGHT_START> (0,0) <--> (0,0) (0,1) <--> (0,0) (0,2) <--> (0,1) (1,2) <--> (0,2) <THOUGHT_END>"
+    assert parse_trace(turned, SMALL).error == "token 5: (0,1) has not been expanded before"  # held to the letter
+    for neither in ("(0,0) (0,0) ; (0,2) (0,1) ; (0,1) (0,0) ;", "(0,0) <--> (0,0) (0,2) <--> (0,1)"):
+        assert path_from_trace(neither) is None
+
+
 def test_no_path_is_read_off_what_has_none():
     for body in (
         "(0,0) (0,2)",

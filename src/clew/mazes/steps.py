@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from clew.mazes.lattice import Cell, Question
-from clew.mazes.traces import _RECORDS, Step, _body, _form, _read, _tokens, path_from_trace
+from clew.mazes.traces import _RECORDS, Step, _body, _form, _oriented, _read, _tokens, path_from_trace
 from clew.mazes.vocab import cell_text
 
 START, END = "<THOUGHT_START>", "<THOUGHT_END>"
@@ -26,6 +26,7 @@ def with_false_step(
 ) -> tuple[list[str], int] | None:
     """The thought with one of its true steps, drawn at random, led through a wall: to a neighbouring cell where there
     is one behind a wall, else to any that no passage leads to. And the number of tokens up to the end of that step.
+    The cell that the step starts from stays: in a record the one found before, whichever is named first.
 
     None for a thought without a true step behind its first.
     """
@@ -51,7 +52,8 @@ def found_path(question: Question, tokens_or_text: Sequence[str] | str) -> list[
 
 
 def _steps(tokens: list[str]) -> tuple[list[Step], bool, int, int]:
-    """A thought's steps; whether they are all that it holds; the tokens of a step; and where the first one stands."""
+    """A thought's steps, each from the end that was found before; whether they are all that it holds; the tokens of a
+    step; and where the first one stands."""
     body, first = _body(tokens), tokens.index(START) + 1 if START in tokens else 0
     form = _form(body)
     width = len(_RECORDS[form])
@@ -59,7 +61,7 @@ def _steps(tokens: list[str]) -> tuple[list[Step], bool, int, int]:
     if not after:  # it may have been cut
         body = body[: len(body) // width * width]
     steps, misfit = _read([START, *body, END], form) if body else ([], None)
-    return steps, misfit is None and after in ([], [END]), width, first
+    return _oriented(steps, form), misfit is None and after in ([], [END]), width, first
 
 
 def _is_true(question: Question, number: int, step: Step) -> bool:

@@ -181,6 +181,21 @@ def _near(a: Cell, b: Cell) -> bool:
     return abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1
 
 
+def _oriented(steps: Sequence[Step], form: str) -> list[Step]:
+    """Steps with the end first that was found before. The records of a search that is told in other words (see
+    `rewrite`) name their ends either way round; where both were found before, or neither, a record stays as it stands.
+    """
+    if form == "dfs":  # a walk's steps share their cells, so there is no other way to say one
+        return [*steps]
+    found: set[Cell] = set()
+    oriented = []
+    for a, b in steps:
+        step = Step(b, a) if b in found and a not in found else Step(a, b)
+        found.add(step.cell)
+        oriented.append(step)
+    return oriented
+
+
 def _path(steps: Sequence[Step]) -> list[Cell] | None:
     """Back from the last cell to the first, each time to where the search first came from."""
     came_from: dict[Cell, Cell] = {}
@@ -195,14 +210,16 @@ def _path(steps: Sequence[Step]) -> list[Cell] | None:
 
 
 def path_from_trace(tokens_or_text: Sequence[str] | str) -> list[Cell] | None:
-    """The path from a trace's first cell to its last, read off the thought alone; a missing end of it does no harm.
+    """The path from where a search begins to the last cell that it finds, read off the thought alone; a missing end of
+    it does no harm. The ends of a breadth-first or A* record come in any order, as `rewrite` may turn them.
 
     None where the text has no trace's form, or a step jumps or starts from a cell that the search has not been to.
     Whether the last cell is the target, and each step an open passage, a thought alone cannot tell.
     """
     body = _body(_tokens(tokens_or_text))
-    steps, misfit = _read(["<THOUGHT_START>", *body, "<THOUGHT_END>"], _form(body))
-    return None if misfit else _path(steps)
+    form = _form(body)
+    steps, misfit = _read(["<THOUGHT_START>", *body, "<THOUGHT_END>"], form)
+    return None if misfit else _path(_oriented(steps, form))
 
 
 # A rule book yields the steps that its algorithm could take next and is sent the one taken.
@@ -282,7 +299,8 @@ def _first_stray(question: Question, form: str, steps: list[Step]) -> tuple[int,
 def parse_trace(tokens_or_text: Sequence[str] | str, question: Question) -> ParsedTrace:
     """Reads a thought against its question; raises on nothing that a model may have written.
 
-    The thought starts with the first token. What follows its `<THOUGHT_END>` is not read.
+    The thought starts with the first token. What follows its `<THOUGHT_END>` is not read. It is held to the letter: a
+    record whose ends `rewrite` has turned means the same, but no algorithm writes it so.
     """
     tokens = _tokens(tokens_or_text)
     form = _form(_body(tokens))
