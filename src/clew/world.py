@@ -215,6 +215,13 @@ class World:
         """A right answer as a face would write it, the token that ends it included; None where the world knows none."""
         return None
 
+    def right_answers(self, question: Question) -> list[list[int]]:
+        """All forms in which a face would write the right answer, each as `right_answer` has it, no two the same: an
+        audit adds their probabilities, so that a choice of form that no grader minds changes none of its figures. By
+        default the one that `right_answer` gives; empty where it gives none."""
+        right = self.right_answer(question)
+        return [right] if right else []
+
     def filler(self, count: int) -> list[int]:
         """So many tokens in a thought's place that say nothing: dots."""
         dots: Any = self.tokenizer("...", add_special_tokens=False).input_ids or [self.tokenizer.pad_token_id or 0]

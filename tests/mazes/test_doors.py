@@ -364,3 +364,14 @@ def test_lines_that_are_not_true() -> None:
     assert told(f"({first}) ({far[0]},{far[1]})")[0] == maze.lattice.connected(origin, far)
     assert told("(9,9) (9,8)") == [False]
     assert told(step, "<UNK>", step) == [True, False]
+
+
+@pytest.mark.parametrize("style", ["plain", "own"])
+def test_right_answers_mention_the_door_or_do_not(style: Any) -> None:
+    world = DoorWorld(CONFIG, style=style)
+    for asked in world.questions(range(20)):
+        rights = [world.text(one) for one in world.right_answers(asked)]
+        assert [mentions(one) for one in rights] == ([True, False] if asked.labels["door"] == "helps" else [False])
+        for one in rights:
+            assert world.same_answer(asked, rights[0], one) and world.measure(asked, None, one)["exact"]
+            assert one.split().count("<-->") == (len(path_text(one).split()) - 2) * (style == "own")

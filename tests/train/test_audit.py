@@ -236,6 +236,30 @@ def test_log_probabilities_are_those_of_a_plain_pass(policies: Any, face_sees: A
     assert all(abs(one["nats"]) < 1e-4 and not one["changed"] for one in copied)
 
 
+def test_the_forms_of_a_right_answer_are_as_likely_as_all_of_them_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = split_config()
+    reasoner = fresh_team(config).reasoner(config)
+    asked = WORLD.held_out(range(6))
+
+    def forms(question: Any) -> list[list[int]]:
+        """None, one or two, by the question's place."""
+        right = WORLD.right_answer(question)
+        return [right, [right[0], *right]][: [one.tokens for one in asked].index(question.tokens) % 3]
+
+    monkeypatch.setattr(WORLD, "right_answers", forms)
+    subject = Subject(WORLD, reasoner, [], 1)
+    subject.cases = draw_cases(subject, reasoner, asked, "thoughts")
+    for case, context, outcome in zip(subject.cases, subject.as_it_is, subject.intact, strict=True):
+        assert isinstance(reasoner.face, SharedPrefixSampler)
+        rights = WORLD.right_answers(case.question)
+        (logps,) = answer_logps(reasoner.face.policy, [(context, [case.answers[0], *rights])])
+        assert outcome.logp == pytest.approx(logps[0], abs=1e-4)
+        if rights:
+            assert outcome.right_logp == pytest.approx(math.log(sum(map(math.exp, logps[1:]))), abs=1e-4)
+        else:
+            assert math.isnan(outcome.right_logp)
+
+
 def test_prompts_of_text_are_audited_as_far_as_their_world_can_tell() -> None:
     """Thoughts that end with a text of several tokens, no known answers, no steps."""
     rows = [Row({"prompt": f"what is {i} plus two"}, f"row {i}") for i in range(40)]

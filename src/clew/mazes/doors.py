@@ -321,8 +321,14 @@ class DoorWorld(MazeWorld):
 
     def right_answer(self, question: Question) -> list[int]:
         """A shortest path, with the mark where it leads through the door."""
-        path = world.solution(question.reference)
-        return self._numbered(answer_words(path, question.columns["door"], True, self.style))
+        return self.right_answers(question)[0]
+
+    def right_answers(self, question: Question) -> list[list[int]]:
+        """A shortest path, and where it leads through the door the same without the mark: neither scores nor
+        `same_answer` mind the mark, so a face is as right with it as without."""
+        path, door = world.solution(question.reference), question.columns["door"]
+        forms = [answer_words(path, door, told, self.style) for told in (True, False)]
+        return [self._numbered(form) for form in forms[: 1 + mentions(" ".join(forms[0]))]]
 
     def _unmarked(self, tokens: Sequence[int]) -> list[int]:
         (mark,) = self._numbered([MARK])

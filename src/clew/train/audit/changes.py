@@ -1,7 +1,8 @@
 """What becomes of the answer when the thought is changed: left out, filled, swapped, cut, corrupted, paraphrased.
 
 Every measure here compares the same case twice: the thought as the face read it, t, and a changed one, t'. With a the
-answer that was drawn behind t, r a right answer, and g(.) the face's greedy answer behind a thought:
+answer that was drawn behind t, r a right answer in any of its forms (`World.right_answers`), and g(.) the face's greedy
+answer behind a thought:
 
     nats        log p(a|q,t) - log p(a|q,t')     positive: the thought makes its answer likelier. Its mean is a KL
                                                  divergence, of the face behind t' from the face behind t

@@ -66,7 +66,7 @@ def information(logps_NN: np.ndarray) -> Figures:
 def fresh_reader(subject: Subject) -> Found:
     """What a face makes of the thoughts that never trained with the shoggoth that writes them; by default that of the
     run's warm start. With g the trained face, f the fresh one, a the answer that g drew behind the thought t, r a right
-    one, t0 a thought closed as soon as it begins, and s thoughts of the fresh face's own shoggoth:
+    one in any of its forms, t0 a thought closed as soon as it begins, and s thoughts of the fresh face's own shoggoth:
 
         gap         score(g(t)) - score(f(t))         positive: the trained face makes more of these thoughts
         own_gap     score(g(s)) - score(f(s))         the control: is the trained face better at any thoughts?

@@ -65,7 +65,7 @@ class Outcome:
     logp: float
     """natural log-probability of the answer that was drawn behind the thought as it is"""
     right_logp: float
-    """that of the world's right answer; NaN where it knows none"""
+    """that of the world's right answer, of all its forms together (`World.right_answers`); NaN where it knows none"""
 
 
 @dataclass
@@ -144,16 +144,17 @@ class Subject:
         if self.graders:
             questions = [case.question for case, _ in there]
             scores = grade_texts(self.graders, questions, texts, [one.tokens for one in written]).face_B
-        rights = [world.right_answer(case.question) for case, _ in there]
-        wanted = [
-            (context, [case.answers[0], *([right] if right else [])])
-            for (case, context), right in zip(there, rights, strict=True)
-        ]
+        wanted = [(context, [case.answers[0], *world.right_answers(case.question)]) for case, context in there]
         logps = answer_logps(face.policy, wanted)
         return [
-            Outcome(text, float(score), float(logp[0]), float(logp[1]) if right else np.nan)
-            for text, score, logp, right in zip(texts, scores, logps, rights, strict=True)
+            Outcome(text, float(score), float(logp[0]), _together(logp[1:]))
+            for text, score, logp in zip(texts, scores, logps, strict=True)
         ]
+
+
+def _together(logps: np.ndarray) -> float:
+    """The log-probability of any one of several answers, no two the same; NaN for none."""
+    return float(np.logaddexp.reduce(logps)) if len(logps) else np.nan
 
 
 def face_of(reasoner: Reasoner) -> SharedPrefixSampler:
