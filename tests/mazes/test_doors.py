@@ -366,6 +366,15 @@ def test_lines_that_are_not_true() -> None:
     assert told(step, "<UNK>", step) == [True, False]
 
 
+def test_a_thought_that_is_a_path_finds_an_answer_from_the_origin_alone() -> None:
+    world = DoorWorld(CONFIG, thoughts="path")
+    asked, thought, answer = first_case(world)
+    assert world.thought_answer(asked, thought) == answer
+    assert world.thought_answer(asked, [thought[0], *thought[2:]]) is None
+    assert world.thought_answer(asked, [thought[0], *thought[-2:]]) is None
+    assert world.thought_answer(asked, thought[:1]) is None
+
+
 @pytest.mark.parametrize("style", ["plain", "own"])
 def test_right_answers_mention_the_door_or_do_not(style: Any) -> None:
     world = DoorWorld(CONFIG, style=style)

@@ -286,7 +286,8 @@ class DoorWorld(MazeWorld):
         words = self.text(tokens).split()
         if self.thoughts == "path":
             path = [vocab.parse_cell(word) for word in door_thoughts.inside(words) if word != MARK]
-            path = None if None in path or path[-1:] != [question.reference.target] else path
+            ends = [question.reference.origin], [question.reference.target]
+            path = None if None in path or (path[:1], path[-1:]) != ends else path
         else:
             path = door_thoughts.found_path(question.reference, words)
         if path is None:
