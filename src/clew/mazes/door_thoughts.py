@@ -7,8 +7,9 @@ stands before the passage that is the door, where the thought mentions that. Wha
 matter of proof: the same passages from the same cells, the same one marked, the same end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from clew.mazes.vocab import cell_text, parse_cell
 
 MARK = "<DOOR>"
 START, END, LINE_END = "<THOUGHT_START>", "<THOUGHT_END>", ";"
+TRIES = 200  # searches that are drawn for one that finds the question's path by itself
 
 
 class Line(NamedTuple):
@@ -98,19 +100,58 @@ def path_to(steps: Sequence[Step], origin: Cell, target: Cell) -> list[Cell] | N
 
 
 def search(maze: Question, door: Sequence[Cell], told: bool, rng: np.random.Generator) -> Passages:
-    """A random depth-first search that finds the question's path, with its dead ends and without the ways back."""
+    """A random depth-first search that finds the question's path, with its dead ends and without the ways back.
+
+    At a cycle a search may go the longer way round, so it is drawn anew until it finds this path, at most TRIES times.
+    Where there are so many cycles that none did, one is led along the path (see `_along`).
+    """
     path = [*maze.path] if maze.path else maze.lattice.shortest_path(maze.origin, maze.target)
     seed = int(rng.integers(2**31))
-    found = trace(maze, "dfs", seed)
-    while found.path != path:  # at a cycle it may have gone the longer way round
-        seed += 1
-        found = trace(maze, "dfs", seed)
+    drawn = (trace(maze, "dfs", seed + i) for i in range(TRIES))
+    found = next((one.steps for one in drawn if one.path == path), None) or _along(maze, path, rng)
     seen, lines = {maze.origin}, []
-    for parent, cell in found.steps:
+    for parent, cell in found:
         if cell not in seen:
             seen.add(cell)
             lines.append(Line((parent, cell), told and {parent, cell} == set(door)))
     return Passages(tuple(_swapped(line, rng) for line in lines), True, True)
+
+
+def _along(maze: Question, path: Sequence[Cell], rng: np.random.Generator) -> list[tuple[Cell, Cell]]:
+    """The passages that a random depth-first search takes, from the found cell to the new one, if of all ways it can go
+    it chooses none that would find another path.
+
+    From a cell of the path it enters the path's next cell, or a branch from which no cells that are still new lead to
+    the target; such a branch is a dead end, and it comes back. So it ends, for any path through open passages.
+    """
+    onward = dict(pairwise(path))
+    seen, way, passages = {maze.origin}, [maze.origin], []
+    while way[-1] != maze.target:
+        here = way[-1]
+        fresh = [cell for cell in maze.lattice.neighbours(here) if cell not in seen]
+        if here in onward:
+            fresh = [cell for cell in fresh if cell == onward[here] or not _leads(maze, cell, seen)]
+        if not fresh:
+            way.pop()
+            continue
+        cell = fresh[int(rng.integers(len(fresh)))]
+        passages.append((here, cell))
+        seen.add(cell)
+        way.append(cell)
+    return passages
+
+
+def _leads(maze: Question, start: Cell, seen: Collection[Cell]) -> bool:
+    """Whether a way leads from a cell to the target through no cell that was seen."""
+    reached, waiting = {start, *seen}, [start]
+    while waiting:
+        cell = waiting.pop()
+        if cell == maze.target:
+            return True
+        new = [other for other in maze.lattice.neighbours(cell) if other not in reached]
+        reached.update(new)
+        waiting += new
+    return False
 
 
 def _swapped(line: Line, rng: np.random.Generator) -> Line:
