@@ -15,6 +15,20 @@ SMALL = MazeConfig(sizes=[(3, 4)])
 CYCLES = MazeConfig(sizes=[5], generators=["dfs_percolation"], p=0.2)
 
 
+def test_a_search_that_was_cut_in_the_midst_of_a_line_is_read_up_to_there() -> None:
+    (asked,) = DoorWorld(SMALL).questions([0])
+    maze, door = asked.reference, asked.columns["door"]
+    a, b = map(vocab.cell_text, (maze.origin, maze.lattice.neighbours(maze.origin)[0]))
+    line = ["<THOUGHT_START>", a, b, ";"]
+    for rest in ([], [a], [a, b], [MARK], [MARK, b], [MARK, b, a]):
+        assert door_thoughts.true_steps(maze, door, [*line, *rest]) == [True]
+        ended = door_thoughts.true_steps(maze, door, [*line, *rest, "<THOUGHT_END>"])
+        assert ended == [True] + [False] * bool(rest)  # one that ended by itself was not cut
+    for rest in ([a, a], [a, MARK], [MARK, MARK], [";"], ["<UNK>"], [a, b, a], [a, ";"]):
+        assert door_thoughts.true_steps(maze, door, [*line, *rest]) == [True, False]
+    assert door_thoughts.true_steps(maze, door, ["<THOUGHT_START>", a]) == []
+
+
 def drawn_until_found(maze: Any, rng: np.random.Generator) -> list[tuple[Any, Any]]:
     """A search as `search` draws it where nothing bounds it: its passages, from the found cell to the new one."""
     seed = int(rng.integers(2**31))

@@ -224,9 +224,19 @@ def inside(words: Sequence[str]) -> Sequence[str]:
 
 def true_steps(maze: Question, door: Sequence[Cell], words: Sequence[str]) -> list[bool]:
     """Whether each line of a thought is true: an open passage from a cell found before to another, marked only if it
-    is the door. What is no line counts as one that is false, and nothing behind it is read."""
-    lines, whole = lines_of(inside(words))
-    return [true for true, _ in _told(maze, door, lines)] + [False] * (not whole)
+    is the door. What is no line counts as one that is false, and nothing behind it is read; a thought without its end
+    that stops in the midst of a line was cut there, and is read up to there."""
+    body = inside(words)
+    lines, whole = lines_of(body)
+    rest = body[sum(len(line.words()) for line in lines) :]
+    cut = words[-1:] != [END] and _begins_line(rest)
+    return [true for true, _ in _told(maze, door, lines)] + [False] * (not whole and not cut)
+
+
+def _begins_line(words: Sequence[str]) -> bool:
+    """Whether a line could begin with these words and go on."""
+    cells = [parse_cell(word) for word in words[words[:1] == [MARK] :]]
+    return len(cells) <= 2 and None not in cells and len(set(cells)) == len(cells)
 
 
 def _told(maze: Question, door: Sequence[Cell], lines: Sequence[Line]) -> list[tuple[bool, Cell]]:
