@@ -66,12 +66,11 @@ def imitate(
     report: Report = lambda values: None,
 ) -> int:
     """Learns `per_step` items a step until `steps` or `minutes` are over; metrics and checkpoints go into `out`.
-    Returns how many steps it made.
 
     batch_of: the spans to imitate, by their numbers; item i is the same whatever the number of processes. Its weights
     are made to add to 1 over all processes. None ends the loop. validate: figures to log at a step, if it is time.
     snapshot: keeps the model of a step, if it is time. resume: from the last whole checkpoint. average: what averages
-    the learner's weights after each step. LossNotFinite names the last good checkpoint.
+    the learner's weights after each step. Returns the steps made. LossNotFinite names the last good checkpoint.
     """
     rank, processes = learner.accelerator.process_index, learner.accelerator.num_processes
     state = _begun(learner, average, out, resume)
@@ -220,15 +219,19 @@ def train(config: TrainConfig, resume: bool = False, report: Report = lambda val
                 snapshot=partial(_snapshot, config.snapshots, shown, out, main),
                 report=report,
             )
-            if resume and not made:
-                limit = "steps" if config.steps else "minutes"
-                more = f"; to go on, let --{limit} be more" if getattr(config, limit) else ""
-                report({"note": f"resume: no step was left to make{more}"})
+            _tell_made(config, made, resume, report)
             result = _finish(config, out, world, shown, accelerator, report)
-            accelerator.wait_for_everyone()
         finally:
             end_training(accelerator, learner)
         return result if main else {}
+
+
+def _tell_made(config: TrainConfig, made: int, resume: bool, report: Report) -> None:
+    """Tells a person whose run should go on, and did not."""
+    if resume and not made:
+        limit = "steps" if config.steps else "minutes"
+        more = f"; to go on, let --{limit} be more" if getattr(config, limit) else ""
+        report({"note": f"resume: no step was left to make{more}"})
 
 
 def _snapshot(factor: float | None, policy: Policy, out: Path, main: bool, step: int) -> None:
@@ -277,7 +280,7 @@ def _asked(world: World, policy: Policy, asked: Iterator[Question], accelerator:
 def _finish(
     config: TrainConfig, out: Path, world: World, policy: Policy, accelerator: Accelerator, report: Report
 ) -> dict[str, Any]:
-    """The end of a run: model, final evaluation, samples and pictures into its folder. Returns the evaluation."""
+    """The end of a run: model, final evaluation, samples and pictures in its folder, for all. Returns the evaluation."""
     main = accelerator.is_main_process
     with folder_written_whole(out / "model") if main else nullcontext() as part:
         policy.save_into(part)
@@ -298,6 +301,7 @@ def _finish(
         what = f"A {type(policy.model).__name__}, trained on the loss called {config.loss}."
         write_card(out / "model", out.resolve().name, what, result, result, result.get("baseline"))
         plots.training_curves(out / "metrics.jsonl", out / "plots" / "training.png", (world.headline, *world.curves))
+    accelerator.wait_for_everyone()
     return result
 
 
