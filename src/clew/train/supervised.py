@@ -280,7 +280,7 @@ def _asked(world: World, policy: Policy, asked: Iterator[Question], accelerator:
 def _finish(
     config: TrainConfig, out: Path, world: World, policy: Policy, accelerator: Accelerator, report: Report
 ) -> dict[str, Any]:
-    """The end of a run: model, final evaluation, samples and pictures in its folder, for all. Returns the evaluation."""
+    """The end of a run: model, final evaluation, samples and pictures into its folder. Returns the evaluation."""
     main = accelerator.is_main_process
     with folder_written_whole(out / "model") if main else nullcontext() as part:
         policy.save_into(part)
