@@ -20,7 +20,7 @@ from clew.rollout.sampler import SharedPrefixSampler
 from clew.rollout.types import Context
 from clew.train.audit import changes, information
 from clew.train.audit.audit import LEAST, MEASURES, Audit, audit
-from clew.train.audit.subject import Subject, answer_logps, draw_cases, opened_up, thought_in
+from clew.train.audit.subject import Case, Subject, answer_logps, draw_cases, opened_up, thought_in
 from clew.train.evaluate import Reasoner
 from clew.train.watching import monitors_of
 from small import WORLD, fresh_team, split_config
@@ -294,6 +294,65 @@ def test_prompts_of_text_are_audited_as_far_as_their_world_can_tell() -> None:
             audit(subject, [name])
 
 
+def text_subject() -> tuple[Subject, dict[str, list[int]]]:
+    """Thoughts of text that end in every way there is, as they were read, by how they end: with the delimiter's tokens,
+    with tokens of which the first holds more, with one that holds more behind it, with the text's end, or closed."""
+    tokenizer = bpe_tokenizer(also=["so.</think>", "so</think>!"] * 3)
+    world = PromptWorld([Row({"prompt": f"what is {i} plus two"}, f"row {i}") for i in range(40)], tokenizer)
+    ids, eos = world._ids, tokenizer.eos_token_id
+    assert isinstance(eos, int)
+    merged, behind = ids("what is two. say so.</think>"), ids("what is two</think>!")
+    assert merged[-len(world.thought_end) :] != world.thought_end != behind[-len(world.thought_end) :]
+    plain = ids("what is plus two")
+    read = {"delimiter": [*plain, *world.thought_end], "merged": merged, "behind": behind, "eos": [*plain, eos]}
+    contexts = [Context(tokens, "thought") for tokens in read.values()]
+    contexts.append(Context(world.thought_end, "prompt", Context(read.setdefault("closed", plain), "thought")))
+    policies = [Policy.build(tokenizer, 1, 16, 2, seed=seed) for seed in (0, 1)]
+    reasoner = Reasoner(SharedPrefixSampler(policies[1]), SharedPrefixSampler(policies[0]), max_thought=9, max_answer=3)
+    subject = Subject(world, reasoner, [], 1)
+    for question, context in zip(world.questions(range(len(contexts))), contexts, strict=True):
+        body, closing = thought_in(world, context)
+        prompt = Context(question.tokens, "prompt")
+        subject.cases.append(Case(0, question, prompt, [body], [closing], [[*ids("two"), eos]], [""], [""]))
+    return subject, read
+
+
+def test_a_copy_changes_nothing_however_a_thought_of_text_ends() -> None:
+    subject, read = text_subject()
+    subject.paraphrase, subject.paraphraser = Paraphrase(copy), "copy"
+    for case, tokens in zip(subject.cases, read.values(), strict=True):
+        assert [*case.bodies[0], *case.closings[0]][: len(tokens)] == tokens
+        assert "</" not in subject.world.text(case.bodies[0])
+    for own in changes.paraphrasability(subject)["copy"]:
+        assert own["nats"] == 0 and own["changed"] is False
+    assert max(abs(own["nats"]) for own in changes.necessity(subject)["none"]) > 0
+
+
+def test_a_changed_thought_of_text_ends_once() -> None:
+    subject, _ = text_subject()
+    eos = subject.world.tokenizer.eos_token_id
+    for bodies in ([case.bodies[0] for case in subject.cases], changes.anothers(subject.cases)):
+        for context in subject.changed(bodies):
+            assert context is not None and eos not in context.tokens
+            assert subject.world.text(context.tokens).count("</think>") == 1
+
+
+def test_the_same_text_in_other_tokens_is_no_paraphrase() -> None:
+    subject, read = text_subject()
+    decode, ids = subject.world.tokenizer.decode, subject.world.tokens_of
+
+    def anew(passages: Any) -> list[list[Any]]:
+        return [[ids(str(decode(list(one.tokens))))] for one in passages]
+
+    subject.paraphrase, subject.paraphraser = Paraphrase(anew), "anew"
+    whole = str(decode(read["merged"]))
+    cut = [token for part in (whole[:-9], whole[-9:-8], "</think>") for token in ids(part) or ()]
+    body, closing = opened_up(subject.world, cut)
+    assert ids(whole) != cut and decode(cut) == whole
+    subject.cases[0].bodies[0], subject.cases[0].closings[0] = body, closing
+    assert changes.paraphrasability(subject)["anew"] == [{}] * len(subject.cases)
+
+
 def test_what_was_drawn_is_told_as_it_was_drawn() -> None:
     """The log-probabilities that sampling reported are those of the pass over what was read."""
     config = split_config()
@@ -333,9 +392,8 @@ def test_thoughts_are_taken_out_of_what_was_read() -> None:
     assert thought_in(DIGITS, Context([2], "prompt", Context([4, 5], "thought", prompt))) == ([4, 5], [2])
     lines = Context([6, 2], "thought", Context([4, 5], "thought"))
     assert thought_in(DIGITS, lines) == ([4, 5, 6], [2])
-    assert (
-        opened_up([4, 1], [2]) == ([4, 1], []) and opened_up([2], [2]) == ([], [2]) and opened_up([], [2]) == ([], [])
-    )
+    assert opened_up(DIGITS, [4, 1]) == ([4, 1], []) and opened_up(DIGITS, []) == ([], [])
+    assert opened_up(DIGITS, [2]) == ([], [2])
 
 
 def test_what_cannot_be_measured() -> None:

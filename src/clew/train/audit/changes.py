@@ -19,7 +19,7 @@ import numpy as np
 
 from clew.rollout.paraphrase import Passage
 from clew.rollout.types import Context, Request
-from clew.train.audit.subject import DRAWN, Case, Figures, Found, Outcome, Subject, Tokens, opened_up, seed_of
+from clew.train.audit.subject import DRAWN, Case, Figures, Found, Outcome, Subject, Tokens, seed_of
 
 SHARES = (0.25, 0.5, 0.75)
 """of a thought that `early_answering` leaves, besides none and all"""
@@ -108,7 +108,8 @@ def mistakes(subject: Subject) -> Found:
 
 
 def regenerated(subject: Subject, begun: Sequence[Tokens | None]) -> list[Tokens | None]:
-    """Thoughts that the shoggoth goes on with from how they begin, to at most `max_thought` tokens."""
+    """Thoughts that the shoggoth goes on with from how they begin, to at most `max_thought` tokens, with the ends that
+    it wrote."""
     assert subject.reasoner.shoggoth is not None
     asked: dict[int, Request] = {}
     for i, (case, body) in enumerate(zip(subject.cases, begun, strict=True)):
@@ -118,10 +119,9 @@ def regenerated(subject: Subject, begun: Sequence[Tokens | None]) -> list[Tokens
             context = Context(body, "thought", case.prompt)
             asked[i] = Request(context, "thought", room, subject.world.thought_stop, 1, seed)
     written = dict(zip(asked, subject.reasoner.shoggoth.sample([*asked.values()], DRAWN), strict=True))
-    whole = [
+    return [
         None if body is None else [*body, *(written[i].tokens if i in written else ())] for i, body in enumerate(begun)
     ]
-    return [body and opened_up(body, subject.world.thought_end)[0] for body in whole]
 
 
 def paraphrasability(subject: Subject) -> Found:
@@ -138,10 +138,11 @@ def paraphrasability(subject: Subject) -> Found:
         rooms.append(case.question.max_thought + len(case.closings[0]))
     assert subject.paraphrase is not None
     read = subject.paraphrase.rewritten(subject.world, passages, rooms)
-    end, bodies = subject.world.thought_end, []
+    decode, bodies = subject.world.tokenizer.decode, []
     for (tokens, kept), passage in zip(read, passages, strict=True):
-        same = kept or (subject.paraphraser != "copy" and list(tokens) == list(passage.tokens))
-        bodies.append(None if same else opened_up(tokens, end)[0])
+        # A text may be cut into tokens in several ways, and says the same in each.
+        same = kept or (subject.paraphraser != "copy" and decode(list(tokens)) == decode(list(passage.tokens)))
+        bodies.append(None if same else tokens)
     return {subject.paraphraser: effects(subject, bodies, "paraphrased")}
 
 

@@ -21,6 +21,7 @@ from clew.policy import Policy, reference_nll
 from clew.rollout.paraphrase import Paraphrase
 from clew.rollout.sampler import SharedPrefixSampler
 from clew.rollout.stages import GREEDY
+from clew.rollout.stops import held
 from clew.rollout.types import Context, Request, Rollout
 from clew.train.crediting import grade_texts
 from clew.train.evaluate import Reasoner
@@ -44,7 +45,7 @@ class Case:
     prompt: Context
     """the question's tokens, one object for all that is read behind them"""
     bodies: list[Tokens]
-    """N: each thought as the face read it, without what closes it"""
+    """N: each thought as the face read it, without what closes it (`opened_up`)"""
     closings: list[Tokens]
     """N: what closes each, be it written or put there"""
     answers: list[Tokens]
@@ -100,10 +101,13 @@ class Subject:
         return Context(tokens, "thought", before)
 
     def changed(self, bodies: Sequence[Tokens | None]) -> list[Context | None]:
-        """A context a case, its thought's body in the place of thought 1, closed; None for those that have none."""
-        end = self.world.thought_end
-        both = zip(self.cases, bodies, strict=True)
-        return [None if body is None else self.context(case, body, end) for case, body in both]
+        """A context a case, its thought's body in the place of thought 1; None for those that have none. A body that
+        does not end by itself is closed."""
+        world, found = self.world, []
+        for case, body in zip(self.cases, bodies, strict=True):
+            over = body is not None and held(world.thought_stop, world.tokenizer, body)
+            found.append(None if body is None else self.context(case, body, [] if over else world.thought_end))
+        return found
 
     @cached_property
     def as_it_is(self) -> list[Context]:
@@ -194,16 +198,26 @@ def thought_in(world: World, read: Context) -> tuple[Tokens, Tokens]:
     tokens = [token for link in links if link.role == "thought" for token in link.tokens]
     if links[-1].role != "thought":  # one that did not end by itself, and was closed
         return tokens, links[-1].tokens
-    return opened_up(tokens, world.thought_end)
+    return opened_up(world, tokens)
 
 
-def opened_up(tokens: Tokens, end: Tokens) -> tuple[Tokens, Tokens]:
-    """A thought without the tokens that end it, and these; all of it where it ends otherwise (in a token that holds
-    more than its end, say)."""
+def opened_up(world: World, tokens: Tokens) -> tuple[Tokens, Tokens]:
+    """A thought in two, its body and what ends it, wherever `thought_stop` has it end: with the tokens of the world's
+    `thought_end`, with a token that is an end by itself (a text's last one, say), or with tokens of which the first may
+    hold a little of the body too, as "." in ".</"; that is then no part of the body. All of it where nothing ends it.
+    """
+    end, stop, decode = world.thought_end, world.thought_stop, world.tokenizer.decode
     cut = len(tokens) - len(end)
     if end and cut >= 0 and list(tokens[cut:]) == list(end):
         return tokens[:cut], tokens[cut:]
-    return tokens, []
+    if len(tokens) and tokens[-1] in stop.token_ids:
+        return tokens[:-1], tokens[-1:]
+    if not held(stop, world.tokenizer, tokens):
+        return tokens, []
+    text = str(decode(list(tokens)))
+    before = text[: min(text.index(string) for string in stop.strings if string in text)]
+    cut = next(i for i in reversed(range(len(tokens))) if before.startswith(str(decode(list(tokens[:i])))))
+    return tokens[:cut], tokens[cut:]
 
 
 def answer_logps(policy: Policy, asked: Sequence[tuple[Context, Sequence[Tokens]]]) -> list[np.ndarray]:
