@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from clew.runs.intervals import Z95, Ratio, Tally, figures_in, is_rate, merged, ranges_of, student, wilson
+from clew.runs.intervals import Ratio, Tally, figures_in, is_rate, merged, ranges_of, student, wilson
 
 
 def test_wilson_against_published_values() -> None:
@@ -26,9 +26,22 @@ def test_a_truth_is_a_rate_and_a_number_a_mean() -> None:
     for name in ("exact", "optimal"):
         assert (report[name]["low"], report[name]["high"]) == wilson(15, 20)
     values = np.array([1.0] * 15 + [0.0] * 5)
-    half = Z95 * values.std(ddof=1) / math.sqrt(20)
+    half = student(19) * values.std(ddof=1) / math.sqrt(20)
     assert report["score"] == pytest.approx({"value": 0.75, "low": 0.75 - half, "high": 0.75 + half})
     assert report["steps"]["value"] == 9.5
+
+
+def test_the_interval_of_a_mean_holds_the_truth_as_often_as_it_says() -> None:
+    dice = np.random.default_rng(0)
+    for n in (2, 10, 60):
+        held = 0
+        for values in dice.normal(0.3, 1, (2000, n)):
+            tally = Tally()
+            for value in values:
+                tally.add({"score": float(value)})
+            found = tally.report()["score"]
+            held += found["low"] <= 0.3 <= found["high"]
+        assert held / 2000 == pytest.approx(0.95, abs=0.015)  # three deviations
 
 
 def test_a_figure_that_is_once_a_number_is_a_mean() -> None:

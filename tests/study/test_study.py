@@ -176,6 +176,15 @@ def test_the_best_of_several_counts_for_all_that_it_was_picked_from() -> None:
     assert naive > 0.04 and corrected < 0.025
 
 
+def test_differences_that_are_all_the_same_tell_nobody_apart() -> None:
+    for same in ([0.02, 0.02], [0.1 + 0.2, 0.3, 0.3]):
+        effect = effect_of(np.array(same), "", "a", "b")
+        assert effect.sign == 0 and "do not tell how sure" in effect.sentence()
+        assert tally([effect, effect], "a", "b").startswith("a is ahead in 0 of 2 conditions")
+    assert effect_of(np.zeros(3), "", "a", "b").sentence().startswith("no difference: ")
+    assert effect_of(np.array([0.02, 0.0201, 0.02]), "", "a", "b").sign == 1
+
+
 def test_verdicts_that_more_comparisons_would_open_are_named() -> None:
     sure, weak = (Effect(where, "a", "b", mean, 0.05, 400) for mean, where in ((1.0, "x"), (0.12, "y")))
     assert sure.sign == weak.sign == 1

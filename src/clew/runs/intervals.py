@@ -1,4 +1,4 @@
-"""95% intervals of figures: Wilson's for rates and, as far as questions allow, for ratios; the normal one for means."""
+"""95% intervals of figures: Wilson's for rates and, as far as questions allow, for ratios; Student's for means."""
 
 import math
 from collections import defaultdict
@@ -143,7 +143,7 @@ class Tally:
         mean = total / n
         if name in self.means:
             variance = max(0.0, self.squares[name] / n - mean * mean)
-            half = Z95 * math.sqrt(variance / max(1, n - 1))
+            half = student(max(1, n - 1)) * math.sqrt(variance / max(1, n - 1))
             low, high = mean - half, mean + half
         else:
             low, high = wilson(total, n)

@@ -41,8 +41,14 @@ class Effect:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval excludes 0, otherwise 0."""
-        return int(self.low > 0) - int(self.high < 0)
+        """1 or -1 where the interval excludes 0, otherwise 0: also where all differences are the same, of however many
+        replicas, since they do not tell then how much such a difference scatters."""
+        return int(self.low > 0) - int(self.high < 0) if self.scatters else 0
+
+    @property
+    def scatters(self) -> bool:
+        """Whether the differences are not all the same, but for how their sums were rounded."""
+        return self.error > 1e-12
 
     @property
     def most(self) -> float:
@@ -53,6 +59,9 @@ class Effect:
         """In words, with what the interval allows."""
         if self.low == self.high == 0:
             return "no difference: in these conditions they are one rule"
+        if not self.scatters:
+            said = f"differ by {percent(abs(self.mean))} in each of {self.replicas} replicas"
+            return f"{self.a} and {self.b} {said}, which do not tell how sure that is"
         if self.sign == 0:
             return f"no detectable difference between {self.a} and {self.b}, at most {percent(self.most)}"
         ahead, behind = (self.a, self.b) if self.sign > 0 else (self.b, self.a)

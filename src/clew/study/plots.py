@@ -25,7 +25,7 @@ def phase_diagram(found: Sequence[Allocation], out: Path) -> None:
         for one in found:
             x, y = noises.index(one.condition["noise"]), costs.index(one.condition["cost"])
             # The better the lead is known and the more it is worth, the fuller the colour.
-            alpha = 0.25 if one.certainty.low <= 0 else min(1.0, 0.4 + 20 * one.certainty.mean)
+            alpha = 0.25 if one.certainty.sign <= 0 else min(1.0, 0.4 + 20 * one.certainty.mean)
             ax.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, color=shades[ks.index(one.best)], alpha=alpha))
             ax.text(x, y + 0.13, f"k = {one.best}", ha="center", va="center", weight="bold")
             ax.text(
