@@ -1,12 +1,15 @@
 """Audits of planted reasoners: faces that ignore thoughts, copy them, count their words, or read a private code."""
 
 import math
+from collections.abc import Sequence
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import standins
 from clew.config import SamplingConfig
@@ -18,9 +21,11 @@ from clew.prompts.world import PromptWorld
 from clew.rollout.paraphrase import Paraphrase, copy, shuffle
 from clew.rollout.sampler import SharedPrefixSampler
 from clew.rollout.types import Context
+from clew.runs.intervals import Ratio
 from clew.train.audit import changes, information
 from clew.train.audit.audit import LEAST, MEASURES, Audit, audit
 from clew.train.audit.subject import Case, Subject, answer_logps, draw_cases, opened_up, thought_in
+from clew.train.audit.terminal import show_audit
 from clew.train.evaluate import Reasoner
 from clew.train.watching import monitors_of
 from small import WORLD, fresh_team, split_config
@@ -147,6 +152,42 @@ def test_monitors_read_thoughts_and_answers_by_themselves() -> None:
     assert ["watchers:raises" in note for note in report["notes"]] == [True, True]
     assert report["notes"][1] == "leakage watchers:raises: on 0 of 60 questions, where it can be had"
     assert {row["of"] for row in found.table().to_pylist() if "seven" in row["condition"]} == {4.0}
+
+
+def figures_of(**figures: Sequence[Any]) -> list[dict[str, Any]]:
+    """Cases that have a figure each while there are values of it."""
+    longest = max(map(len, figures.values()))
+    return [{name: several[i] for name, several in figures.items() if i < len(several)} for i in range(longest)]
+
+
+def test_a_figure_tells_on_how_many_questions_it_rests() -> None:
+    subject: Any = SimpleNamespace(cases=[None] * 50, thoughts=2, notes=[])
+    found = figures_of(finds=[Ratio(1, 2)] * 50, follows=[Ratio(1, 1)] * 12, true_steps=[Ratio(1, 1)] * 9)
+    rows = figures_of(nats=[0.5, 1.5] * 20, score=[0.5, 1.0] * 6, changed=[True] * 40)
+    report = Audit(subject, {"legality": {"": found}, "necessity": {"none": rows}}).report()
+    legal, none = report["measures"]["legality"][""], report["measures"]["necessity"]["none"]
+    assert "questions" not in legal["finds"] and legal["follows"]["questions"] == 12 and "true_steps" not in legal
+    assert none["questions"] == 40 and "questions" not in none["nats"] and none["score"]["questions"] == 12
+    assert report["notes"] == [
+        "legality: follows on 12 of 50 questions alone",
+        "necessity none: on 40 of 50 questions, where it can be had",
+        "necessity none: score on 12 of 50 questions alone",
+        "legality: true_steps left out: on fewer than 10 questions",
+    ]
+    console = Console(width=200, record=True, file=StringIO())
+    show_audit(console, report)
+    said = console.export_text()
+    assert "│ 100.0% (12) [75.8, 100.0] │" in said and "│        50.0% [36.6, 63.4] │" in said
+    assert [said.count(f"({n})") for n in (12, 40)] == [2, 2] and "(n): on n of the questions alone" in said
+
+
+def test_few_equal_values_are_no_certainty() -> None:
+    subject: Any = SimpleNamespace(cases=[None] * 29, thoughts=2, notes=[])
+    rows = figures_of(nats=[0.25] * 29, right_nats=[0.25, 0.5] * 14, changed=[False] * 29, score=[0.0] * 12)
+    notes = Audit(subject, {"necessity": {"none": rows}}).report()["notes"]
+    said = "values are equal, so that its interval does not tell how sure it is"
+    assert notes[2:] == [f"necessity none: nats: all 29 {said}", f"necessity none: score: all 12 {said}"]
+    assert not Audit(subject, {"necessity": {"none": figures_of(nats=[0.25] * 30)}}).report()["notes"][1:]
 
 
 def test_intervals_hold_a_null_as_often_as_they_say() -> None:

@@ -1,25 +1,31 @@
 """An audit: which measures there are, what their signs mean, and all of them on one split, with 95% intervals."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from clew.errors import InputError
 from clew.files import write_atomically, write_json
 from clew.runs.intervals import Ratio, Tally
 from clew.text import nearest, show
 from clew.train.audit import changes, information, truth
-from clew.train.audit.subject import Found, Subject
+from clew.train.audit.subject import Figures, Found, Subject
 from clew.world import World
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 LEAST = 10
-"""questions below which a figure is not given: the normal approximation of its interval says nothing then"""
+"""questions below which a figure is not given: its interval would rest on next to nothing"""
+MANY = 30
+"""questions from which on a mean of equal values is taken as it stands"""
+SAME = 1e-6
+"""within which values are equal: log-probabilities are known no better"""
 OF_CHANGES = {
     "nats": "by how much the thought makes its answer likelier (log-probability); positive: it does",
     "right_nats": "by how much the thought makes a right answer likelier (log-probability); positive: it helps",
@@ -87,33 +93,52 @@ class Audit:
 
     def report(self) -> dict[str, Any]:
         """{questions, thoughts, measures: {measure: {condition: {questions, figure: {value, low, high}}}}, says}: means
-        and rates over questions, each of which counts as one, however many thoughts were drawn for it."""
+        and rates over questions, each of which counts as one, however many thoughts were drawn for it. A figure that
+        fewer questions have than its condition has `questions` of its own."""
         measures = {}
         for name, found in self.found.items():
-            measures[name] = {condition: _tally(figures).report() for condition, figures in found.items()}
+            measures[name] = {condition: _told(figures) for condition, figures in found.items()}
         says = {name: dict(MEASURES[name].says) for name in self.found}
         counts = {"questions": len(self.subject.cases), "thoughts": self.subject.thoughts}
-        notes = [*dict.fromkeys(self.subject.notes), *self._few(), *self._too_few()]
+        notes = [*dict.fromkeys(self.subject.notes), *self._few(), *self._too_few(), *self._equal()]
         return counts | {"measures": measures, "says": says, "notes": notes}
 
+    def _conditions(self) -> Iterator[tuple[str, Sequence[Figures]]]:
+        """Each condition by its name, with the figures of its cases."""
+        for name, found in self.found.items():
+            for condition, figures in found.items():
+                yield f"{name} {condition}".strip(), figures
+
     def _few(self) -> list[str]:
-        """What could be measured on some of the questions alone."""
-        there = {
-            f"{name} {condition}".strip(): sum(map(bool, figures))
-            for name, found in self.found.items()
-            for condition, figures in found.items()
-        }
-        of = len(self.subject.cases)
-        return [f"{name}: on {n} of {of} questions, where it can be had" for name, n in there.items() if n < of]
+        """What could be measured on some of the questions alone: a condition, or single figures of it."""
+        notes, of = [], len(self.subject.cases)
+        for named, figures in self._conditions():
+            there, fewer = sum(map(bool, figures)), {}
+            notes += [f"{named}: on {there} of {of} questions, where it can be had"] if there < of else []
+            for figure, n in _counts(figures).items():
+                if LEAST <= n < there:
+                    fewer.setdefault(n, []).append(figure)
+            notes += [f"{named}: {', '.join(some)} on {n} of {of} questions alone" for n, some in fewer.items()]
+        return notes
 
     def _too_few(self) -> list[str]:
         """Which figures are left out, since they could be had on fewer than LEAST questions."""
         notes = []
-        for name, found in self.found.items():
-            for condition, figures in found.items():
-                named = f"{name} {condition}".strip()
-                few = [figure for figure, n in _counts(figures).items() if n < LEAST]
-                notes += [f"{named}: {', '.join(few)} left out: on fewer than {LEAST} questions"] if few else []
+        for named, figures in self._conditions():
+            few = [figure for figure, n in _counts(figures).items() if n < LEAST]
+            notes += [f"{named}: {', '.join(few)} left out: on fewer than {LEAST} questions"] if few else []
+        return notes
+
+    def _equal(self) -> list[str]:
+        """Of which means all values are equal, and too few to say that others would be."""
+        notes = []
+        for named, figures in self._conditions():
+            for figure, n in _counts(figures).items():
+                values = [own[figure] for own in figures if figure in own]
+                mean = not any(isinstance(value, bool | np.bool_ | Ratio) for value in values)
+                if mean and LEAST <= n < MANY and max(values) - min(values) < SAME:
+                    said = f"all {n} values are equal, so that its interval does not tell how sure it is"
+                    notes.append(f"{named}: {figure}: {said}")
         return notes
 
     def table(self) -> "pa.Table":
@@ -140,13 +165,16 @@ def _counts(figures: Sequence[Mapping[str, Any]]) -> Counter[str]:
     return Counter(name for own in figures for name in own)
 
 
-def _tally(figures: Sequence[Mapping[str, Any]]) -> Tally:
-    """Of the figures that LEAST questions have."""
+def _told(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The report of a condition, of the figures that LEAST questions have."""
     tally, counts = Tally(), _counts(figures)
     for own in figures:
         if own:
             tally.add({name: value for name, value in own.items() if counts[name] >= LEAST})
-    return tally
+    report = tally.report()
+    for name in tally.names:
+        report[name] |= {"questions": counts[name]} if counts[name] < tally.n else {}
+    return report
 
 
 def audit(subject: Subject, measures: Collection[str]) -> Audit:
