@@ -169,8 +169,8 @@ def _arms(cells: Iterable[Cell]) -> str:
 
 
 def silences(cell: Cell) -> tuple[float, float, float]:
-    """The round from which answers were silent, the share of thoughts that named him then, and the round from which
-    thoughts were; NaN for never."""
+    """The round from which answers were silent for the first time, the share of thoughts that named him then, and the
+    round from which thoughts were; NaN for never."""
     answers_R, thoughts_R = (np.array(cell["curves"][f"{who}_names"], float) for who in ("answer", "thought"))
     after = silent_after(answers_R, SILENT)
     return after, share_then(thoughts_R, after), silent_after(thoughts_R, SILENT)
@@ -315,8 +315,8 @@ def _training(cells: Sequence[Cell]) -> list[str]:
     heads += ["thoughts silent from round", "thoughts: name him/silent and whole/other"]
     heads += ["answers: name him/a number alone/other", "minutes"]
     return [
-        f"In training, seed by seed: samples of the last {LAST} rounds, on questions not yet learned from. Silent: the "
-        f"first round from which on the mean of {OVER} rounds is under {SILENT:g}.",
+        f"In training, seed by seed: samples of the last {LAST} rounds, on questions not yet learned from. Silent, for "
+        f"the first time: from the first of {OVER} rounds whose mean is under {SILENT:g}, whatever came later.",
         "",
         *table(heads, rows),
     ]

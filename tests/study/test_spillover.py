@@ -93,6 +93,7 @@ def test_not_used_and_not_mentioned_are_told_apart() -> None:
 
 def test_when_thoughts_fall_silent() -> None:
     nan = float("nan")
+    assert silent_after(np.array([0.5, 0, 0, 0, 0.9, 0.9, 0.9]), SILENT) == 2  # for the first time, though not the last
     assert silent_after(np.array([1, 0.5, 0.05, 0.05, 0.05, 0.5]), SILENT) == 3
     assert np.isnan(silent_after(np.array([0.05, 0.3, 0.05, 0.3]), SILENT))
     assert silent_after(np.array([nan, nan, nan, 0.2, 0.01, nan, 0.05]), SILENT) == 5
@@ -216,6 +217,7 @@ def test_the_report_says_what_the_verdicts_say(tmp_path: Path, capsys: pytest.Ca
     assert (
         "| penalty alone | 0.18 |" in text and "5 of 5 | 7 | 25.0% | 0 of 5 | never |" in text and "Bonferroni" in text
     )
+    assert "silent for the first time" in text and text.count("| from round |") == 2 and "after round" not in text
     for name in ("pareto", "outcomes", "rounds", "spillover"):
         assert (tmp_path / f"{name}.png").stat().st_size > 5000 and f"({name}.png)" in text
     assert "of 0.0001, 0.001, 0.01: adapters 0.001, one 0.001, two 0.001.\n" in text  # none at an end

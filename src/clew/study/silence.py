@@ -1,4 +1,4 @@
-"""When something falls silent over the rounds of a run, and what was still said of it elsewhere by then."""
+"""When something falls silent for the first time in a run's rounds, and what was still said of it elsewhere by then."""
 
 import numpy as np
 
@@ -6,16 +6,17 @@ OVER = 3  # rounds that a share is averaged over
 
 
 def silent_after(shares: np.ndarray, under: float) -> float:
-    """The first round from which on the mean of OVER rounds' shares is under a share, NaN where there is none; rounds
-    without a share (NaN) count for nothing."""
+    """The round, from 1, from which something is silent for the first time: the first of OVER rounds whose mean share
+    is under a share, whatever comes later; NaN where there are none. Rounds without a share (NaN) count for nothing."""
     means = (mean_from(shares, first) for first in range(len(shares) - OVER + 1))
     return next((float(first) for first, mean in enumerate(means, 1) if mean < under), float("nan"))
 
 
 def share_then(shares: np.ndarray, after: float) -> float:
-    """The mean of OVER rounds' shares from the round on after which something else was silent; NaN where it never was.
+    """The mean of OVER rounds' shares, the first that from which something else was silent for the first time; NaN
+    where it never was.
 
-    after: as `silent_after` has it.
+    after: that round, as `silent_after` has it.
     """
     return float("nan") if np.isnan(after) else mean_from(shares, int(after) - 1)
 

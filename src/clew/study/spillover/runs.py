@@ -41,10 +41,10 @@ def from_json(values: dict[str, Any]) -> SpilloverCell:
 
 
 def run(cell: SpilloverCell, folder: Path) -> dict[str, np.ndarray]:
-    """Trains once, from its seed's start in the study's folder. Figures as `measuring` has them, and the rounds after
-    which thoughts, and answers, were silent (`silence.silent_after`, NaN where they never were), with the share of
-    thoughts that still mentioned the door when answers fell silent (`thoughts_then`); the curve is the share of
-    thoughts that mention the door, of those whose answer used it, round by round."""
+    """Trains once, from its seed's start in the study's folder. Figures as `measuring` has them, and the rounds from
+    which thoughts, and answers, were silent for the first time (`silence.silent_after`, NaN where they never were),
+    with the share of thoughts that still mentioned the door when answers fell silent (`thoughts_then`); the curve is
+    the share of thoughts that mention the door, of those whose answer used it, round by round."""
     from clew.runs.metrics import read_metrics
     from clew.train.audit.information import open_reader
     from clew.train.opening import opened

@@ -68,7 +68,7 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     lines = ["# Does pressure on answers leak into thoughts?", "", _about(config), "", _rates(config, by_arm), ""]
     for number, verdict in enumerate(said, 1):
         lines += [f"## {number}. {verdict.question}", "", *_answer(verdict), ""]
-    lines += [*_unused_lines(found), "## How soon answers and thoughts fall silent", "", *_silence_lines(found), ""]
+    lines += [*_unused_lines(found), *_silence_lines(found), ""]
     lines += ["## As published, and here", "", *_published_lines(found), ""]
     lines += ["## All arms", "", *_table(results), ""]
     lines += _audit_lines(results)
@@ -146,8 +146,9 @@ def _unused_lines(found: Found) -> list[str]:
 
 def _silence_lines(found: Found) -> list[str]:
     said = f"Silent: over {OVER} rounds fewer than {percent(SILENT)} mention the door, of those whose answer used it."
-    lines = [f"{said} Rounds are medians over the runs in which that came.", ""]
-    lines += ["| arm | answers silent | after round | thoughts that mention it then | thoughts silent | after round |"]
+    first = "It is from the first of these on, whatever came later; medians over the runs in which that came."
+    lines = ["## From when on answers and thoughts are silent for the first time", "", f"{said} {first}", ""]
+    lines += ["| arm | answers silent | from round | thoughts that mention it then | thoughts silent | from round |"]
     lines += ["|---|---|---|---|---|---|"]
     for one in silence(found):
         then = "" if np.isnan(one.thoughts_then) else percent(one.thoughts_then)

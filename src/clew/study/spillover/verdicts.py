@@ -240,7 +240,8 @@ def _code(found: Found) -> Verdict | None:
 
 @dataclass(frozen=True)
 class Silence:
-    """When an arm fell silent: in how many of its runs, and in which round, the median over those; NaN for none."""
+    """When an arm fell silent for the first time: in how many of its runs, and from which round on, the median over
+    those; NaN for none."""
 
     arm: Arm
     runs: int
@@ -253,7 +254,7 @@ class Silence:
 
 
 def silence(found: Found) -> list[Silence]:
-    """Of each arm with a penalty when its answers, and its thoughts, fell silent."""
+    """Of each arm with a penalty when its answers, and its thoughts, fell silent for the first time."""
     rows = []
     for arm in found.by:
         if arm.penalty:
