@@ -95,6 +95,35 @@ def test_what_is_refused_before_any_work(run: Path, split_run: Path, tmp_path: P
     assert not (bare / "audit.json").exists() and not list(bare.glob("audit*"))
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--paraphraser", "nonsense"], "paraphraser: is for paraphrasability; expected it among the measures"),
+        (["--rewriter.versions", "2"], "rewriter.versions: is for paraphrasability"),
+        (["--reader=nowhere"], "reader: is for fresh_reader"),
+        (["--monitor", "['watchers:thought_length']"], "monitor: is for leakage"),
+    ],
+)
+def test_an_option_that_no_measure_uses_is_refused(given: list[str], says: str, split_run: Path, fails: Fails) -> None:
+    assert says in fails("audit", str(split_run), "--measures", "[legality]", *given)
+
+
+def test_options_of_a_model_that_rewrites_are_refused_where_none_does(
+    split_run: Path, tmp_path: Path, fails: Fails, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says = "is for a model that rewrites, and the paraphraser here is"
+    assert f"rewriter.versions: {says} 'shuffle'" in fails("audit", str(split_run), "--versions", "2")
+    given = ["--paraphraser", "copy", "--rewriter", "{versions: 2}"]
+    assert f"rewriter: {says} 'copy'; expected --paraphraser model:FOLDER" in fails("audit", str(split_run), *given)
+    assert f"rewriter.versions: {says} 'copy'" in fails("split", "--paraphraser", "copy", "--rewriter.versions", "2")
+    assert "there is no paraphraser here" in fails("split", "--rewriter.template", "{text}")
+    run = shutil.copytree(split_run, tmp_path / "run")
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    values |= {"monitor": ["watchers:thought_length"], "rewriter": {"versions": 2}}
+    (run / "config.yaml").write_text(yaml.safe_dump(values))  # what a run was made with is no fault of who audits it
+    assert list(audited(capsys, str(run), *FEW, "--measures", "[legality]")["measures"]) == ["legality"]
+
+
 def test_a_reader_of_other_tokens_is_refused(split_run: Path, tmp_path: Path, fails: Fails) -> None:
     from clew.policy import Policy
     from texts import bpe_tokenizer

@@ -1,12 +1,14 @@
 """`clew audit`: what a split learned to do with its thoughts."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clew.cli.eval import AskConfig, asked
+from clew.cli.options import check_rewriter_used, named_in
 from clew.config import RewriterConfig, check_positive, check_rewriter
 from clew.errors import InputError
 from clew.text import show
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
     from clew.world import World
 
 RUN = "the run folder of a clew split"
+USED_BY = {
+    "paraphraser": "paraphrasability",
+    "rewriter": "paraphrasability",
+    "reader": "fresh_reader",
+    "monitor": "leakage",
+}
+"""options that one measure alone uses"""
 
 
 @dataclass
@@ -53,6 +62,8 @@ def run(args: list[str]) -> None:
     check_positive(config, "questions", "thoughts", "time_limit")
     grader_entries(config.grader)
     check_rewriter(config.rewriter)
+    named = named_in(args, AuditConfig)
+    _check_used(named, config.measures)
 
     from rich.console import Console
 
@@ -68,6 +79,7 @@ def run(args: list[str]) -> None:
     check_count(config.questions)
     with ExitStack() as stack:
         subject = _subject(config, stack)
+        check_rewriter_used(named, subject.paraphraser)
         missing = {name: lacking(subject, name) for name in MEASURES}
         measures = [name for name in MEASURES if not missing[name]] if config.measures is None else config.measures
         check_measures(subject, measures)
@@ -88,6 +100,14 @@ def run(args: list[str]) -> None:
     else:
         show_audit(Console(), report)
     terminal.wrote(out)
+
+
+def _check_used(named: Sequence[str], measures: list[str] | None) -> None:
+    """InputError for an option named on the command line that none of the measures uses."""
+    for name in named:
+        measure = USED_BY.get(name.split(".")[0])
+        if measures is not None and measure and measure not in measures:
+            raise InputError(f"{name}: is for {measure}; expected it among the measures, which are {show(measures)}")
 
 
 def _progress(bar: "StudyProgress") -> "Told":

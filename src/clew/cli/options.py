@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, 
 from clew.config import check_values
 from clew.errors import InputError
 from clew.runs.options import check_moved, names_of, options_of, read_yaml
-from clew.text import check_text, one_line
+from clew.text import check_text, one_line, show
 from clew.train.config import COMMANDS, RENAMED
 
 if TYPE_CHECKING:
@@ -106,6 +106,21 @@ def in_full(args: Sequence[str], config: type) -> list[str]:
             full = groups[full]
         out.append(f"--{full or name}{plus}{given}")
     return out
+
+
+def named_in(args: Sequence[str], config: type) -> list[str]:
+    """The options that a command line names, in full: not those that come of files."""
+    return [match[1] for arg in in_full(args, config) if (match := re.match(r"--([\w.]+)", arg))]
+
+
+def check_rewriter_used(named: Sequence[str], paraphraser: str | None) -> None:
+    """InputError for an option of a model that rewrites, named on the command line, where none does."""
+    from clew.rollout.rewriters import MODEL
+
+    for name in named:
+        if name.split(".")[0] == "rewriter" and not (paraphraser or "").startswith(MODEL):
+            here = f"the paraphraser here is {show(paraphraser)}" if paraphraser else "there is no paraphraser here"
+            raise InputError(f"{name}: is for a model that rewrites, and {here}; expected --paraphraser {MODEL}FOLDER")
 
 
 def _full_name(name: str, known: Sequence[str]) -> str | None:

@@ -4,7 +4,7 @@ is in `clew.train.config`, with the loops, since studies, benches and Python use
 from dataclasses import dataclass
 from pathlib import Path
 
-from clew.cli.options import instance, parser_of, run_config
+from clew.cli.options import check_rewriter_used, instance, named_in, parser_of, run_config
 from clew.errors import InputError
 from clew.runs.rollouts import Record, read_rollouts, rounds_in
 from clew.text import show
@@ -30,6 +30,7 @@ def run(args: list[str]) -> None:
     if any(arg.split("=")[0] == "--show" for arg in args):
         return _show(args)
     config, resume = run_config("split", SplitConfig, f"{SplitConfig.__doc__} {SHOW}", args)
+    check_rewriter_used(named_in(args, SplitConfig), config.paraphraser)
 
     from rich.console import Console
 
