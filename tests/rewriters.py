@@ -3,6 +3,8 @@
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def longer(texts: Sequence[str]) -> list[str | None]:
     """One cell more; of every third text nothing."""
@@ -12,6 +14,14 @@ def longer(texts: Sequence[str]) -> list[str | None]:
 def backwards(tokens: Sequence[Sequence[int]]) -> list[list[int]]:
     """All but what ends a passage, the other way round."""
     return [[*ids[-2::-1], *ids[-1:]] for ids in tokens]
+
+
+def backwards_of_numpy(tokens: Sequence[Sequence[int]]) -> list[list[np.int64]]:
+    return [[np.int64(token) for token in ids] for ids in backwards(tokens)]
+
+
+def truths(tokens: Sequence[Sequence[int]]) -> list[list[object]]:
+    return [[True, np.True_] for _ in tokens]
 
 
 async def seeded(texts: Sequence[str], seeds: Sequence[int], prompts: Sequence[str]) -> list[str]:

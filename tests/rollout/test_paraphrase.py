@@ -104,7 +104,8 @@ def test_a_function_is_given_texts_without_their_ends_and_its_texts_get_them_aga
 
 def test_a_function_may_take_tokens_and_what_else_there_is() -> None:
     one = passage(BFS, "(0,0) (0,1) ;")
-    assert read(named("rewriters:backwards", BFS, "line"), BFS, one) == [("(0,1) (0,0) ;", False)]
+    for name in ("backwards", "backwards_of_numpy"):
+        assert read(named(f"rewriters:{name}", BFS, "line"), BFS, one) == [("(0,1) (0,0) ;", False)]
     prompt = len(BFS.text(one.prompt)) % 3
     assert read(named("rewriters:seeded", BFS, "line"), BFS, passage(BFS, "(0,0) (0,1) ;", 5)) == [
         (f"(0,0) (0,1) (2,{prompt}) ;", False)
@@ -119,6 +120,7 @@ def test_a_function_may_take_tokens_and_what_else_there_is() -> None:
         ("short", "returned [] where a list of 1 belongs"),
         ("numbers", "returned 1.5 where a text, ids below"),
         ("beyond", "returned [1000000] where a text, ids below"),
+        ("truths", "returned [True, "),
     ],
 )
 def test_a_function_that_fails_ends_the_run_in_one_line(function: str, says: str) -> None:

@@ -4,10 +4,12 @@ The last two are told the text of a passage without what ends it, which stands b
 """
 
 import inspect
+import operator
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 
 from clew.calls import Call, LateError, copied, load_function, takes
@@ -145,11 +147,21 @@ def _as_tokens(path: str, world: World, parts: "Parts", said: Any) -> list[Token
     if isinstance(said, str):
         return parts.around(str(said))
     said = said.tolist() if hasattr(said, "tolist") else said
-    size = len(world.tokenizer)
-    if isinstance(said, list | tuple) and all(type(token) is int and 0 <= token < size for token in said):
-        return [list(said)]
+    ids, size = _as_ids(said), len(world.tokenizer)
+    if ids is not None and all(0 <= token < size for token in ids):
+        return [ids]
     wanted = f"a text, ids below {size} or None belongs"
     raise ParaphraserError(f"paraphraser {show(path)} returned {show(said)} where {wanted}; passage {show(parts.body)}")
+
+
+def _as_ids(said: Any) -> list[int] | None:
+    """Whole numbers of any kind (numpy's, say) as ints; None for what is no list of these. Truth values are none."""
+    if not isinstance(said, list | tuple) or any(isinstance(token, bool | np.bool_) for token in said):
+        return None
+    try:
+        return [operator.index(token) for token in said]
+    except TypeError:
+        return None
 
 
 class Parts:
