@@ -115,10 +115,11 @@ def named_in(args: Sequence[str], config: type) -> list[str]:
 
 def check_rewriter_used(named: Sequence[str], paraphraser: str | None) -> None:
     """InputError for an option of a model that rewrites, named on the command line, where none does."""
-    from clew.rollout.rewriters import MODEL
+    rewriter = [name for name in named if name.split(".")[0] == "rewriter"]
+    for name in rewriter:
+        from clew.rollout.rewriters import MODEL
 
-    for name in named:
-        if name.split(".")[0] == "rewriter" and not (paraphraser or "").startswith(MODEL):
+        if not (paraphraser or "").startswith(MODEL):
             here = f"the paraphraser here is {show(paraphraser)}" if paraphraser else "there is no paraphraser here"
             raise InputError(f"{name}: is for a model that rewrites, and {here}; expected --paraphraser {MODEL}FOLDER")
 
