@@ -132,16 +132,16 @@ def zoo(cards: dict[str, dict[str, Any]], out: Path, points: int = 24, fewest: i
 def zoo_curves(cards: dict[str, dict[str, Any]], out: Path) -> None:
     """What each model solved of held-out mazes of all its sizes, as it was trained, against minutes on its machine."""
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7, 3.6))
+        figure, ax = plt.subplots(figsize=(6, 4.4))
         colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, max(2, len(cards))))
         for (name, card), color in zip(cards.items(), colors, strict=False):
             made = card["trained"]
             _, minutes, exact = zip(*made["curve"], strict=True)
             label = f"{name} ({card['mazes']}), {made['machine']}"
-            label += f"\nfrom {made['begun_from']}" if made["begun_from"] else ""
+            label += f", from {made['begun_from']}" if made["begun_from"] else ""
             ax.plot(minutes, exact, color=color, marker="o", ms=3, lw=1.2, label=label)
         ax.set(xlabel="minutes", ylabel="held-out mazes solved (validations)", ylim=(0, 1.02))
-        ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
+        ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18))
         save(figure, out)
 
 
