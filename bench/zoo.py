@@ -52,8 +52,8 @@ MOST_BYTES, ALL_BYTES = 3_000_000, 25_000_000  # of one model's weights, and of 
 MOST_APART = 0.002  # of exact answers, between a model and its copy
 BY_GROUP = ("questions", "exact", "optimal", "valid", "fork_steps")
 RANGES = 8  # of lookaheads, in the table
-refuse = partial(measure.refuse, "zoo")
 SHOWN, TRIED = 24, 4000  # failures on a sheet, and questions that are asked for them
+refuse = partial(measure.refuse, "zoo")
 
 
 def recipes() -> dict[str, Path]:
@@ -109,7 +109,7 @@ def sizes_in_words(sizes: Sequence[Any]) -> str:
 
 def once(sizes: Sequence[Any]) -> list[Any]:
     """Each of the sizes once, small ones first; a list may name some twice, so that they come more often."""
-    each = dict.fromkeys(tuple(size) if isinstance(size, list) else size for size in sizes)
+    each = [size for number, size in enumerate(sizes) if size not in sizes[:number]]
     return sorted(each, key=lambda size: size * size if isinstance(size, int) else size[0] * size[1])
 
 
@@ -118,7 +118,7 @@ def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
     values, metrics = read_yaml(run / "config.yaml"), read_metrics(run / "metrics.jsonl")
     last = metrics[-1]
     made = json.loads((run / "eval.json").read_text())
-    sizes = [list(size) if isinstance(size, tuple) else size for size in once(values["mazes"]["sizes"])]
+    sizes = once(values["mazes"]["sizes"])
     generators, recipe = values["mazes"]["generators"], recipes().get(name)
     mazes = sizes_in_words(sizes) + (f" by {', '.join(generators)}" if generators != ["dfs"] else "")
     if values["mazes"].get("anywhere"):

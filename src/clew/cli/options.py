@@ -115,13 +115,14 @@ def named_in(args: Sequence[str], config: type) -> list[str]:
 
 def check_rewriter_used(named: Sequence[str], paraphraser: str | None) -> None:
     """InputError for an option of a model that rewrites, named on the command line, where none does."""
-    rewriter = [name for name in named if name.split(".")[0] == "rewriter"]
-    for name in rewriter:
-        from clew.rollout.rewriters import MODEL
+    name = next((name for name in named if name.split(".")[0] == "rewriter"), None)
+    if name is None:
+        return
+    from clew.rollout.rewriters import MODEL
 
-        if not (paraphraser or "").startswith(MODEL):
-            here = f"the paraphraser here is {show(paraphraser)}" if paraphraser else "there is no paraphraser here"
-            raise InputError(f"{name}: is for a model that rewrites, and {here}; expected --paraphraser {MODEL}FOLDER")
+    if not (paraphraser or "").startswith(MODEL):
+        here = f"the paraphraser here is {show(paraphraser)}" if paraphraser else "there is no paraphraser here"
+        raise InputError(f"{name}: is for a model that rewrites, and {here}; expected --paraphraser {MODEL}FOLDER")
 
 
 def _full_name(name: str, known: Sequence[str]) -> str | None:

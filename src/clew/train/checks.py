@@ -216,10 +216,10 @@ def _usual_sizes(model: ModelConfig) -> dict[str, int]:
     return {} if model.folder else {"model.layers": 4, "model.width": 128}
 
 
-def tell(world: World, counts: dict[str, int], report: Callable[[dict[str, Any]], None]) -> None:
+def tell(world: World, counts: dict[str, int], model: ModelConfig, report: Callable[[dict[str, Any]], None]) -> None:
     """Tells a report of the world, and of what a person should know."""
     report({"world": world})
-    for line in notes(world, counts):
+    for line in [*notes(world, counts), *ignored(model)]:
         report({"note": line})
 
 

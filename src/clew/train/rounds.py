@@ -151,9 +151,7 @@ def _tell(config: SplitConfig, world: World, report: Report, paraphrase: Paraphr
         "final_questions": config.final_questions,
         "questions, thoughts, answers": config.questions * config.thoughts * config.answers,
     }
-    checks.tell(world, counts, report)
-    for line in checks.ignored(config.model):
-        report({"note": line})
+    checks.tell(world, counts, config.model, report)
     if config.warm_start.steps and not world.demonstrations(range(1)):
         report({"note": "warm_start: this world has no demonstrations; rounds begin with the model as it is"})
     at_training = config.paraphrase_at != "evaluation"

@@ -250,9 +250,7 @@ def _answers(config: TrainConfig, world: World) -> Callable[[Sequence[int]], Tre
 def _tell(config: TrainConfig, world: World, report: Report) -> None:
     validations = config.validation_questions if config.validate_every else 0
     counts = {"final_questions": config.final_questions, "validation_questions": validations}
-    checks.tell(world, counts, report)
-    for line in checks.ignored(config.model):
-        report({"note": line})
+    checks.tell(world, counts, config.model, report)
 
 
 def _for_trackers(config: TrainConfig) -> dict[str, Any]:
