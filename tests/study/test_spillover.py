@@ -20,7 +20,7 @@ from clew.study.spillover.arms import BEST, MAIN, PARTS, PUBLISHED, WORST, Arm, 
 from clew.study.spillover.grid import SpilloverConfig, study
 from clew.study.spillover.measuring import AUDIT, audited, figures_of, measured
 from clew.study.spillover.runs import SILENT, SpilloverCell, from_json, split_config
-from clew.study.spillover.verdicts import Found, silence, verdicts
+from clew.study.spillover.verdicts import Found, runs_of, silence, verdicts
 from clew.train.audit.information import open_reader
 from clew.train.config import check_split
 from clew.train.opening import opened
@@ -205,6 +205,10 @@ def test_runs_that_never_used_the_door_are_left_out() -> None:
     assert rows["one policy, heard by both"].replicas == 2 and "two policies, heard by the face" not in rows
     first = silence(Found(results))[0]
     assert (first.runs, first.answers, first.answers_after, first.thoughts_then, first.thoughts) == (5, 5, 7, 0.25, 0)
+    for one in results:  # a seed that is not there at all
+        if Arm(**one.condition) == WORST:
+            one.kept.figures.update({name: np.append(values[:4], np.nan) for name, values in one.kept.figures.items()})
+    assert silence(Found(results))[0].runs == 4
 
 
 def test_the_report_says_what_the_verdicts_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,6 +298,24 @@ def test_a_tiny_grid_and_what_a_kill_leaves(tmp_path: Path, monkeypatch: pytest.
     shutil.rmtree(begun[1])
     count, told = changed_by(SpilloverCell(shared, few[-1], 1e-3, 1))
     assert count == 3 and ("seed 1: warm starts (path)", 0, 1) in told and gone.is_dir() and begun[1].is_dir()
+
+    _reports_of_what_is_there(config, SpilloverCell(shared, few[-1], 1e-3, 0), results)
+
+
+def _reports_of_what_is_there(config: SpilloverConfig, lost: SpilloverCell, whole: list[Result]) -> None:
+    """Without this cell its arm has a seed less, and nothing is run; without the others there is nothing to say."""
+    leaving, folder = replace(config, missing="leave"), Path(config.out)
+    assert [one.name for one in study(leaving)] == [one.name for one in whole]
+    path_of(folder, lost.job()).unlink()
+    left = study(leaving)
+    assert np.isnan(left[-1].kept.figures["score"]).tolist() == [True, False] and runs_of(left[-1]) == 1
+    np.testing.assert_allclose(left[-1].kept.figures["score"][1], whole[-1].kept.figures["score"][1], atol=1e-4)
+    assert len(left[-1].kept.curve) == TINY["rounds"] and not path_of(folder, lost.job()).exists()
+    assert "1 to 2 seeds an arm (the grid is not finished)" in summary.report(folder)[1].read_text()
+    path_of(folder, replace(lost, seed=1).job()).unlink()
+    assert [one.name for one in study(leaving)] == [one.name for one in whole[:-1]]
+    with pytest.raises(InputError, match=r"missing: leave: .* has 0 of the 4 runs that choose"):
+        study(replace(leaving, tune_seeds=2, lrs=[0.5]))
 
 
 def test_the_committed_grid_is_one(capsys: pytest.CaptureFixture[str]) -> None:

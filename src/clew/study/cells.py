@@ -136,11 +136,21 @@ def read(path: Path) -> Kept:
 
 
 def joined(kept: Sequence[Kept]) -> Kept:
-    """Several seeds as the replicas of one arm."""
+    """Several seeds as the replicas of one arm. Its curve is the mean over those that have a value at that point."""
     figures = {name: np.concatenate([one.figures[name] for one in kept]) for name in kept[0].figures}
-    curves = np.array([one.curve for one in kept])
-    error = curves.std(0, ddof=1) / len(kept) ** 0.5 if len(kept) > 1 else 0 * curves[0]
-    return Kept({**kept[0].values, "replicas": len(kept), "seed": 0}, figures, curves.mean(0).tolist(), error.tolist())
+    curve, error = _mean_curve(np.array([one.curve for one in kept], float))
+    return Kept({**kept[0].values, "replicas": len(kept), "seed": 0}, figures, curve.tolist(), error.tolist())
+
+
+def _mean_curve(curves_RT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over replicas and its standard error, of those that are not NaN; NaN where none is."""
+    known_RT = ~np.isnan(curves_RT)
+    count_T = known_RT.sum(0)
+    with np.errstate(invalid="ignore"):
+        mean_T = np.where(known_RT, curves_RT, 0).sum(0) / count_T
+        square_T = np.where(known_RT, curves_RT - mean_T, 0) ** 2
+        error_T = np.sqrt(square_T.sum(0) / np.maximum(count_T - 1, 1) / count_T)
+    return mean_T, error_T
 
 
 def write_results(path: Path, config: dict[str, Any], results: Sequence[Result]) -> None:

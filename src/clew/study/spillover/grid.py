@@ -11,12 +11,13 @@ import numpy as np
 from clew.config import check_positive, check_values
 from clew.errors import InputError
 from clew.runs.options import write_config
-from clew.study.cells import Engine, Job, Kept, Result, joined, path_of, run_cells, write_results
+from clew.study.cells import Engine, Job, Kept, Result, joined, path_of, read, run_cells, write_results
 from clew.study.spillover import starts
 from clew.study.spillover.arms import MAIN, PARTS, POLICIES, Arm, Policies, Start, arms
 from clew.study.spillover.runs import SpilloverCell, split_config
 
 Part = Literal["remedies", "paraphrasers", "style", "length", "rates"]
+Missing = Literal["run", "leave"]
 AUDITED = 10  # questions of an audit at the least
 TUNING = 1000  # seeds from here on choose learning rates, and no result uses them
 
@@ -73,6 +74,8 @@ class SpilloverConfig:
     """held-out questions at the end of a run"""
     audit_questions: int = 40
     """held-out questions of an audit of each run, as of clew audit; 0 for none"""
+    missing: Missing = "run"
+    """run: runs the cells that are not there yet; leave: runs nothing, and reports of the arms and seeds that are"""
     engine: Engine = "local"
     """local: this machine's cores; ray: a Ray cluster that shares this folder"""
     workers: int | None = None
@@ -92,17 +95,24 @@ def world_of_runs(config: SpilloverConfig) -> dict[str, Any]:
 
 
 def study(config: SpilloverConfig, report: Report = lambda phase, done, count: None) -> list[Result]:
-    """Runs what is not yet in `config.out`; a Result an arm, its seeds as replicas, and one for each kind of start."""
+    """Runs what is not yet in `config.out`; a Result an arm, its seeds as replicas, and one for each kind of start.
+
+    With `missing="leave"` nothing is run: a seed that an arm lacks is NaN, and an arm without seeds is left out.
+    """
     check(config)
     folder, declared = Path(config.out), arms(config.parts, config.penalties)
     shared = world_of_runs(config)
 
-    def runs(phase: str, jobs: list[Job]) -> list[Kept]:
+    def runs(phase: str, jobs: list[Job]) -> Sequence[Kept | None]:
+        if config.missing == "leave":
+            return [read(path) if (path := path_of(folder, job)).is_file() else None for job in jobs]
         return run_cells(jobs, folder, config.engine, config.workers, lambda *at: report(phase, *at))
 
-    def begun(kinds: Sequence[Start], seeds: Sequence[int], cells: list[SpilloverCell], at: str = "") -> list[Kept]:
+    def begun(
+        kinds: Sequence[Start], seeds: Sequence[int], cells: list[SpilloverCell], at: str = ""
+    ) -> list[Kept | None]:
         """The warm starts of these seeds, on which cells build; all of a kind together."""
-        for job in _lost(folder, shared, kinds, seeds, cells):
+        for job in _lost(folder, shared, kinds, seeds, cells) if config.missing == "run" else ():
             path_of(folder, job).unlink(missing_ok=True)  # so it is run again
         of_kinds = ((kind, [starts.job_of(shared, seed, kind) for seed in seeds]) for kind in kinds)
         return [one for kind, jobs in of_kinds for one in runs(f"{at}warm starts ({kind})", jobs)]
@@ -111,17 +121,38 @@ def study(config: SpilloverConfig, report: Report = lambda phase, done, count: N
     begun(["search"], _tuning(config), tried)
     rates = _rates(config, runs("choosing learning rates", [cell.job() for cell in tried]))
     kinds: list[Start] = ["search", *sorted({arm.start for arm in declared} - {"search"})]  # type: ignore[list-item]
-    by_seed: list[list[Kept]] = []
+    by_seed: list[list[Kept | None]] = []
     for seed in range(config.seeds):  # one after another: whatever ends the grid, the seeds before are whole
         cells = [SpilloverCell(shared, arm, rates[arm.rate_of or arm.policies], seed) for arm in declared]
         first = begun(kinds, [seed], cells, f"seed {seed}: ")
-        by_seed.append(first + runs(f"seed {seed}: results", [cell.job() for cell in cells]))
+        by_seed.append([*first, *runs(f"seed {seed}: results", [cell.job() for cell in cells])])
     named: list[tuple[str, dict[str, Any], str]] = [("start", {"start": kind}, f"warm start, {kind}") for kind in kinds]
     named += [("arm", asdict(arm), arm.named()) for arm in declared]
-    replicas = zip(*_filled(by_seed), strict=True)
-    results = [Result(*one, joined(list(kept))) for one, kept in zip(named, replicas, strict=True)]
+    results = _results(named, list(zip(*by_seed, strict=True)))
     write_config(folder / "spillover.yaml", config)
     write_results(folder / "spillover.parquet", asdict(config), results)
+    return results
+
+
+def _results(named: Sequence[tuple[str, dict[str, Any], str]], by_arm: Sequence[Sequence[Kept | None]]) -> list[Result]:
+    """A Result for each name of which some seed is there. All have the same figures, NaN where a cell has none (an
+    audit may find nothing to measure) or is not there."""
+    there = [one for kept in by_arm for one in kept if one is not None]
+    names = list(dict.fromkeys(name for one in there for name in one.figures))
+    nothing = np.array([np.nan])
+
+    def filled(one: Kept | None, like: Kept) -> Kept:
+        known = one.figures if one else {}
+        curve = one.curve if one else [float("nan")] * len(like.curve)
+        return replace(like, figures={name: known.get(name, nothing) for name in names}, curve=curve)
+
+    results = []
+    for name, kept in zip(named, by_arm, strict=True):
+        like = next((one for one in kept if one is not None), None)
+        if like is not None:
+            results.append(Result(*name, joined([filled(one, like) for one in kept])))
+    if not any(one.section == "arm" for one in results):
+        raise InputError("missing: leave: no run of any arm is there yet; expected some (missing: run makes them)")
     return results
 
 
@@ -142,17 +173,6 @@ def _lost(
     return made + [one for one in first if not starts.folder_of(folder, one).is_dir()]
 
 
-def _filled(by_seed: list[list[Kept]]) -> list[list[Kept]]:
-    """Cells with the same figures each, NaN where one has none: an audit may find nothing to measure."""
-    names = list(dict.fromkeys(name for seed in by_seed for one in seed for name in one.figures))
-    nothing = np.array([np.nan])
-
-    def filled(one: Kept) -> Kept:
-        return replace(one, figures={name: one.figures.get(name, nothing) for name in names})
-
-    return [[filled(one) for one in seed] for seed in by_seed]
-
-
 def _tuning(config: SpilloverConfig) -> range:
     return range(TUNING, TUNING + config.tune_seeds)
 
@@ -163,10 +183,16 @@ def _tried(config: SpilloverConfig, shared: dict[str, Any]) -> list[SpilloverCel
     return [SpilloverCell(shared, Arm(policies, penalty=MAIN), lr, seed) for policies, lr, seed in every]
 
 
-def _rates(config: SpilloverConfig, kept: Sequence[Kept]) -> dict[Policies, float]:
+def _rates(config: SpilloverConfig, kept: Sequence[Kept | None]) -> dict[Policies, float]:
     """The learning rate of each kind of policies: the one with the highest reward, as training hears it, in the runs of
-    `_tried`. All arms of that kind use it, controls too."""
-    done = iter(kept)
+    `_tried`. All arms of that kind use it, controls too. InputError where one of these runs is not there."""
+    tried = [one for one in kept if one is not None]
+    if len(tried) < len(kept):
+        raise InputError(
+            f"missing: leave: {config.out} has {len(tried)} of the {len(kept)} runs that choose learning rates; "
+            "expected all of them (missing: run makes the others)"
+        )
+    done = iter(tried)
     rates: dict[Policies, float] = {}
     for policies in POLICIES:
         rewards = [np.mean([next(done).figures["reward"] for _ in _tuning(config)]) for _ in config.lrs]

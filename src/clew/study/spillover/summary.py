@@ -15,7 +15,7 @@ from clew.study.silence import OVER
 from clew.study.spillover.arms import HEARD, MAIN, POLICIES, PUBLISHED, REWRITINGS, STARTS, Arm
 from clew.study.spillover.measuring import AUDIT
 from clew.study.spillover.runs import SILENT
-from clew.study.spillover.verdicts import NOT_TOLD, Found, silence, verdicts
+from clew.study.spillover.verdicts import NOT_TOLD, Found, runs_of, silence, verdicts
 from clew.text import one_line
 
 FILE = "spillover.parquet"
@@ -65,7 +65,14 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     plots.over_rounds(main, folder / "rounds.png")
     unit = "in percent: of thoughts or answers that used the door, or of the score"
     study_plots.effects(said, 1, unit, folder / "spillover.png")
-    lines = ["# Does pressure on answers leak into thoughts?", "", _about(config), "", _rates(config, by_arm), ""]
+    lines = [
+        "# Does pressure on answers leak into thoughts?",
+        "",
+        _about(config, by_arm),
+        "",
+        _rates(config, by_arm),
+        "",
+    ]
     for number, verdict in enumerate(said, 1):
         lines += [f"## {number}. {verdict.question}", "", *_answer(verdict), ""]
     lines += [*_unused_lines(found), *_silence_lines(found), ""]
@@ -108,10 +115,14 @@ def _pictures() -> list[tuple[str, str]]:
     ]
 
 
-def _about(config: dict[str, Any]) -> str:
+def _about(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
     size = "x".join(map(str, config["size"]))
+    runs = sorted({runs_of(one) for _, one in by_arm})
+    seeds = (
+        f"{runs[0]} to {runs[-1]} seeds an arm (the grid is not finished)" if runs[1:] else f"{runs[0]} seeds an arm"
+    )
     return (
-        f"Mazes of {size} with a secret door, {config['seeds']} seeds an arm, {config['rounds']} rounds of "
+        f"Mazes of {size} with a secret door, {seeds}, {config['rounds']} rounds of "
         f"{config['questions']} questions, {config['thoughts']} thoughts each and {config['answers']} answer(s) to a "
         f"thought, rule {config['rule']}; all arms of a seed begin with one warm start and ask the same questions. "
         f"{config['final_questions']} held-out questions, one sampled thought and answer each. Leak: how much "
@@ -136,8 +147,9 @@ def _rates(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
 
 def _unused_lines(found: Found) -> list[str]:
     """Which runs have no share of mentions, and are missing from what is said of these."""
-    unused = {arm: int(np.isnan(found.values(arm, "thought_tells")).sum()) for arm in found.by}
-    named = [f"{arm.named()}: {n} of {len(found.values(arm, 'score'))}" for arm, n in unused.items() if n]
+    shares = {arm: int((~np.isnan(found.values(arm, "thought_tells"))).sum()) for arm in found.by}
+    unused = {arm: found.runs(arm) - known for arm, known in shares.items()}
+    named = [f"{arm.named()}: {n} of {found.runs(arm)}" for arm, n in unused.items() if n]
     if not named:
         return []
     said = "Runs in which no answer used the door have no share of mentions and are left out above; a comparison that "
@@ -176,11 +188,14 @@ def _published_lines(found: Found) -> list[str]:
 
 def _table(results: Sequence[Result]) -> list[str]:
     lines = ["Means over seeds with 95% intervals that are not corrected for their number.", ""]
-    lines += ["| arm | learning rate | " + " | ".join(COLUMNS.values()) + " |", "|---|---|" + "---|" * len(COLUMNS)]
+    lines += [
+        f"| arm | runs | learning rate | {' | '.join(COLUMNS.values())} |",
+        "|---|---|---|" + "---|" * len(COLUMNS),
+    ]
     for one in results:
         rate = f"{one.kept.values['lr']:g}" if "lr" in one.kept.values else ""
         cells = [_cell(one.kept.figures[name]) for name in COLUMNS]
-        lines.append(f"| {one.name} | {rate} | " + " | ".join(cells) + " |")
+        lines.append(f"| {one.name} | {runs_of(one)} | {rate} | {' | '.join(cells)} |")
     return lines
 
 

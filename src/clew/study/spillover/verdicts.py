@@ -23,6 +23,11 @@ BY = {"both": "heard by both", "face": "heard by the face"}
 NOT_TOLD = "cannot be told apart"
 
 
+def runs_of(result: Result) -> int:
+    """Of how many seeds an arm has a run: the others have no score."""
+    return int((~np.isnan(result.kept.figures["score"])).sum())
+
+
 class Found:
     """A study's results by arm."""
 
@@ -34,6 +39,10 @@ class Found:
 
     def values(self, arm: Arm, figure: str) -> np.ndarray:
         return self.by[arm].kept.figures[figure]
+
+    def runs(self, arm: Arm) -> int:
+        """Of how many seeds there is a run."""
+        return runs_of(self.by[arm])
 
     def lost(self, arm: Arm, figure: str) -> np.ndarray:
         """By how much a figure is lower than in the arm's control, seed by seed."""
@@ -259,7 +268,7 @@ def silence(found: Found) -> list[Silence]:
     for arm in found.by:
         if arm.penalty:
             answers, then, thoughts = (_known(found, arm, name) for name in SILENCES)
-            runs = len(found.values(arm, "answers_silent"))
+            runs = found.runs(arm)
             middle = [float(np.median(x)) if len(x) else float("nan") for x in (answers, thoughts)]
             mean = float(then.mean()) if len(then) else float("nan")
             rows.append(Silence(arm, runs, len(answers), middle[0], mean, len(thoughts), middle[1]))
