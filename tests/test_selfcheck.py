@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 from transformers import (
     BartConfig,
@@ -229,6 +230,24 @@ def test_another_attention_put_into_a_checked_model_is_found() -> None:
 def test_the_check_is_apart_from_what_it_is_asked_amid() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
         reads_trees(tiny("llama").float(), 20)
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_model_that_is_prepared_for_half_precision_is_checked_in_full(
+    copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not copied:
+        monkeypatch.setattr("clew.selfcheck.SMALL", 0)
+    model = seeded(lambda: tiny("llama")).float()
+    for p in model.parameters():
+        p.data.add_(0.3 * torch.randn_like(p))
+    prepared = Accelerator(cpu=True, mixed_precision="bf16").prepare(model)
+    row = torch.randint(5, 30, (1, 9))
+    halved = prepared(row).logits
+    reads_trees(model, 40, 200)
+    reads_rows(model, 40)
+    assert prepared is model and torch.equal(prepared(row).logits, halved)  # and trains in half precision still
+    assert (model._original_forward(row).logits - halved).abs().max() > 1e-3
 
 
 def test_a_frozen_model_that_is_checked_in_place_reads_rows(monkeypatch: pytest.MonkeyPatch) -> None:

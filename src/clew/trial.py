@@ -17,9 +17,15 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def on_trial(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
     """The model for evaluation, and afterwards as it was."""
     was_training, was_read_by = [(m, m.training) for m in model.modules()], model.config._attn_implementation
+    mixed = vars(model).get("forward")
+    original = vars(model).get("_original_forward")  # accelerate puts half precision into the forward pass itself
     try:
+        if original is not None:
+            model.forward = original
         yield model.eval()
     finally:
+        if original is not None:
+            model.forward = mixed
         set_reading(model, was_read_by)
         for module, training in was_training:
             module.training = training
