@@ -185,6 +185,17 @@ def test_differences_that_are_all_the_same_tell_nobody_apart() -> None:
     assert effect_of(np.array([0.02, 0.0201, 0.02]), "", "a", "b").sign == 1
 
 
+def test_differences_that_are_all_the_same_tell_nobody_apart_in_a_file_either(tmp_path: Path) -> None:
+    """Files are of single precision, which holds no 0.1."""
+    base = np.array([0.1234, 0.5678, 0.9012])
+    cells.write_results(tmp_path / "whole.parquet", {}, [result("a", base + 0.05), result("b", base)])
+    _, (a, b) = cells.read_results(tmp_path / "whole.parquet")
+    effect = paired(a, b)
+    assert effect.error > 0 and effect.sign == 0 and "do not tell how sure" in effect.sentence()
+    scattered = np.array([0.0007] * 399 + [0.0008])  # the least that four digits know of
+    assert effect_of(scattered, "", "a", "b").sign == 1
+
+
 def test_verdicts_that_more_comparisons_would_open_are_named() -> None:
     sure, weak = (Effect(where, "a", "b", mean, 0.05, 400) for mean, where in ((1.0, "x"), (0.12, "y")))
     assert sure.sign == weak.sign == 1

@@ -10,6 +10,7 @@ from scipy import stats
 from clew.study.cells import Result
 
 SMALL = 0.01  # of the attainable gain: what nobody would change a training run for
+SINGLE = 1e-7  # within which shares of single precision are the same; files keep four digits of them
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Effect:
 
     @property
     def scatters(self) -> bool:
-        """Whether the differences are not all the same, but for how their sums were rounded."""
-        return self.error > 1e-12
+        """Whether the differences are not all the same, but for how they were rounded, as files of them are."""
+        return self.error > SINGLE
 
     @property
     def most(self) -> float:
