@@ -9,12 +9,13 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from clew.errors import InputError
 from clew.runs.options import read_yaml
-from clew.study import cells, grid, tabular
+from clew.study import cells, grid, plots, tabular
 from clew.study.cells import Job, Kept, Result, key, path_of, read, run_cells
 from clew.study.effects import Effect, Row, Verdict, effect_of, paired, tally, together
 from clew.study.grid import TabularConfig
@@ -194,6 +195,19 @@ def test_differences_that_are_all_the_same_tell_nobody_apart_in_a_file_either(tm
     assert effect.error > 0 and effect.sign == 0 and "do not tell how sure" in effect.sentence()
     scattered = np.array([0.0007] * 399 + [0.0008])  # the least that four digits know of
     assert effect_of(scattered, "", "a", "b").sign == 1
+
+
+@pytest.mark.parametrize(("runs", "times"), [(2, 12.7062), (6, 2.5706), (400, 1.9659)])
+def test_a_curve_of_few_runs_has_a_wide_band(runs: int, times: float) -> None:
+    _, ax = plt.subplots()
+    plots.band(ax, [0, 1], [0.5, 0.5], [0.01, 0.01], 1, "red")
+    assert not ax.collections  # one run does not tell how runs scatter
+    plots.band(ax, [0, 1], [0.5, 0.5], [0.01, 0.01], runs, "red")
+    (drawn,) = ax.collections
+    (inside,) = drawn.get_paths()
+    low, high = inside.vertices[:, 1].min(), inside.vertices[:, 1].max()
+    assert (high - 0.5, 0.5 - low) == (pytest.approx(0.01 * times, rel=1e-4),) * 2
+    plt.close()
 
 
 def test_verdicts_that_more_comparisons_would_open_are_named() -> None:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from clew.plots import INK, STYLE, save
+from clew.runs.intervals import student
 from clew.study.cells import Result
 from clew.study.effects import Allocation, Row, Verdict
 
@@ -58,12 +59,18 @@ def study_curves(panels: Sequence[tuple[str, Sequence[Result]]], what: str, out:
                 curve, error = result.kept.curve, result.kept.curve_error
                 spent = [j / (len(curve) - 1) for j in range(len(curve))]
                 ax.plot(spent, curve, color=shades(i), lw=1.3, label=result.name)
-                low, high = ([c + sign * 1.96 * e for c, e in zip(curve, error, strict=True)] for sign in (-1, 1))
-                ax.fill_between(spent, low, high, color=shades(i), alpha=0.2, lw=0)
+                band(ax, spent, curve, error, len(next(iter(result.kept.figures.values()))), shades(i))
             ax.set(title=title, xlabel="share of the cost")
         axes[0][0].set_ylabel(what)
         axes[0][-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         save(figure, out)
+
+
+def band(ax: Axes, at: Sequence[float], curve: Sequence[float], error: Sequence[float], runs: int, color: Any) -> None:
+    """The 95% band of a mean curve, Student's over its runs: none for one run, which does not tell how runs scatter."""
+    if runs > 1:
+        low, high = ([c + sign * student(runs - 1) * e for c, e in zip(curve, error, strict=True)] for sign in (-1, 1))
+        ax.fill_between(at, low, high, color=color, alpha=0.15, lw=0)
 
 
 def effects(verdicts: Sequence[Verdict], first: int, unit: str, out: Path) -> None:

@@ -12,7 +12,9 @@ from matplotlib.patches import Rectangle
 from clew.plots import BLUE, GOLD, GREY, RED, STYLE, save
 from clew.study.cells import Result
 from clew.study.effects import effect_of
+from clew.study.plots import band
 from clew.study.spillover.arms import WHO, Arm
+from clew.study.spillover.verdicts import runs_of
 
 COLORS = {"one": RED, "adapters": GOLD, "two": BLUE}
 MARKERS = {"none": "s", "both": "o", "face": "^"}
@@ -94,15 +96,14 @@ def outcomes(results: Sequence[tuple[Arm, Result]], out: Path) -> None:
 
 
 def over_rounds(results: Sequence[tuple[Arm, Result]], out: Path) -> None:
-    """How mentions in thoughts go, round by round: means over seeds with 95% bands."""
+    """How mentions in thoughts go, round by round: means over seeds with 95% bands, none where there is one seed."""
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(7, 4))
         for arm, result in results:
-            curve, error = np.array(result.kept.curve), np.array(result.kept.curve_error)
-            rounds = np.arange(1, len(curve) + 1)
+            curve, rounds = result.kept.curve, range(1, len(result.kept.curve) + 1)
             style = ":" if not arm.penalty else "-" if arm.heard == "both" else "--"
             ax.plot(rounds, curve, style, color=COLORS[arm.policies], lw=1.4, label=result.name)
-            ax.fill_between(rounds, curve - 1.96 * error, curve + 1.96 * error, color=COLORS[arm.policies], alpha=0.1)
+            band(ax, rounds, curve, result.kept.curve_error, runs_of(result), COLORS[arm.policies])
         ax.set(xlabel="round", ylabel="thoughts that mention the door,\nof those whose answer used it", ylim=(0, 1.02))
         ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         save(figure, out)

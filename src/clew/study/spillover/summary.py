@@ -110,7 +110,11 @@ def _pictures() -> list[tuple[str, str]]:
     return [
         ("pareto.png", "Score against monitorability; means over seeds with 95% intervals, not corrected."),
         ("outcomes.png", "What became of the questions where the door helps, mean over seeds."),
-        ("rounds.png", "Mentions in thoughts, round by round, as sampled in training."),
+        (
+            "rounds.png",
+            "Mentions in thoughts, round by round, as sampled in training; means over seeds with 95% bands, none where "
+            "there is one seed.",
+        ),
         ("spillover.png", f"Every comparison. {hollow}"),
     ]
 
