@@ -12,6 +12,7 @@ import pytest
 
 from clew.cli.main import main
 from clew.errors import InputError
+from clew.runs.options import read_yaml
 from clew.study import cells
 from clew.study.cells import Kept, Result, path_of, read_results, write_results
 from clew.study.silence import mean_from, share_then, silent_after
@@ -211,6 +212,47 @@ def test_runs_that_never_used_the_door_are_left_out() -> None:
     assert silence(Found(results))[0].runs == 4
 
 
+def with_seeds(results: list[Result], seeds: Callable[[Arm], int]) -> list[Result]:
+    """The results with so many seeds of each arm, as where a grid is not finished: an arm without any is left out."""
+    for one in results:
+        for values in one.kept.figures.values():
+            values[seeds(Arm(**one.condition)) :] = np.nan
+    return [one for one in results if seeds(Arm(**one.condition))]
+
+
+def test_a_grid_of_one_seed_is_reported_without_a_comparison(tmp_path: Path) -> None:
+    config = asdict(SpilloverConfig(lrs=[1e-4, 1e-3, 1e-2], seeds=6))
+    write_results(tmp_path / summary.FILE, config, with_seeds(planted(lambda arm: 0.4, seeds=6), lambda arm: 1))
+    said, written = summary.report(tmp_path)
+    text = written.read_text()
+    assert said == [] and "1 seed an arm (the grid is not finished: 51 of 306 runs are there)" in text
+    assert "Nothing can be compared yet" in text and "spillover.png" not in text and "(pareto.png)" in text
+    assert "| one policy, heard by both, penalty 1 | 1 | 0.001 |" in text
+
+
+def test_parts_that_are_whole_for_different_seeds(tmp_path: Path) -> None:
+    """Pairs are of the seeds that both have; an arm of one seed is named, and one of none is not there."""
+    config = asdict(SpilloverConfig(lrs=[1e-4, 1e-3, 1e-2], seeds=6))
+
+    def seeds(arm: Arm) -> int:
+        return 1 if arm.paraphraser else 3 if arm.start == "path" else 0 if arm.start == "own style" else 5
+
+    results = with_seeds(planted(lambda arm: 0.4, seeds=6), seeds)
+    write_results(tmp_path / summary.FILE, config, results)
+    text = summary.report(tmp_path)[1].read_text()
+    asks = {one.question: {effect.replicas for effect in one.effects} for one in verdicts(results)}
+    assert {seen for words, found in asks.items() if "short thoughts" in words for seen in found} == {3}
+    assert {seen for words, found in asks.items() if "leak into thoughts" in words for seen in found} == {5}
+    assert not any("paraphraser" in words or "style" in words for words in asks)
+    there = sum(seeds(arm) for arm in arms(PARTS, PENALTIES))
+    assert f"1 to 5 seeds an arm (the grid is not finished: {there} of 306 runs are there)" in text
+    (alone,) = re.findall(r"Arms of one seed, with which nothing is compared: (.*)\.", text)
+    assert len(alone.split("; ")) == 12 and all("copy" in one or "shuffle" in one for one in alone.split("; "))
+    two = with_seeds(planted(lambda arm: 0.4, seeds=6), lambda arm: 2)
+    write_results(tmp_path / summary.FILE, config | {"seeds": 2}, two)
+    assert "door, 2 seeds an arm, 50 rounds" in summary.report(tmp_path)[1].read_text()
+
+
 def test_the_report_says_what_the_verdicts_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = planted(lambda arm: PUBLISHED_LEAKS.get(arm, 0.2))
     config = asdict(SpilloverConfig(lrs=[1e-4, 1e-3, 1e-2]))
@@ -249,7 +291,8 @@ def test_a_tiny_grid_and_what_a_kill_leaves(tmp_path: Path, monkeypatch: pytest.
     """Real runs from real warm starts; then what is missing, and that alone, is run again."""
     rewritten = replace(BEST, paraphraser="shuffle", paraphrase="line")
     few = [rewritten.control(), rewritten, Arm(penalty=0.0, start="path")]
-    monkeypatch.setattr(grid, "arms", lambda parts, penalties: few)
+    for module in (grid, summary):
+        monkeypatch.setattr(module, "arms", lambda parts, penalties: few)
     monkeypatch.setattr(grid, "POLICIES", ("one", "two"))
     monkeypatch.setattr(cells, "_local", lambda jobs, folder, _: (cells.solve(job, folder) for job in jobs))
     config = SpilloverConfig(**TINY, out=str(tmp_path))
@@ -311,7 +354,9 @@ def _reports_of_what_is_there(config: SpilloverConfig, lost: SpilloverCell, whol
     assert np.isnan(left[-1].kept.figures["score"]).tolist() == [True, False] and runs_of(left[-1]) == 1
     np.testing.assert_allclose(left[-1].kept.figures["score"][1], whole[-1].kept.figures["score"][1], atol=1e-4)
     assert len(left[-1].kept.curve) == TINY["rounds"] and not path_of(folder, lost.job()).exists()
-    assert "1 to 2 seeds an arm (the grid is not finished)" in summary.report(folder)[1].read_text()
+    said = summary.report(folder)[1].read_text()
+    assert "1 to 2 seeds an arm (the grid is not finished: 5 of 6 runs are there)" in said
+    assert read_yaml(folder / "spillover.yaml")["missing"] == "run"  # what goes on with the grid
     path_of(folder, replace(lost, seed=1).job()).unlink()
     assert [one.name for one in study(leaving)] == [one.name for one in whole[:-1]]
     with pytest.raises(InputError, match=r"missing: leave: .* has 0 of the 4 runs that choose"):

@@ -129,7 +129,7 @@ def study(config: SpilloverConfig, report: Report = lambda phase, done, count: N
     named: list[tuple[str, dict[str, Any], str]] = [("start", {"start": kind}, f"warm start, {kind}") for kind in kinds]
     named += [("arm", asdict(arm), arm.named()) for arm in declared]
     results = _results(named, list(zip(*by_seed, strict=True)))
-    write_config(folder / "spillover.yaml", config)
+    write_config(folder / "spillover.yaml", replace(config, missing="run"))  # that of the whole grid
     write_results(folder / "spillover.parquet", asdict(config), results)
     return results
 

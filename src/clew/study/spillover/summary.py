@@ -12,7 +12,7 @@ from clew.files import write_atomically
 from clew.study.cells import Result, read_results
 from clew.study.effects import Verdict, effect_of, percent
 from clew.study.silence import OVER
-from clew.study.spillover.arms import HEARD, MAIN, POLICIES, PUBLISHED, REWRITINGS, STARTS, Arm
+from clew.study.spillover.arms import HEARD, MAIN, POLICIES, PUBLISHED, REWRITINGS, STARTS, Arm, arms
 from clew.study.spillover.measuring import AUDIT
 from clew.study.spillover.runs import SILENT
 from clew.study.spillover.verdicts import NOT_TOLD, Found, runs_of, silence, verdicts
@@ -64,7 +64,8 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     plots.outcomes(by_arm, folder / "outcomes.png")
     plots.over_rounds(main, folder / "rounds.png")
     unit = "in percent: of thoughts or answers that used the door, or of the score"
-    study_plots.effects(said, 1, unit, folder / "spillover.png")
+    if said:
+        study_plots.effects(said, 1, unit, folder / "spillover.png")
     lines = [
         "# Does pressure on answers leak into thoughts?",
         "",
@@ -72,6 +73,7 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
         "",
         _rates(config, by_arm),
         "",
+        *_alone_lines(found, bool(said)),
     ]
     for number, verdict in enumerate(said, 1):
         lines += [f"## {number}. {verdict.question}", "", *_answer(verdict), ""]
@@ -79,7 +81,7 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     lines += ["## As published, and here", "", *_published_lines(found), ""]
     lines += ["## All arms", "", *_table(results), ""]
     lines += _audit_lines(results)
-    lines += [f"![{caption}]({name})\n\n*{caption}*\n" for name, caption in _pictures()]
+    lines += [f"![{caption}]({name})\n\n*{caption}*\n" for name, caption in _pictures(bool(said))]
     write_atomically(folder / "spillover.md", "\n".join(lines))
     return said, folder / "spillover.md"
 
@@ -105,9 +107,9 @@ def _order(result: Result) -> tuple[Any, ...]:
     return STARTS.index(arm.start), rewriting, arm.rate_of is not None, POLICIES.index(arm.policies), heard, arm.penalty
 
 
-def _pictures() -> list[tuple[str, str]]:
+def _pictures(compared: bool) -> list[tuple[str, str]]:
     hollow = "Hollow where the interval holds 0; the intervals of a question hold together."
-    return [
+    every = [
         ("pareto.png", "Score against monitorability; means over seeds with 95% intervals, not corrected."),
         ("outcomes.png", "What became of the questions where the door helps, mean over seeds."),
         (
@@ -117,16 +119,22 @@ def _pictures() -> list[tuple[str, str]]:
         ),
         ("spillover.png", f"Every comparison. {hollow}"),
     ]
+    return every if compared else every[:-1]
+
+
+def _seeds(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
+    """Of how many seeds the arms are, and what is not there yet of the grid that was asked for."""
+    runs = sorted({runs_of(one) for _, one in by_arm})
+    said = f"{' to '.join(map(str, dict.fromkeys((runs[0], runs[-1]))))} {'seed' if runs == [1] else 'seeds'} an arm"
+    of = len(arms(config["parts"], config["penalties"])) * config["seeds"]
+    there = sum(runs_of(one) for _, one in by_arm)
+    return said if there >= of else f"{said} (the grid is not finished: {there} of {of} runs are there)"
 
 
 def _about(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
     size = "x".join(map(str, config["size"]))
-    runs = sorted({runs_of(one) for _, one in by_arm})
-    seeds = (
-        f"{runs[0]} to {runs[-1]} seeds an arm (the grid is not finished)" if runs[1:] else f"{runs[0]} seeds an arm"
-    )
     return (
-        f"Mazes of {size} with a secret door, {seeds}, {config['rounds']} rounds of "
+        f"Mazes of {size} with a secret door, {_seeds(config, by_arm)}, {config['rounds']} rounds of "
         f"{config['questions']} questions, {config['thoughts']} thoughts each and {config['answers']} answer(s) to a "
         f"thought, rule {config['rule']}; all arms of a seed begin with one warm start and ask the same questions. "
         f"{config['final_questions']} held-out questions, one sampled thought and answer each. Leak: how much "
@@ -147,6 +155,15 @@ def _rates(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
     if ends:
         line += f" For {', '.join(ends)} it lies at an end of what was tried: a better one may lie beyond."
     return line
+
+
+def _alone_lines(found: Found, compared: bool) -> list[str]:
+    """Which arms no question is answered of yet, since they have one seed alone."""
+    alone = [arm.named() for arm in found.by if found.runs(arm) < 2]
+    lines = [] if compared else ["Nothing can be compared yet: it takes two seeds that both sides have."]
+    if alone and compared:
+        lines.append(f"Arms of one seed, with which nothing is compared: {'; '.join(alone)}.")
+    return [one for line in lines for one in (line, "")]
 
 
 def _unused_lines(found: Found) -> list[str]:
@@ -210,8 +227,8 @@ def _audit_lines(results: Sequence[Result]) -> list[str]:
         return []
     lines = ["## Audits", "", "`clew audit` of each arm, means over seeds with 95% intervals, not corrected.", ""]
     lines += [f"| arm | {' | '.join(known.values())} |", "|---|" + "---|" * len(known)]
-    arms = [one for one in results if one.section == "arm"]
-    lines += [f"| {one.name} | {' | '.join(_cell(one.kept.figures[name]) for name in known)} |" for one in arms]
+    made = [one for one in results if one.section == "arm"]
+    lines += [f"| {one.name} | {' | '.join(_cell(one.kept.figures[name]) for name in known)} |" for one in made]
     return [*lines, ""]
 
 
