@@ -253,6 +253,18 @@ def test_parts_that_are_whole_for_different_seeds(tmp_path: Path) -> None:
     assert "door, 2 seeds an arm, 50 rounds" in summary.report(tmp_path)[1].read_text()
 
 
+def test_differences_that_are_the_same_in_all_runs_have_no_interval(tmp_path: Path) -> None:
+    results = planted(lambda arm: 0.4, seeds=2)
+    for one in results:
+        if Arm(**one.condition) in (WORST, WORST.control()):
+            one.kept.figures["thought_tells"][:] = [0.1, 0.3] if one.condition["penalty"] else [0.6, 0.8]
+    write_results(tmp_path / summary.FILE, asdict(SpilloverConfig(lrs=[1e-3], seeds=2)), results)
+    said, written = summary.report(tmp_path)
+    row = "| one policy, heard by both | 50.0% | the same in each | cannot be told apart | 2 |"
+    assert row in written.read_text()
+    assert "control (50.0% in each of 2 runs: not told how sure that is)" in said[1].text
+
+
 def test_the_report_says_what_the_verdicts_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = planted(lambda arm: PUBLISHED_LEAKS.get(arm, 0.2))
     config = asdict(SpilloverConfig(lrs=[1e-4, 1e-3, 1e-2]))

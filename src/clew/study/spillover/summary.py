@@ -93,7 +93,7 @@ def _answer(verdict: Verdict) -> list[str]:
     lines += [f"| | {verdict.positive} by | 95% interval | | runs |", "|---|---|---|---|---|"]
     for row in verdict.rows:
         (effect,) = row.effects
-        within = f"[{percent(effect.low)}, {percent(effect.high)}]"
+        within = f"[{percent(effect.low)}, {percent(effect.high)}]" if effect.scatters else "the same in each"
         cells = [row.label, percent(effect.mean), within, "" if effect.sign else NOT_TOLD, str(effect.replicas)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines

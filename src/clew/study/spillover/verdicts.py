@@ -88,6 +88,8 @@ class _Says:
     def of(self, row: Row) -> str:
         effect = row.effects[0]
         low, mean, high = (percent(value) for value in (effect.low, effect.mean, effect.high))
+        if not effect.scatters:
+            return f"{row.label}: {self.level} ({mean} in each of {effect.replicas} runs: not told how sure that is)."
         if effect.sign == 0:
             return f"{row.label}: {self.level} ({mean} [{low}, {high}])."
         if effect.sign < 0:
