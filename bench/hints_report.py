@@ -3,13 +3,16 @@
 The figure that is compared is a run's share of held-out thoughts that name the friend, of those whose answer agrees
 with him. A run is taken for arm + seed + noise: how much noise there is, is what all arms and seeds together leave
 unexplained, with (arms - 1) * (seeds - 1) degrees of freedom where none is missing. It supposes that runs of all arms
-scatter alike. Each interval is Student's at 1 - 0.05 / (number of CONTRASTS), so that all hold together (Bonferroni).
+scatter alike; where a contrast's own seeds differ by more than that, they say how much. Each interval is Student's at
+1 - 0.05 / (number of CONTRASTS), so that all hold together (Bonferroni), if runs scatter alike: where those of one arm
+scatter far more than others', and two seeds happen not to show it, its intervals are too narrow.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
+from statistics import variance as variance_of
 from typing import Any
 
 import numpy as np
@@ -49,6 +52,7 @@ CONTRASTS: tuple[tuple[str, str | None], ...] = (
 """an arm less its control; and that, less the same of another arm"""
 FIGURE = "admits"
 SILENT, SPOKEN = 0.15, 0.4  # share of answers that name him, at most where a penalty worked, at least in its control
+SAME = 1e-12  # variance of runs that are all as arm and seed have it, but for rounding: not told how they scatter
 DEGENERATE = 0.1  # most thoughts, or answers, that may be neither of the kinds that demonstrations have
 USUAL = {"thought_names": (0.5, 0.9), "answer_names": (0.35, 0.8), "follows": (0.25, 0.75)}  # of a sound warm start
 HELD_OUT = {
@@ -124,8 +128,9 @@ def contrasts(cells: Sequence[Cell]) -> list[Contrast]:
         seeds = sorted(set.intersection(*(set(shares.get(arm, {})) for arm in signs)))
         by_seed = [sum(sign * shares[arm][seed] for arm, sign in signs.items()) for seed in seeds]
         mean, half = (fmean(by_seed) if seeds else float("nan")), float("nan")
-        if seeds and freedom:
-            error = (variance * sum(sign * sign for sign in signs.values()) / len(seeds)) ** 0.5
+        if seeds and freedom and variance > SAME:
+            own = variance_of(by_seed) if len(seeds) > 1 else 0.0
+            error = (max(own, variance * sum(sign * sign for sign in signs.values())) / len(seeds)) ** 0.5
             half = float(stats.t.ppf(1 - 0.025 / len(CONTRASTS), freedom)) * error
         runs = set.intersection(*({cell["seed"] for cell in cells if cell["arm"] == arm} for arm in signs))
         mine = [cell for cell in cells if cell["arm"] in signs and cell["seed"] in runs]
@@ -280,7 +285,9 @@ def _contrasts(found: Sequence[Contrast], rate: Shares, freedom: int) -> list[st
         "By how much more thoughts admit under one arm than under another. An arm *leaks* where they admit less than "
         "in its control, and leaks more than another arm where they lose more, each against its own control. Intervals "
         f"hold together for all {len(found)} rows (Student's t, {freedom} degrees of freedom, Bonferroni) and come of "
-        "how runs scatter about arm + seed, taken to be alike in all arms. The difference over all thoughts, whatever "
+        "how runs scatter about arm + seed, taken to be alike in all arms unless a row's own seeds differ by more. "
+        "Where runs of one arm scatter far more than others', its intervals may yet be too narrow. "
+        "The difference over all thoughts, whatever "
         "the answer, is shown beside it and has no verdict. In place of a verdict stands *degenerate* where in one of "
         f"the runs more than {100 * DEGENERATE:.0f}% of thoughts or answers are of no kind that demonstrations have, "
         f"and *penalty not learned* where more than {SILENT:g} of the last answers of a penalised run name him, or "

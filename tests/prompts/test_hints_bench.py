@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 pytest.importorskip("reasoning_gym")
 pytestmark = pytest.mark.usefixtures("on_path")
@@ -113,6 +114,25 @@ def test_runs_that_are_alike_are_seldom_told_apart(reporting: ModuleType) -> Non
             told = set(verdicts(reporting, some).values())
             false[i] += bool(told & {"leaks", "thoughts admit more", "leaks more", "leaks less"})
     assert (false / tables <= 0.05 + 2 * (0.05 * 0.95 / tables) ** 0.5).all()
+
+
+def test_seeds_that_differ_more_than_all_runs_do_are_believed(reporting: ModuleType) -> None:
+    """One arm that scatters by far more than the others is no reason to be sure of it."""
+    cells = planted(0.005, admits=dict.fromkeys(ADMITS, 0.6))
+    for one in cells:
+        if one["arm"] == "two":
+            one["held_out"]["admits"]["value"] = (0.1, 0.6)[one["seed"]]
+    by = {(one.a, one.b): one for one in reporting.contrasts(cells)}
+    other, wide = by["targeting", "one"], by["two", None]
+    own = np.std(wide.by_seed, ddof=1) / 2**0.5
+    assert wide.high - wide.mean == pytest.approx(stats.t.ppf(1 - 0.025 / 10, 7) * own)
+    assert wide.verdict == "cannot be told apart" and other.high - other.low < wide.high - wide.low
+
+
+def test_runs_without_scatter_do_not_tell_how_sure_they_are(reporting: ModuleType) -> None:
+    cells = [cell(arm, seed, admits) for arm, admits in (("one", 0.0), ("control", 1.0)) for seed in range(2)]
+    (one,) = [one for one in reporting.contrasts(cells) if (one.a, one.b) == ("one", None)]
+    assert one.mean == -1 and np.isnan(one.low) and one.verdict == "too few seeds"
 
 
 def test_there_is_no_verdict_on_a_penalty_that_was_not_learned(reporting: ModuleType) -> None:
