@@ -367,6 +367,12 @@ def test_bad_input_is_one_line(args: list[str], says: str, capsys: pytest.Captur
     assert len(lines) == 1 and says in lines[0], lines
 
 
+def test_a_folder_of_cells_says_who_makes_results_of_them(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    with pytest.raises(InputError, match=r"holds no finished study .*; what made its cells .*--missing leave"):
+        report(tmp_path)
+
+
 def test_results_that_are_not_those_of_a_whole_study(tmp_path: Path) -> None:
     import pyarrow.parquet as parquet
 

@@ -52,7 +52,9 @@ def report(folder: Path) -> tuple[list[Verdict], Path]:
     files = {name: folder / f"{name}.parquet" for name in ("tabular", "mazes")}
     found = {name: read_results(file) for name, file in files.items() if file.is_file()}
     if not found:
-        raise InputError(f"{folder}: holds no finished study (no tabular.parquet or mazes.parquet)")
+        who = "; what made its cells makes results of them (clew study spillover --missing leave: of those so far)"
+        cells = who if (folder / "cells").is_dir() else ""
+        raise InputError(f"{folder}: holds no finished study (no tabular.parquet or mazes.parquet){cells}")
     try:
         return _written(folder, found)
     except InputError:
