@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -208,6 +209,22 @@ def test_a_curve_of_few_runs_has_a_wide_band(runs: int, times: float) -> None:
     low, high = inside.vertices[:, 1].min(), inside.vertices[:, 1].max()
     assert (high - 0.5, 0.5 - low) == (pytest.approx(0.01 * times, rel=1e-4),) * 2
     plt.close()
+
+
+@pytest.mark.parametrize("positive", ["", "it fell"])
+def test_small_effects_are_seen_beside_large_ones_of_another_kind(
+    positive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(plots, "save", lambda figure, out: drawn.append(figure))
+    several = [
+        Verdict(f"q{mean}", "", (Row("r", (Effect("", "a", "b", mean, mean / 10, 6),)),), positive)
+        for mean in (0.01, 0.7)
+    ]
+    plots.effects(several, 1, "percent", tmp_path / "x.png")
+    widths = [np.ptp(ax.get_xlim()) for ax in drawn[0].axes]
+    assert widths[0] < 3 and widths[1] > 60 if positive else widths[0] == widths[1]
+    plt.close("all")
 
 
 def test_verdicts_that_more_comparisons_would_open_are_named() -> None:

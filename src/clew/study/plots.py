@@ -74,7 +74,8 @@ def band(ax: Axes, at: Sequence[float], curve: Sequence[float], error: Sequence[
 
 
 def effects(verdicts: Sequence[Verdict], first: int, unit: str, out: Path) -> None:
-    """All effects with their intervals: a panel a question, a row a comparison, a mark a condition; one scale for all.
+    """All effects with their intervals: a panel a question, a row a comparison, a mark a condition. One scale for all
+    where all are leads; where a positive effect means something else in each question, a scale of its own for each.
 
     first: the number of the first question. A mark is hollow where its interval holds 0.
     """
@@ -87,7 +88,8 @@ def effects(verdicts: Sequence[Verdict], first: int, unit: str, out: Path) -> No
     with plt.rc_context({**STYLE, "axes.grid.axis": "x", "font.size": 8.5, "axes.titlesize": 9.5}):
         size = (6.2 * columns, 0.45 * sum(heights) + 0.9)
         ratios = {"height_ratios": heights}
-        figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False, gridspec_kw=ratios)
+        leads = not all(one.positive for one in verdicts)
+        figure, axes = plt.subplots(lines, columns, figsize=size, sharex=leads, squeeze=False, gridspec_kw=ratios)
         places = axes.flatten()
         for number, (ax, verdict) in enumerate(zip(places, verdicts, strict=False), first):
             asked = fill(f"{number}. {verdict.question.replace('`', '')}", 46)
@@ -102,7 +104,7 @@ def effects(verdicts: Sequence[Verdict], first: int, unit: str, out: Path) -> No
         figure.legend(
             handles=handles, ncols=len(handles), frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.01)
         )
-        if not all(one.positive for one in verdicts):
+        if leads:
             unit = f"the second is ahead  ←   0   →  the first is ahead\n{unit}"
         figure.supxlabel(unit, fontsize=9)
         save(figure, out)

@@ -117,7 +117,7 @@ def _pictures(compared: bool) -> list[tuple[str, str]]:
             "Mentions in thoughts, round by round, as sampled in training; means over seeds with 95% bands, none where "
             "there is one seed.",
         ),
-        ("spillover.png", f"Every comparison. {hollow}"),
+        ("spillover.png", f"Every comparison, each question on a scale of its own. {hollow}"),
     ]
     return every if compared else every[:-1]
 
