@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,14 @@ def test_run_folders_that_are_wrong(run: Path, split_run: Path, tmp_path: Path, 
     assert "holds a run of clew split" in fails("train", "--resume", str(split_run))
     with run_folder(tmp_path / "busy", resume=False):
         assert "in use" in fails("train", *SMALL, "--out", str(tmp_path / "busy"))
+
+
+def test_a_run_without_its_checkpoints_keeps_its_model(run: Path, tmp_path: Path, fails: Fails) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("checkpoints", ".lock"))
+    before = {file: file.read_bytes() for file in copy.rglob("*") if file.is_file()}
+    assert f"to train it further: --model {copy}/model and" in fails("train", "--resume", str(copy), "--steps", "4")
+    assert {file: file.read_bytes() for file in copy.rglob("*") if file.is_file() and file.name != ".lock"} == before
 
 
 def test_a_disk_that_fills_up_is_one_line_and_leaves_no_torn_file(tmp_path: Path) -> None:

@@ -29,6 +29,21 @@ def test_a_run_is_gone_on_with_or_begun_and_never_by_mistake(tmp_path: Path) -> 
         pass
 
 
+@pytest.mark.parametrize("name", ["model", "shoggoth"])
+def test_a_model_whose_checkpoints_are_gone_is_not_trained_anew(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.yaml").write_text("steps: 3\n")
+    (tmp_path / name).mkdir()
+    says = f"no checkpoint to go on from, and a new start would overwrite {name}"
+    for logged in (None, '{"step": 0}\n{"step": 3}\n'):
+        if logged:
+            (tmp_path / "metrics.jsonl").write_text(logged)
+        with pytest.raises(InputError, match=says), run_folder(tmp_path, resume=True):
+            pass
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n')  # a split of no rounds: as its warm start left it
+    with run_folder(tmp_path, resume=True):
+        pass
+
+
 @pytest.mark.parametrize("name", ["eval.json", "samples.jsonl", "metrics.jsonl", "plots/training.png"])
 def test_a_folder_where_a_file_belongs(tmp_path: Path, name: str) -> None:
     (tmp_path / "config.yaml").write_text("steps: 3\n")

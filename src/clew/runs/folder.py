@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from clew.errors import InputError
 from clew.files import naming, put_back
 from clew.runs.checkpoints import checkpoints
+from clew.runs.metrics import read_metrics
 
 
 @contextmanager
@@ -45,10 +46,24 @@ def _check_folder(out: Path, resume: bool) -> None:
             raise InputError(f"out: {file} is a folder; a file was expected")
     if resume and not (out / "config.yaml").is_file():
         raise InputError(f"resume: {out} holds no run (no config.yaml)")
+    if resume and not checkpoints(out) and (model := _trained(out)):
+        raise InputError(
+            f"resume: {out} has no checkpoint to go on from, and a new start would overwrite {model.name}, which was "
+            f"trained; to train it further: --model {model} and another --out"
+        )
     if not resume and (out / "config.yaml").exists():
         raise InputError(f"out: {out} already holds a run; go on with --resume {out}, or choose another --out")
     if not resume and checkpoints(out):
         raise InputError(f"out: {out} holds checkpoints of a run whose config.yaml is gone; choose another --out")
+
+
+def _trained(out: Path) -> Path | None:
+    """A model of the folder that took steps, which are written behind a checkpoint of the last one. A split of no
+    rounds has a model that took none, and no checkpoint."""
+    found = next((out / name for name in ("model", "shoggoth") if (out / name).is_dir()), None)
+    logged = read_metrics(out / "metrics.jsonl")
+    untrained = logged and not any(line.get("step") for line in logged)
+    return None if untrained else found
 
 
 def _tidy(out: Path) -> None:
