@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clew.files import folder_written_whole, naming, write_atomically
+from clew.errors import InputError
+from clew.files import check_writable, folder_written_whole, naming, write_atomically
 from clew.mazes.vocab import maze_tokenizer
 
 
@@ -31,6 +32,17 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
         write_atomically(path, "x" * 2000)
     assert caught.value.filename == str(path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_is_tried_before_the_work(tmp_path: Path) -> None:
+    check_writable("out", tmp_path / "not" / "yet" / "there")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for out in ("file", "file/under/it"):
+        with pytest.raises(InputError, match=f"^out: {tmp_path}/file is a file, where a folder was expected"):
+            check_writable("out", tmp_path / out)
+    with pytest.raises(InputError, match=r"^out: /proc/no cannot be written to \(.*\); choose another place"):
+        check_writable("out", Path("/proc/no"))
 
 
 @pytest.mark.parametrize("what", ["tensors", "tokenizer", "bytes"])

@@ -6,10 +6,13 @@ import math
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from clew.errors import InputError
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -62,6 +65,19 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         remove(beside)
 
 
+def check_writable(name: str, folder: Path) -> None:
+    """InputError, which names the option, for a folder that cannot be made or written to. Leaves nothing behind: this
+    is for before the work."""
+    there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
+    if not there.is_dir():
+        raise InputError(f"{name}: {there} is a file, where a folder was expected")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"{name}: {folder} cannot be written to ({error.strerror}); choose another place") from None
+
+
 def put_back(path: Path) -> None:
     """Puts a folder back that was set aside for a new one and is still missing it; else drops what was set aside."""
     old = path.with_name(f".{path.name}.old")
@@ -100,4 +116,4 @@ def _plain(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=2) + "\n")
+    write_atomically(path, strict_json(value, indent=2) + "\n")

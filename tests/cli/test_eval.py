@@ -181,6 +181,7 @@ def test_an_evaluation_has_a_folder_of_its_own(run: Path, tmp_path: Path, fails:
     for out in ("file", "file/under"):
         assert f"out: {tmp_path}/file is a file, where" in fails("eval", str(run), "--out", str(tmp_path / out))
     assert f"out: {run} is a run, which has an evaluation" in fails("eval", str(run), "--out", str(run))
+    assert "out: /proc/no cannot be written to" in fails("eval", str(run), "--out", "/proc/no")
     assert (run / "eval.json").read_bytes() == before
 
 

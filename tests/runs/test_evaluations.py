@@ -16,6 +16,12 @@ def test_a_result_and_samples_in_the_schema_of_rollouts(tmp_path: Path) -> None:
     assert read == {"prompt": "a\u2028b", "thoughts": [thought | {"answers": [answer | {"score": None}]}]}
 
 
+def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, {"score": {"value": float("nan"), "low": float("-inf"), "high": 1.0}})
+    read = json.loads((tmp_path / "eval.json").read_text(), parse_constant=lambda name: name)
+    assert read == {"score": {"value": None, "low": None, "high": 1.0}}
+
+
 def test_no_samples_no_file(tmp_path: Path) -> None:
     write_evaluation(tmp_path, {"questions": 0})
     assert [path.name for path in tmp_path.iterdir()] == ["eval.json"]

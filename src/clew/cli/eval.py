@@ -1,6 +1,5 @@
 """`clew eval`: what a model really does when it is asked."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -9,6 +8,7 @@ from clew import zoo
 from clew.cli.options import check_file, instance, parser_of
 from clew.config import Attention, Device, WorldConfig, check_positive
 from clew.errors import InputError
+from clew.files import check_writable, strict_json
 from clew.runs.options import read_yaml
 from clew.text import check_text
 from clew.train.config import grader_entries
@@ -92,7 +92,7 @@ def run(args: list[str]) -> None:
     report |= {"not_evaluated": missing} if missing else {}
     report |= {"held_out": world.held_out_rule, **provenance()}
     if given["json"]:
-        print(json.dumps(report, indent=2))
+        print(strict_json(report, indent=2))
     else:
         terminal.show_report(Console(), report, world.headline, world.label)
     if config.out:
@@ -102,8 +102,7 @@ def run(args: list[str]) -> None:
 
 def _check_out(out: Path) -> None:
     """InputError for a place that no folder can be at, and for a run, whose own evaluation would go."""
-    if file := next((one for one in (out, *out.parents) if one.is_file()), None):
-        raise InputError(f"out: {file} is a file, where a folder was expected")
+    check_writable("out", out)
     if (out / "config.yaml").is_file():
         raise InputError(f"out: {out} is a run, which has an evaluation of its own; choose another folder")
 

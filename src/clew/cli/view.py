@@ -10,6 +10,7 @@ from typing import Any
 from clew.cli.options import instance, parser_of
 from clew.config import check_positive
 from clew.errors import InputError
+from clew.files import check_writable, write_atomically
 from clew.text import show
 
 PATH = "a run folder of clew train or clew split, zoo:NAME, a folder of clew read, or a study's; several are compared"
@@ -54,9 +55,7 @@ def run(args: list[str]) -> None:
     out = Path(config.out or f"runs/view-{_name(paths)}.html")
     if out.is_dir():
         raise InputError(f"out: {show(str(out))} is a folder; expected the name of an HTML file")
-
-    from clew.files import write_atomically
-
+    check_writable("out", out.parent)
     with terminal.StudyProgress(Console(stderr=True), "parts") as progress:
         page = page_sections(paths, options, lambda part, done, count: progress(part, done, count))
     write_atomically(out, page_of(page.sections, title_of(paths), notes=page.notes))
