@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from clew import zoo
 from clew.errors import InputError
 from clew.mazes.lattice import Lattice
+from clew.mazes.vocab import parse_cell
 from clew.read.heads import resample_heads
 from clew.train.evaluate import held_out
 from clew.view import maze, maze_requests
@@ -157,6 +158,15 @@ def test_a_maze_without_a_way_has_no_right_answer() -> None:
     assert said["question"]["right"] is None and said["question"]["lookahead"] is None
     assert all(not one["solved"] and one["wrong"] is None for one in said["runs"])
     json.dumps(said, allow_nan=False)
+
+
+def test_mazes_anywhere_are_read_where_they_stand_and_may_be_drawn_there() -> None:
+    some = open_models("zoo:6x6-anywhere", mazes=12)
+    (model,) = some.models
+    cells = [parse_cell(word) for row in model.reference for word in model.policy.tokenizer.convert_ids_to_tokens(row)]
+    assert max(max(cell) for cell in cells if cell) >= 6
+    drawn = {"rows": 10, "cols": 10, "edges": [[98, 99]], "origin": 98, "target": 99}
+    assert answer(some, drawn)["question"]["rows"] == 10
 
 
 def test_another_target_is_walked_to() -> None:

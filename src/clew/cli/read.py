@@ -69,6 +69,8 @@ def run(args: list[str]) -> None:
     policy = Policy.load(config.model)
     world_of(config, config.seed, policy.tokenizer)  # refuses mazes that the model does not know
     policy.model.to(pick_device(config.device))  # type: ignore[arg-type]
+    if config.mazes.anywhere:
+        terminal.told("note: mazes.anywhere: a reading is of mazes in the grid's first rows and columns, these alone")
     subject, out = Subject(policy, o), Path(config.out or f"runs/read-{_name(config.model)}")
     check_reading(subject, parts)
     (out / FOLDER).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is told of before the work

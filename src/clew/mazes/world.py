@@ -123,11 +123,12 @@ class MazeWorld(World):
         return cls(config.mazes, seed, tokenizer, teach)
 
     def _stream(self, number: int, branches: int) -> MazeStream:
-        config, within = self.config, self._within
+        config, within = self.config, self.within
         return MazeStream(self.sizes, tuple(config.generators), config.p, branches, False, self.seed, number, within)
 
     @property
-    def _within(self) -> int | None:
+    def within(self) -> int | None:
+        """The side of the grid in which mazes stand anywhere; None where each has a grid of its own."""
         return self.side if self.config.anywhere else None
 
     def questions(self, numbers: Sequence[int]) -> list[Question]:
@@ -157,7 +158,7 @@ class MazeWorld(World):
         """A stream of held-out mazes for each size and generator that has any, and the names of those that have none:
         there are four mazes of 2x2, for one, and the hash put none aside."""
         kinds = [
-            MazeStream((size,), (generator,), self.config.p, 1, True, seed, number, self._within)
+            MazeStream((size,), (generator,), self.config.p, 1, True, seed, number, self.within)
             for size, generator in dict.fromkeys(product(self.sizes, self.config.generators))
         ]
         missing = [kind for kind in kinds if kind.missing()]

@@ -117,8 +117,7 @@ def answer(opened: Opened, request: dict[str, Any]) -> dict[str, Any]:
     them, without what becomes of paths without a head; or, for a request with a head, {"runs": [each model's path
     without that one of its heads, None where it has no such head]}. InputError for a malformed request
     (`maze_requests.parsed`), for a maze larger than those of the page, and one too long for a model."""
-    side = max(max(size) for size in opened.models[0].world.sizes)
-    one = maze_requests.parsed(request, side, max(len(model.heads) for model in opened.models))
+    one = maze_requests.parsed(request, opened.models[0].stream.side, max(len(model.heads) for model in opened.models))
     asked_of = [(model, model.ask([one.question], [one.edges])) for model in opened.models]
     if one.head is None:
         records = [model.records(cases, ablate=False)[0] for model, cases in asked_of]

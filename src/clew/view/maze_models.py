@@ -70,7 +70,8 @@ class Model:
     @property
     def stream(self) -> MazeStream:
         config = self.world.config
-        return MazeStream(self.world.sizes, tuple(config.generators), config.p, 1, True, self.seed)
+        sizes, within = self.world.sizes, self.world.within
+        return MazeStream(sizes, tuple(config.generators), config.p, 1, True, self.seed, within=within)
 
     @cached_property
     def reference(self) -> list[np.ndarray]:

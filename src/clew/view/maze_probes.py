@@ -60,8 +60,9 @@ class Probes:
 def reference(stream: MazeStream, shown: Collection[Lattice], mazes: int, policy: Policy) -> list[np.ndarray]:
     """Token rows of held-out mazes with their paths, none of which is shown; fewer than asked for where there are not
     so many. stream: of the sizes and generators that are wanted."""
-    kinds = [MazeStream((size,), (name,), stream.p) for size in stream.sizes for name in stream.generators]
-    there = [replace(kind, held_out=True, seed=stream.seed, stream=STREAM) for kind in kinds]
+    kinds = [(size, name) for size in stream.sizes for name in stream.generators]
+    asked = replace(stream, held_out=True, branches=1, stream=STREAM)
+    there = [replace(asked, sizes=(size,), generators=(name,)) for size, name in kinds]
     there = [kind for kind in there if not kind.missing()]
     rows: list[np.ndarray] = []
     hidden = set(shown)
