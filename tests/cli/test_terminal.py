@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from clew.cli import terminal
-from clew.runs.intervals import Tally
+from clew.runs.intervals import Tally, wilson
 from clew.study.report import Verdict
 from clew.train.evaluate import Sample
 from clew.world import World
@@ -74,6 +74,14 @@ def test_a_report_tells_rates_from_means_and_leaves_out_what_has_no_label() -> N
     assert rows["a"] == ["8", "25.0% [7.1, 59.1]", "50.0%", "100.0%"]
     assert rows["b"] == ["12", "25.0% [8.9, 53.2]", "", "100.0%"]
     assert "all of kind only" in text
+
+
+def test_what_is_not_quite_all_is_not_shown_as_all() -> None:
+    report = {
+        "questions": 2000,
+        "right": dict(zip(("value", "low", "high"), (0.9995, *wilson(1999, 2000)), strict=True)),
+    }
+    assert "99.95% [99.7, 100.0]" in shown(terminal.show_report, report, "right")
 
 
 def test_many_groups_by_number_are_shown_as_ranges() -> None:

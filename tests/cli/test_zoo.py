@@ -31,6 +31,7 @@ def test_the_list_has_a_line_a_model_and_needs_no_torch() -> None:
         line = next(line for line in out.splitlines() if line.startswith(f" {name} "))
         assert f"{in_percent(zoo.card(name)['optimal']['value'])}% [" in line
         assert len(line) <= 80
+    assert "…" not in out and "".join(zoo.card(NAME)["mazes"].split()) in "".join(out.split())
 
 
 def test_a_card_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

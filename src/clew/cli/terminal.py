@@ -15,7 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from clew.runs.intervals import figures_in, is_rate, merged, ranges_of
-from clew.text import printable
+from clew.text import in_percent, printable
 
 if TYPE_CHECKING:
     from clew.study.report import Verdict
@@ -104,9 +104,11 @@ def _interval(report: dict[str, Any], name: str, short: bool = False) -> str:
     if name not in report:
         return ""
     figure = report[name]
-    places, scale, sign = (1, 100, "%") if is_rate(figure, report["questions"]) else (3, 1, "")
+    scale, places = (100, 1) if is_rate(figure, report["questions"]) else (1, 3)
     value, low, high = (f"{scale * figure[part]:.{places}f}" for part in ("value", "low", "high"))
-    return f"{value}{sign}" if short else f"{value}{sign} [{low}, {high}]"
+    if scale == 100:
+        value = f"{in_percent(figure['value'])}%"
+    return value if short else f"{value} [{low}, {high}]"
 
 
 def show_sample(console: Console, world: "World", sample: "Sample", model: str) -> None:

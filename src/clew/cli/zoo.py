@@ -73,7 +73,7 @@ def _table(cards: dict[str, dict[str, Any]]) -> "Table":
         title="Trained models; held-out mazes solved by a shortest path, with 95% intervals", box=box.SIMPLE, padding=0
     )
     table.add_column("name", no_wrap=True)
-    table.add_column("mazes")
+    table.add_column("mazes", overflow="fold")
     for name in ("layers x width", "weights", "loss", "solved", "MB"):
         table.add_column(name, justify="left" if name == "loss" else "right", no_wrap=name in ("solved", "MB"))
     for name, one in cards.items():
