@@ -2,7 +2,7 @@
 
 import io
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from clew.mazes import Question
 from clew.mazes.lattice import Lattice
@@ -13,8 +13,12 @@ QUESTION = Question(CORRIDOR, (0, 0), (1, 2), ((0, 0), (0, 1), (0, 2), (1, 2)))
 
 
 def shown(answer: str, width: int = 100) -> str:
+    return printed(attempt(QUESTION, answer), width)
+
+
+def printed(drawn: RenderableType, width: int = 100) -> str:
     out = io.StringIO()
-    Console(file=out, width=width).print(attempt(QUESTION, answer))
+    Console(file=out, width=width).print(drawn)
     return out.getvalue()
 
 
@@ -53,4 +57,6 @@ def test_verdicts() -> None:
     assert "failed; " in shown(good.removesuffix(" <PATH_END>"))  # it never said that it had arrived
     for nonsense in ("", "\x1b[31m", "(9,9) <PATH_START> (8,8)"):
         assert "failed; " in shown(nonsense) and all(line.isprintable() for line in shown(nonsense).splitlines())
+    there = attempt(QUESTION._replace(target=(0, 0), path=((0, 0),)), "<PATH_START> (0,0) (0,1) (0,0) <PATH_END>")
+    assert "solved, with a detour" in printed(there)  # the least that a whole path is worth, for no steps were needed
     assert ("NOT held-out" in shown(good)) == (not CORRIDOR.held_out)

@@ -29,7 +29,8 @@ def attempt(maze: Question, answer: str) -> RenderableType:
         "[yellow]a shortest path[/]": [(best, "bold yellow")],
     }
     split = "held-out: never trained on" if maze.lattice.held_out else "NOT held-out: may have been trained on"
-    verdict = "solved: a shortest path" if grade.optimal else "solved, with a detour" if grade.score > 0.5 else "failed"
+    whole = "solved: a shortest path" if grade.optimal else "solved, with a detour"
+    verdict = whole if grade.score >= 0.5 else "failed"
     steps = f"; {grade.steps} steps, shortest {grade.shortest_steps}, lookahead {lookahead(maze)}"
     size = Text(f"maze {maze.lattice.rows}x{maze.lattice.cols}, {split}")
     return Group(_Drawings(maze.lattice, both, ends), size, Text.assemble((verdict, "bold"), steps))
