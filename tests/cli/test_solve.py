@@ -40,4 +40,6 @@ def test_the_first_maze_of_a_file(run: Path, tmp_path: Path, capsys: pytest.Capt
 
 def test_sizes_that_are_none(run: Path, fails: Fails) -> None:
     assert "mazes.sizes: 7 is more than this model knows" in fails("solve", str(run), "--size", "7")
+    assert "mazes of a file have their own" in fails("solve", str(run), "--size", "3", "--from", "mazes.txt")
+    assert "leave out one of the two" in fails("solve", str(run), "--size", "3", "--sizes", "[4]")
     assert "size: mazes alone have one" in fails("solve", str(run), "--size", "3", "--world", "models:length")

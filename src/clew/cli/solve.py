@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clew.cli.eval import AskConfig, asked
+from clew.cli.options import named_in
 from clew.config import Size
 from clew.errors import InputError
 
@@ -26,6 +27,10 @@ def run(args: list[str]) -> None:
     if config.size is not None:
         if config.world not in (None, "mazes") or config.prompts.file:
             raise InputError("size: mazes alone have one")
+        if given["from"] is not None:
+            raise InputError("size: the mazes of a file have their own; leave out --size, or --from")
+        if "mazes.sizes" in named_in(args, SolveConfig):
+            raise InputError("size: stands for --mazes.sizes, which is given too; leave out one of the two")
         config.mazes = replace(config.mazes, sizes=[config.size])
 
     from rich.console import Console
