@@ -82,8 +82,11 @@ def test_sigterm_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert main(["train", "--resume", str(out), "--steps", str(step + 1)]) == 0
 
 
-def test_a_reader_that_has_had_enough(tmp_path: Path) -> None:
-    code = "import sys; from clew.endings import exit_code; sys.exit(exit_code('clew x', lambda: print('x' * 10**6)))"
+@pytest.mark.parametrize("show", ["print", "__import__('rich.console').console.Console().print"])
+def test_a_reader_that_has_had_enough(show: str) -> None:
+    code = (
+        f"import sys; from clew.endings import exit_code; sys.exit(exit_code('clew x', lambda: {show}('x ' * 10**4)))"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout and process.stderr
     process.stdout.close()

@@ -39,6 +39,10 @@ def exit_code(name: str, work: Callable[[], None]) -> int:
     except BrokenPipeError:  # whoever read the output has had enough; nor shall the interpreter complain at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich's own way out of it, which says 1
+            return 2
+        raise
     except OSError as error:
         file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "file"
         return complain(f"{name}: {file}: {error.strerror or one_line(error)}")
