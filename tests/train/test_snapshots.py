@@ -10,7 +10,7 @@ import pytest
 from clew.cli.main import main
 from clew.errors import InputError
 from clew.policy import Policy
-from clew.runs.snapshots import is_due
+from clew.runs.snapshots import is_due, snapshots_of
 from clew.train.opening import run_options
 from clew.train.supervised import train
 from small import same_weights, train_config
@@ -29,6 +29,12 @@ def kept(run: Path) -> list[str]:
 )
 def test_steps_grow_by_the_factor(factor: float, steps: Any) -> None:
     assert [step for step in range(1, 40) if is_due(step, factor)] == list(steps)
+
+
+def test_folders_of_other_names_are_no_snapshots(tmp_path: Path) -> None:
+    for name in ("step-000004", "step-²", "step-4x", "step-"):
+        (tmp_path / "snapshots" / name).mkdir(parents=True)
+    assert snapshots_of(tmp_path) == {4: tmp_path / "snapshots" / "step-000004"}
 
 
 @pytest.mark.parametrize("average", [False, True])

@@ -46,4 +46,4 @@ def run_of(folder: Path) -> Path:
 def snapshots_of(run: Path) -> dict[int, Path]:
     """A run's snapshots by their steps, first to last; {} where there are none."""
     found = {one.name.removeprefix("step-"): one for one in (run / FOLDER).glob("step-*") if one.is_dir()}
-    return {int(step): found[step] for step in sorted(found) if step.isdigit()}
+    return {int(step): found[step] for step in sorted(found) if step.isdecimal()}
