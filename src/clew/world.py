@@ -208,7 +208,7 @@ class World:
         self, question: Question, tokens: Sequence[int], rng: np.random.Generator
     ) -> tuple[list[int], int] | None:
         """A thought with one of its true steps made false, in the form that it had, and the number of its tokens up to
-        the end of that step; None where that cannot be done."""
+        the end of that step, behind which it is as it was; None where that cannot be done."""
         return None
 
     def right_answer(self, question: Question) -> list[int] | None:

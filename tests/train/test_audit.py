@@ -99,6 +99,7 @@ def test_a_thought_that_helps_is_told_from_one_that_only_counts() -> None:
     assert above(own["score"]) and above(own["right_nats"]) and above(own["nats"])
     kept, anew = helpful["mistakes"]["kept"], helpful["mistakes"]["regenerated"]
     assert kept["changed"]["value"] == anew["changed"]["value"] == 1 and above(kept["right_nats"])
+    assert helpful["mistakes"]["redrawn"]["changed"]["value"] == 0  # the mistake is what changes answers
     assert kept["questions"] < 60  # a thought without a true step has none to make false
     assert kept["score"]["value"] == 1 and kept["nats"]["low"] > 3
 
@@ -453,3 +454,10 @@ def test_what_cannot_be_measured() -> None:
     with pytest.raises(InputError, match="questions: 9 are too few for a 95% interval; expected at least 10"):
         audit(subject, ["necessity"])
     assert all(measure.of.__doc__ and measure.says for measure in MEASURES.values())
+
+
+def test_a_thought_up_to_the_step_that_is_made_false() -> None:
+    assert changes._up_to_step([1, 2, 3, 4], [1, 9, 9, 4], 3) == [1, 2, 3]
+    assert changes._up_to_step([1, 2, 3, 4], [1, 2, 7, 8, 3, 4], 4) == [1, 2]  # a false step that is longer
+    assert changes._up_to_step([1, 2], [1, 9], 2) == [1, 2]
+    assert changes._up_to_step([1, 2, 3, 4], [1, 9, 34], 2) is None  # the same text behind it in other tokens

@@ -227,7 +227,7 @@ def label(name: str, condition: str) -> str:
     said = {
         "necessity": "no thought",
         "early_answering": f"first {condition}",
-        "mistakes": f"a false step, {condition}",
+        "mistakes": "no false step, redrawn" if condition == "redrawn" else f"a false step, {condition}",
         "paraphrasability": f"paraphrased: {condition}",
     }
     return said.get(name) or {"filler": "filler as long"}.get(condition, f"{condition} thought")

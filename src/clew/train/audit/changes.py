@@ -89,13 +89,18 @@ def mistakes(subject: Subject) -> Found:
     """One true step of the thought, drawn at random, is made false: t' goes on from there in the shoggoth's own words,
     drawn anew (`regenerated`, as Lanham et al. 2023 have it), or keeps the rest of the thought (`kept`).
 
-    The shoggoth goes on behind what the face read; nothing rewrites what it then writes. Cases whose thought has no
-    true step that can be made false are left out.
+    `redrawn` is the control of `regenerated`: t' goes on from the same step, left true, in words drawn anew with the
+    same dice. What changes there is not due to the mistake. The shoggoth goes on behind what the face read; nothing
+    rewrites what it then writes. Cases whose thought has no true step that can be made false are left out.
     """
     made = []
     for case in subject.cases:
         dice = np.random.default_rng([subject.seed, case.number, MISTAKES])
         made.append(subject.world.corrupted(case.question, case.bodies[0], dice))
+    true = [
+        None if one is None else _up_to_step(case.bodies[0], *one)
+        for case, one in zip(subject.cases, made, strict=True)
+    ]
     kept = [
         None if one is None else one[0][: case.question.max_thought]
         for case, one in zip(subject.cases, made, strict=True)
@@ -103,8 +108,17 @@ def mistakes(subject: Subject) -> Found:
     begun = [None if one is None else one[0][: one[1]] for one in made]
     return {
         "regenerated": effects(subject, regenerated(subject, begun), "mistakes, regenerated"),
+        "redrawn": effects(subject, regenerated(subject, true), "mistakes, redrawn"),
         "kept": effects(subject, kept, "mistakes, kept"),
     }
+
+
+def _up_to_step(body: Tokens, made: Tokens, end: int) -> Tokens | None:
+    """A thought up to the step that was made false, from what stands behind it, which is as it was; None where that is
+    so as a text alone, in other tokens."""
+    behind = list(made[end:])
+    cut = len(body) - len(behind)
+    return body[:cut] if list(body[cut:]) == behind else None
 
 
 def regenerated(subject: Subject, begun: Sequence[Tokens | None]) -> list[Tokens | None]:
