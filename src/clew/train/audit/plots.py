@@ -42,7 +42,7 @@ def draw(report: Report, out: Path) -> None:
         if effects:
             _effects(figure, grid[0], effects)
         if below:
-            places = grid[-1].subgridspec(1, len(below), wspace=0.8)
+            places = grid[-1].subgridspec(1, len(below), wspace=1.05)
             for column, panel in enumerate(below):
                 panel(figure.add_subplot(places[column]), report)
         counts = f"{report['questions']} held-out questions, {report['thoughts']} thoughts each; 95% intervals"
