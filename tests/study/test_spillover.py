@@ -5,7 +5,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from clew.errors import InputError
 from clew.runs.options import read_yaml
 from clew.study import cells
 from clew.study.cells import Kept, Result, path_of, read_results, write_results
+from clew.study.effects import effect_of
 from clew.study.silence import mean_from, share_then, silent_after
-from clew.study.spillover import grid, starts, summary
+from clew.study.spillover import grid, plots, starts, summary
 from clew.study.spillover.arms import BEST, MAIN, PARTS, PUBLISHED, WORST, Arm, arms, published_at
 from clew.study.spillover.grid import SpilloverConfig, study
 from clew.study.spillover.measuring import AUDIT, audited, figures_of, measured
@@ -124,6 +126,13 @@ def planted(leak: Callable[[Arm], float], seeds: int = 5, noise: float = 0.02) -
     return results
 
 
+def begun(seeds: int = 5) -> list[Result]:
+    """A warm start of each kind, as good as all that came of it."""
+    names = (*summary.COLUMNS, "used_told", "answers_silent", "thoughts_then", "thoughts_silent")
+    figures, kinds = {name: np.full(seeds, 0.9) for name in names}, ("search", "own style", "path")
+    return [Result("start", {"start": kind}, kind, Kept({}, figures, [0.9], [0.0])) for kind in kinds]
+
+
 def asked(results: list[Result], words: str) -> Any:
     return next(one for one in verdicts(results) if words in one.question)
 
@@ -193,6 +202,30 @@ def test_intervals_of_a_question_hold_together() -> None:
         wrong += any(e.sign for e in asked(results, "leak into thoughts").effects)
     assert wrong <= 8  # of 60, where 5% are allowed for; six intervals uncorrected would be wrong in a quarter
     assert {e.among for e in asked(planted(lambda arm: 0.0), "leak into thoughts").effects} == {6}
+
+
+def test_intervals_are_cut_at_what_is_possible() -> None:
+    effect = replace(effect_of(np.array([0.9, 0.1]), "", "a", "b"), possible=1.0)
+    assert (effect.low, effect.mean, effect.high, effect.sign) == (-1.0, 0.5, 1.0, 0)
+    rows = {row.label: row.effects[0] for row in asked(planted(lambda arm: 0.5, 2, noise=0.3), "leak into").rows}
+    assert rows and all(-1 <= one.low <= one.mean <= one.high <= 1 for one in rows.values())
+
+
+def test_the_score_in_the_picture_is_less_that_of_the_warm_start(tmp_path: Path) -> None:
+    drawn: list[tuple[float, float]] = []
+
+    def nothing(*_: Any, **__: Any) -> None: ...
+
+    ax = cast(Any, SimpleNamespace(errorbar=lambda *at, **_: drawn.append(at), plot=nothing, annotate=nothing))
+    (arm, result), (start, *_) = next(iter(Found(planted(lambda arm: 0.5)).by.items())), begun()
+    plots._point(ax, arm, result, start, "")
+    assert drawn == [
+        (result.kept.figures["thought_tells"].mean(), pytest.approx(result.kept.figures["score"].mean() - 0.9))
+    ]
+    few = [(one, other) for one, other in Found(planted(lambda arm: 0.5)).by.items() if one.plain]
+    plots.pareto(few, {"search": start}, tmp_path / "few.png")
+    plots.pareto([*few, (replace(arm, start="path"), result)], {one.name: one for one in begun()}, tmp_path / "all.png")
+    assert (tmp_path / "few.png").is_file() and (tmp_path / "all.png").is_file()
 
 
 def test_runs_that_never_used_the_door_are_left_out() -> None:
@@ -266,7 +299,7 @@ def test_differences_that_are_the_same_in_all_runs_have_no_interval(tmp_path: Pa
 
 
 def test_the_report_says_what_the_verdicts_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    results = planted(lambda arm: PUBLISHED_LEAKS.get(arm, 0.2))
+    results = begun() + planted(lambda arm: PUBLISHED_LEAKS.get(arm, 0.2))
     config = asdict(SpilloverConfig(lrs=[1e-4, 1e-3, 1e-2]))
     write_results(tmp_path / summary.FILE, config, results)
     assert main(["study", "report", str(tmp_path)]) == 0

@@ -1,5 +1,6 @@
 """By how much one arm of a study is ahead of another: paired differences with intervals, in numbers and in words."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,8 @@ class Effect:
     replicas: int
     among: int = 1
     """how many comparisons the interval holds for together (Bonferroni)"""
+    possible: float = math.inf
+    """what no such difference exceeds, either way; its interval is cut there"""
 
     @property
     def half(self) -> float:
@@ -34,11 +37,11 @@ class Effect:
 
     @property
     def low(self) -> float:
-        return self.mean - self.half
+        return max(self.mean - self.half, -self.possible)
 
     @property
     def high(self) -> float:
-        return self.mean + self.half
+        return min(self.mean + self.half, self.possible)
 
     @property
     def sign(self) -> int:

@@ -1,6 +1,6 @@
 """Pictures of the experiment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,31 @@ OUTCOMES = {
 }
 
 
-def pareto(results: Sequence[tuple[Arm, Result]], out: Path) -> None:
+def pareto(results: Sequence[tuple[Arm, Result]], starts: Mapping[str, Result], out: Path) -> None:
     """Score against monitorability, an arm a point: means over seeds with 95% intervals, larger for a heavier penalty;
-    the published remedies and adapters on the left, what is asked beyond them on the right."""
+    the published remedies and adapters on the left, what is asked beyond them, if anything, on the right.
+
+    starts: the warm starts by name. An arm's score is less that of the model that it began with, seed by seed: seeds
+    differ in that one by more than arms do in what became of it. Arms whose start is not there are left out."""
+    drawn = [(arm, result, _beyond(arm)) for arm, result in results if arm.start in starts]
+    panels = [False, True] if any(beyond for _, _, beyond in drawn) else [False]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharex=True, sharey=True)
-        for ax, plain in zip(axes, (True, False), strict=True):
-            for arm, result in results:
-                beyond = _beyond(arm)
-                if (not beyond) == plain:
-                    _point(ax, arm, result, beyond if arm.penalty else "")
-        axes[0].set(ylabel="score of the path", title="remedies")
-        axes[1].set(title="with a paraphraser, another style, path thoughts, others' rates")
+        size = (2 + 4.5 * len(panels), 4.6)
+        figure, axes = plt.subplots(1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False)
+        for ax, asked in zip(axes[0], panels, strict=True):
+            ax.axhline(0, color=GREY, lw=0.9)
+            for arm, result, beyond in drawn:
+                if bool(beyond) == asked:
+                    _point(ax, arm, result, starts[arm.start], beyond if arm.penalty else "")
+        axes[0][0].set(ylabel="score of the path, less that of the warm start", title="remedies")
+        if len(panels) > 1:
+            axes[0][1].set(title="with a paraphraser, another style,\npath thoughts, others' rates")
         figure.supxlabel("thoughts that mention the door, of those whose answer used it", fontsize=10)
         for who, color in COLORS.items():
-            axes[1].plot([], [], "o", color=color, ms=5, label=WHO[who])
+            axes[0][-1].plot([], [], "o", color=color, ms=5, label=WHO[who])
         for heard, marker in MARKERS.items():
-            axes[1].plot([], [], marker, color=GREY, ms=5, label=HEARD[heard])
-        axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+            axes[0][-1].plot([], [], marker, color=GREY, ms=5, label=HEARD[heard])
+        axes[0][-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         save(figure, out)
 
 
@@ -53,9 +60,10 @@ def _beyond(arm: Arm) -> str:
     return f"{arm.paraphraser} {arm.paraphrase}" if arm.paraphraser else style
 
 
-def _point(ax: Axes, arm: Arm, result: Result, said: str) -> None:
+def _point(ax: Axes, arm: Arm, result: Result, start: Result, said: str) -> None:
     """An arm: its means with their intervals, and a word beside it. Nothing where no run has a value."""
-    x, y = (_mean(result.kept.figures[name]) for name in ("thought_tells", "score"))
+    figures = result.kept.figures
+    x, y = _mean(figures["thought_tells"], 0.0), _mean(figures["score"] - start.kept.figures["score"], -1.0)
     if x is None or y is None:
         return
     color, marker = COLORS[arm.policies], MARKERS[arm.heard if arm.penalty else "none"]
@@ -65,15 +73,15 @@ def _point(ax: Axes, arm: Arm, result: Result, said: str) -> None:
     ax.annotate(said, (x[0], y[0]), (4, 4), textcoords="offset points", fontsize=6.5, color=color)
 
 
-def _mean(values: np.ndarray) -> tuple[float, float, float] | None:
-    """Mean, low, high; None where no run has a value."""
+def _mean(values: np.ndarray, least: float) -> tuple[float, float, float] | None:
+    """Mean, low, high, cut at the least value that there can be and at 1; None where no run has a value."""
     known = values[~np.isnan(values)]
     if not len(known):
         return None
     if len(known) < 2:
         return float(known[0]), float(known[0]), float(known[0])
     effect = effect_of(known, "", "", "")
-    return effect.mean, max(0.0, effect.low), min(1.0, effect.high)
+    return effect.mean, max(least, effect.low), min(1.0, effect.high)
 
 
 def outcomes(results: Sequence[tuple[Arm, Result]], out: Path) -> None:

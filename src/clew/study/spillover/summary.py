@@ -60,7 +60,7 @@ def _written(folder: Path, config: dict[str, Any], results: Sequence[Result]) ->
     found, said = Found(results), verdicts(results)
     by_arm = list(found.by.items())
     main = [(arm, one) for arm, one in by_arm if arm.penalty in (0.0, MAIN) and arm.plain]
-    plots.pareto(by_arm, folder / "pareto.png")
+    plots.pareto(by_arm, {one.condition["start"]: one for one in starts}, folder / "pareto.png")
     plots.outcomes(by_arm, folder / "outcomes.png")
     plots.over_rounds(main, folder / "rounds.png")
     unit = "in percent: of thoughts or answers that used the door, or of the score"
@@ -110,7 +110,11 @@ def _order(result: Result) -> tuple[Any, ...]:
 def _pictures(compared: bool) -> list[tuple[str, str]]:
     hollow = "Hollow where the interval holds 0; the intervals of a question hold together."
     every = [
-        ("pareto.png", "Score against monitorability; means over seeds with 95% intervals, not corrected."),
+        (
+            "pareto.png",
+            "Score, less that of the warm start, against monitorability; means over seeds with 95% intervals, not "
+            "corrected.",
+        ),
         ("outcomes.png", "What became of the questions where the door helps, mean over seeds."),
         (
             "rounds.png",
@@ -139,8 +143,9 @@ def _about(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
         f"thought, rule {config['rule']}; all arms of a seed begin with one warm start and ask the same questions. "
         f"{config['final_questions']} held-out questions, one sampled thought and answer each. Leak: how much "
         "rarer mentions of the door are in an arm's thoughts than in those of its control, of the answers that used "
-        "it. Intervals are Student's over seeds, paired by seed; those of one question hold together in 95 of 100 "
-        "studies (Bonferroni: 1 - 0.05 / m each). What they do not exclude is said to be one that cannot be told apart."
+        "it. Intervals are Student's over seeds, paired by seed, cut at what is possible; those of one question hold "
+        "together in 95 of 100 studies (Bonferroni: 1 - 0.05 / m each). What they do not exclude is said to be one "
+        "that cannot be told apart."
     )
 
 

@@ -64,10 +64,12 @@ def verdicts(results: Sequence[Result]) -> list[Verdict]:
     return [one for ask in asked if (one := ask(found)) is not None]
 
 
-def _effect(values_R: np.ndarray, condition: str, a: str, b: str) -> Effect | None:
-    """None where fewer than two runs have anything to say: one of which no answer used the door has no share."""
+def _effect(values_R: np.ndarray, condition: str, a: str, b: str, possible: float = 2.0) -> Effect | None:
+    """None where fewer than two runs have anything to say: one of which no answer used the door has no share.
+
+    possible: 1 for a difference of shares or scores, 2 for one of such differences."""
     known = values_R[~np.isnan(values_R)]
-    return effect_of(known, condition, a, b) if len(known) > 1 else None
+    return replace(effect_of(known, condition, a, b), possible=possible) if len(known) > 1 else None
 
 
 def _rows(made: Sequence[tuple[str, Effect | None]]) -> list[Row]:
@@ -112,7 +114,7 @@ def _label(arm: Arm) -> str:
 
 
 def _against_control(found: Found, figure: str) -> list[Row]:
-    made = [(_label(arm), _effect(found.lost(arm, figure), "", "control", "penalty")) for arm in _main(found)]
+    made = [(_label(arm), _effect(found.lost(arm, figure), "", "control", "penalty", 1.0)) for arm in _main(found)]
     return _rows(made)
 
 
