@@ -329,6 +329,7 @@ TINY |= {
     "seeds": 2,
     "final_questions": 6,
     "audit_questions": 0,
+    "workers": 1,
 }
 
 
@@ -387,6 +388,12 @@ def test_a_tiny_grid_and_what_a_kill_leaves(tmp_path: Path, monkeypatch: pytest.
     count, told = changed_by(SpilloverCell(shared, few[-1], 1e-3, 1))
     assert count == 3 and ("seed 1: warm starts (path)", 0, 1) in told and gone.is_dir() and begun[1].is_dir()
 
+    side_by_side: list[str] = []
+    again = study(replace(config, workers=2), lambda phase, *_: side_by_side.append(phase))
+    assert "seeds 0 to 1: warm starts (path)" in side_by_side and "seed 1: results" in side_by_side
+    for one, other in zip(results, again, strict=True):
+        assert one.name == other.name
+        np.testing.assert_allclose(one.kept.figures["score"], other.kept.figures["score"], atol=1e-4)
     _reports_of_what_is_there(config, SpilloverCell(shared, few[-1], 1e-3, 0), results)
 
 

@@ -1,5 +1,6 @@
 """The grid: warm starts first, then a learning rate for each kind of policies, then every arm with every seed."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
@@ -122,16 +123,32 @@ def study(config: SpilloverConfig, report: Report = lambda phase, done, count: N
     rates = _rates(config, runs("choosing learning rates", [cell.job() for cell in tried]))
     kinds: list[Start] = ["search", *sorted({arm.start for arm in declared} - {"search"})]  # type: ignore[list-item]
     by_seed: list[list[Kept | None]] = []
-    for seed in range(config.seeds):  # one after another: whatever ends the grid, the seeds before are whole
-        cells = [SpilloverCell(shared, arm, rates[arm.rate_of or arm.policies], seed) for arm in declared]
-        first = begun(kinds, [seed], cells, f"seed {seed}: ")
-        by_seed.append([*first, *runs(f"seed {seed}: results", [cell.job() for cell in cells])])
+    for seeds in _side_by_side(config):
+        cells = {
+            seed: [SpilloverCell(shared, arm, rates[arm.rate_of or arm.policies], seed) for arm in declared]
+            for seed in seeds
+        }
+        first = begun(kinds, seeds, [cell for some in cells.values() for cell in some], f"{_said(seeds)}: ")
+        for place, seed in enumerate(seeds):  # one after another: whatever ends the grid, the seeds before are whole
+            made = runs(f"seed {seed}: results", [cell.job() for cell in cells[seed]])
+            by_seed.append([*first[place :: len(seeds)], *made])
     named: list[tuple[str, dict[str, Any], str]] = [("start", {"start": kind}, f"warm start, {kind}") for kind in kinds]
     named += [("arm", asdict(arm), arm.named()) for arm in declared]
     results = _results(named, list(zip(*by_seed, strict=True)))
     write_config(folder / "spillover.yaml", replace(config, missing="run"))  # that of the whole grid
     write_results(folder / "spillover.parquet", asdict(config), results)
     return results
+
+
+def _side_by_side(config: SpilloverConfig) -> list[range]:
+    """The seeds in groups of as many as there are workers: a seed has one warm start to begin with, and while one
+    worker makes it the others can make those of other seeds."""
+    count = config.workers or os.cpu_count() or 1
+    return [range(first, min(first + count, config.seeds)) for first in range(0, config.seeds, count)]
+
+
+def _said(seeds: Sequence[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
 
 
 def _results(named: Sequence[tuple[str, dict[str, Any], str]], by_arm: Sequence[Sequence[Kept | None]]) -> list[Result]:
