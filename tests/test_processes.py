@@ -74,9 +74,8 @@ def test_training_in_two_processes_equals_one_and_resumes_in_one(tmp_path: Path)
         assert reports[0]["questions"] == 8 and len(figures(reports[0])) > 50
         asked = [[sample["prompt"] for sample in read_rollouts(run / "samples.jsonl")] for run in (two, one)]
         assert asked[0] == asked[1] and len(asked[0]) == 8
-        if not again:  # as if it had been killed after step 3
-            for step in (6, 8):
-                shutil.rmtree(two / "checkpoints" / f"step-{step:06d}", ignore_errors=True)
+        if not again:  # as if it had been killed after step 6
+            shutil.rmtree(two / "checkpoints" / "step-000008")
             assert main(["train", "--resume", str(two), "--steps", "8"]) == 0
 
 

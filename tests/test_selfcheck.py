@@ -232,6 +232,7 @@ def test_the_check_is_apart_from_what_it_is_asked_amid() -> None:
         reads_trees(tiny("llama").float(), 20)
 
 
+@pytest.mark.usefixtures("other_precision")
 @pytest.mark.parametrize("copied", [True, False])
 def test_a_model_that_is_prepared_for_half_precision_is_checked_in_full(
     copied: bool, monkeypatch: pytest.MonkeyPatch
