@@ -92,6 +92,7 @@ def test_what_is_refused_before_any_work(run: Path, split_run: Path, tmp_path: P
     bare = shutil.copytree(split_run, tmp_path / "bare")
     shutil.rmtree(bare / "warm")
     assert "needs a reader" in fails("audit", str(bare), "--measures", "[fresh_reader]")
+    assert "out: /proc/no cannot be written to" in fails("audit", str(split_run), "--out", "/proc/no")
     assert not (bare / "audit.json").exists() and not list(bare.glob("audit*"))
 
 

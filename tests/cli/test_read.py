@@ -88,4 +88,6 @@ def test_what_cannot_be_read(fails: Fails, tmp_path: Path) -> None:
     assert "world: models of mazes alone" in fails("read", "zoo:4x4", "--world", "prompts", *where)
     assert "not in the zoo" in fails("read", "zoo:none", *where)
     assert "different mazes" in fails("read", "zoo:4x4", "--parts", "[probes]", "--questions", "30", *where)
+    (tmp_path / "file").touch()
+    assert f"out: {tmp_path}/file is a file, where" in fails("read", "zoo:4x4", "--out", str(tmp_path / "file"))
     assert not out.exists()

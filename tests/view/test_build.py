@@ -146,6 +146,8 @@ def test_a_study_says_what_its_figures_mean(tmp_path: Path) -> None:
     (run,) = section.data["runs"]
     assert set(run["about"]) == {"gained", "optimal", "before", "thought_tokens"}
     assert not [one for one in run["verdicts"] if "`" in one["question"] + one["text"]]
+    _, _, low, high = run["results"][0]["curve"][1]
+    assert (0.5 - low, high - 0.5) == (pytest.approx(0.01 * 3.1824, abs=1e-5),) * 2  # Student's, of four seeds
 
 
 def test_a_page_of_rollouts_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

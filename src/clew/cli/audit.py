@@ -11,6 +11,7 @@ from clew.cli.eval import AskConfig, asked
 from clew.cli.options import check_rewriter_used, named_in
 from clew.config import RewriterConfig, check_positive, check_rewriter
 from clew.errors import InputError
+from clew.files import check_writable
 from clew.text import show
 from clew.train.config import grader_entries
 
@@ -88,7 +89,7 @@ def run(args: list[str]) -> None:
         questions = list(held_out(subject.world, config.questions, seed=config.seed))
         check_count(len(questions))
         out = Path(config.out or config.model)
-        (out / "plots").mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is told of before work
+        check_writable("out", out)
         subject.told = _progress(stack.enter_context(terminal.StudyProgress(Console(stderr=True), "questions")))
         subject.cases = draw_cases(subject, subject.reasoner, questions, "thoughts")
         done = audit(subject, measures)

@@ -10,6 +10,7 @@ from clew import zoo
 from clew.cli.eval import asked
 from clew.config import Device, Size, WorldConfig, check_positive, sizes_of
 from clew.errors import InputError
+from clew.files import check_writable
 
 
 @dataclass
@@ -73,7 +74,7 @@ def run(args: list[str]) -> None:
         terminal.told("note: mazes.anywhere: a reading is of mazes in the grid's first rows and columns, these alone")
     subject, out = Subject(policy, o), Path(config.out or f"runs/read-{_name(config.model)}")
     check_reading(subject, parts)
-    (out / FOLDER).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written to is told of before the work
+    check_writable("out", out / FOLDER)
     with terminal.StudyProgress(Console(stderr=True), "parts") as progress:
         reading = read_model(subject, parts, lambda _, done, count: progress("reading", done, count))
     facts = {"model": config.model, **provenance()}

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -49,6 +49,12 @@ def student(degrees: int) -> float:
         return _T95[degrees - 1]
     z, n = Z95, degrees
     return z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n * n)
+
+
+def bands(means: Sequence[float], errors: Sequence[float], runs: int) -> list[tuple[float, float]]:
+    """Student's 95% interval about each mean of so many runs, at least two, by its standard error."""
+    times = student(runs - 1)
+    return [(mean - times * error, mean + times * error) for mean, error in zip(means, errors, strict=True)]
 
 
 def figures_in(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:

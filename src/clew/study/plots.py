@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from clew.plots import INK, STYLE, save
-from clew.runs.intervals import student
+from clew.runs.intervals import bands
 from clew.study.cells import Result
 from clew.study.effects import Allocation, Row, Verdict
 
@@ -69,7 +69,7 @@ def study_curves(panels: Sequence[tuple[str, Sequence[Result]]], what: str, out:
 def band(ax: Axes, at: Sequence[float], curve: Sequence[float], error: Sequence[float], runs: int, color: Any) -> None:
     """The 95% band of a mean curve, Student's over its runs: none for one run, which does not tell how runs scatter."""
     if runs > 1:
-        low, high = ([c + sign * student(runs - 1) * e for c, e in zip(curve, error, strict=True)] for sign in (-1, 1))
+        low, high = zip(*bands(curve, error, runs), strict=True)
         ax.fill_between(at, low, high, color=color, alpha=0.15, lw=0)
 
 

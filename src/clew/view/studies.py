@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clew.errors import InputError
+from clew.runs.intervals import bands
 from clew.text import one_line
 from clew.view.page import Section
 from clew.view.runs import rounded
@@ -144,11 +145,17 @@ def _result(one: "Result") -> Json:
     """An arm: what it was, each of its figures over replicas, its curve."""
     from clew.study.verdicts import words
 
-    curve = list(zip(one.kept.curve, one.kept.curve_error, strict=True))
-    every = max(1, -(-len(curve) // POINTS))
-    points = [[i, rounded(y), rounded(error, 3)] for i, (y, error) in enumerate(curve) if i % every == 0]
+    kept = one.kept
+    every = max(1, -(-len(kept.curve) // POINTS))
+    runs = max(int((~np.isnan(values)).sum()) for values in kept.figures.values())
+    ends = bands(kept.curve, kept.curve_error, runs) if runs > 1 else [(None, None)] * len(kept.curve)
+    points = [
+        [i, rounded(y), rounded(low), rounded(high)]
+        for i, (y, (low, high)) in enumerate(zip(kept.curve, ends, strict=True))
+        if i % every == 0
+    ]
     condition = words(one.condition) if one.condition else ""
-    figures = {name: figure for name, values in one.kept.figures.items() if (figure := _figure(values))}
+    figures = {name: figure for name, values in kept.figures.items() if (figure := _figure(values))}
     return {"section": one.section, "condition": condition, "name": one.name, "figures": figures, "curve": points}
 
 

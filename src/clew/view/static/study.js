@@ -151,18 +151,13 @@
     const some = with_.results.filter((one) => one.section === section && one.condition === condition);
     const series = some.map((one) => ({
       name: one.name,
-      points: one.curve.map(([at, value, error]) => ({
-        x: at,
-        y: value,
-        low: value - 1.96 * error,
-        high: value + 1.96 * error,
-      })),
+      points: one.curve.map(([x, y, low, high]) => ({ x, y, low, high })),
     }));
-    const rows = some.flatMap((one) => one.curve.map(([at, value, error]) => ({ arm: one.name, at, value, error })));
+    const rows = some.flatMap((one) => one.curve.map(([at, value, low, high]) => ({ arm: one.name, at, value, low, high })));
     return clew.figure(
       "Learning curves",
       (width) => clew.curves(width, { series, x: "part of the cost, or round", y: "mean over replicas", height: 320 }),
-      { note: "Means over replicas, with 95% intervals.", rows, tools: [sections, conditions] },
+      { note: "Means over replicas, with Student's 95% intervals; none where there is one replica.", rows, tools: [sections, conditions] },
     );
   }
 
