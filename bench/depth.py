@@ -14,6 +14,9 @@ the compute and less noise in the gradients as much as twice the data, and which
 out where no width of whole heads has. The deepest at half the rate, with the first seed alone: it enters no comparison,
 but where it does clearly better, verdicts against the deepest say that it may be the rate.
 
+Of finished runs bench/results/depth has what is reported, without the models, and the costs: so what one machine has
+begun another ends.
+
 The verdicts are about questions that need a lookahead of 3 and more. A finished run in --runs is not trained again, and
 one that was interrupted goes on; one of other options is refused. A run that fails is told of at the end; the others
 count.
@@ -184,7 +187,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="equal steps; of the deepest, for equal time too")
     parser.add_argument("--questions", type=int, default=QUESTIONS, help="about held-out mazes, at a run's end")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, a thread each")
-    parser.add_argument("--runs", type=Path, default=Path("runs/depth"), help="where the runs go")
+    parser.add_argument("--runs", type=Path, default=Path("bench/results/depth"), help="where the runs go")
     args = parser.parse_args()
     check(args)
     torch.set_num_threads(1)
