@@ -92,9 +92,10 @@ def run(out: Path, command: str, *args: str, threads: int | None = None) -> dict
     return json.loads((out / "eval.json").read_text())
 
 
-def other_options(wanted: Mapping[str, Any], run: Path) -> dict[str, Any]:
-    """What a run of `clew train` was made with where `wanted`, options by groups, says something else."""
-    there, asked = flat(read_yaml(run / "config.yaml"), TrainConfig), flat(wanted, TrainConfig)
+def other_options(wanted: Mapping[str, Any], run: Path, kind: type = TrainConfig) -> dict[str, Any]:
+    """What a run of `clew train`, or of another kind, was made with where `wanted`, options by groups, says something
+    else."""
+    there, asked = flat(read_yaml(run / "config.yaml"), kind), flat(wanted, kind)
     return {name: there.get(name) for name, value in asked.items() if not same(value, there.get(name))}
 
 

@@ -35,18 +35,20 @@ from clew.config import MazeConfig, WorldConfig
 from clew.files import folder_written_whole, write_json
 from clew.mazes import draw
 from clew.mazes.world import MazeWorld
-from clew.policy import Policy
+from clew.policy import Policy, model_folder
 from clew.runs.cards import write_card
 from clew.runs.intervals import figures_in, merged, ranges_of
 from clew.runs.metrics import read_metrics
 from clew.runs.options import read_yaml
 from clew.runs.provenance import provenance
+from clew.train.config import SplitConfig, TrainConfig
 from clew.train.evaluate import Reasoner, evaluate, held_out, world_grader
 from clew.train.opening import opened
 from clew.world import Question
 from measure import figure, keep, options, other_options
 
 RECIPES = Path("examples/zoo")
+THINKS, ALOUD = "shoggoth", "thought and path"  # the policy of a split's run that writes both; its loss
 STORED = torch.float16  # weights are far from its limits, and it rounds them eight times finer than bfloat16
 MOST_BYTES, ALL_BYTES = 3_000_000, 25_000_000  # of one model's weights, and of all
 MOST_APART = 0.002  # of exact answers, between a model and its copy
@@ -65,10 +67,19 @@ def trained(name: str, runs: Path) -> Path:
     recipe, out = recipes()[name], runs / name
     if not (out / "eval.json").is_file():
         where = "--resume" if (out / "config.yaml").is_file() else "--out"
-        command = [sys.executable, "-m", "clew", "train", "--config", str(recipe), where, str(out)]
+        command = [sys.executable, "-m", "clew", command_of(read_yaml(recipe)), "--config", str(recipe), where, str(out)]
         if done := subprocess.run(command).returncode:
             sys.exit(done)
     return out
+
+
+def command_of(values: dict[str, Any]) -> str:
+    """What makes a model of these options: `split` for one that thinks."""
+    return "split" if "warm_start" in values else "train"
+
+
+def config_class(run: Path) -> type:
+    return SplitConfig if (run / THINKS).is_dir() else TrainConfig
 
 
 def maze_config(run: Path) -> WorldConfig:
@@ -115,7 +126,8 @@ def once(sizes: Sequence[Any]) -> list[Any]:
 
 def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
     """A card without its figures: what a model is, and how it was made."""
-    values, metrics = read_yaml(run / "config.yaml"), read_metrics(run / "metrics.jsonl")
+    values, thinks = read_yaml(run / "config.yaml"), (run / THINKS).is_dir()
+    metrics = read_metrics(run / ("imitation/" + THINKS if thinks else ".") / "metrics.jsonl")
     last = metrics[-1]
     made = json.loads((run / "eval.json").read_text())
     sizes = once(values["mazes"]["sizes"])
@@ -134,9 +146,9 @@ def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
         "width": config.hidden_size,
         "heads": config.num_attention_heads,
         "parameters": sum(p.numel() for p in policy.model.parameters()),
-        "loss": values["loss"],
+        "loss": ALOUD if thinks else values["loss"],
         "trained": {
-            "command": f"clew train --config {recipe if recipe else 'config.yaml'}",
+            "command": f"clew {command_of(values)} --config {recipe if recipe else 'config.yaml'}",
             "seed": values["seed"],
             "steps": last["step"],
             "minutes": round(last["seconds"] / 60, 2),
@@ -154,15 +166,16 @@ def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
 
 
 def hashed(run: Path) -> str:
-    return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()
+    return hashlib.sha256((model_folder(run) / "model.safetensors").read_bytes()).hexdigest()
 
 
 def in_words(card: dict[str, Any]) -> str:
     """What a model card says of a model before its figures."""
     made = card["trained"]
+    does = "thinks in a search, and then writes" if card["loss"] == ALOUD else "writes"
     return (
         f"A {card['model']} of {card['layers']} layers, width {card['width']} and {card['parameters']:,} parameters "
-        f"that writes shortest paths through mazes of {card['mazes']}, trained on the loss called {card['loss']} with "
+        f"that {does} shortest paths through mazes of {card['mazes']}, trained on the loss called {card['loss']} with "
         f"`config.yaml`: {made['steps']:,} steps in {made['minutes']:.1f} minutes, seed {made['seed']}, on "
         f"{made['machine']}. Weights are rounded to {card['stored']} in the file and open as float32. The figures are "
         f"this file's, on {card['questions']:,} held-out questions, answered greedily."
@@ -178,9 +191,10 @@ def put(name: str, run: Path, per_size: int) -> dict[str, Any]:
     before = asked(world, whole, questions)
     with folder_written_whole(zoo.HERE / name) as part:
         policy = Policy.load(run, torch.float32)
-        policy.save(part / "model", STORED)
+        model = part / model_folder(run).name
+        policy.save(model, STORED)
         shutil.copy(run / "config.yaml", part / "config.yaml")
-        size = (part / "model" / "model.safetensors").stat().st_size
+        size = (model / "model.safetensors").stat().st_size
         refuse(size > MOST_BYTES, f"{name}: {size:,} bytes of weights are more than {MOST_BYTES:,}", code=1)
         after = asked(world, opened(part, config)[1], questions)
         apart = after["exact"]["value"] - before["exact"]["value"]
@@ -193,9 +207,7 @@ def put(name: str, run: Path, per_size: int) -> dict[str, Any]:
         card |= {"held_out": world.held_out_rule, **provenance(["bench", "zoo", name])}
         write_json(part / "eval.json", card)
         names = {"headline": "exact", "opens": f"{zoo.PREFIX}{name}"}
-        write_card(
-            part / "model", f"{zoo.PREFIX}{name}", in_words(card), card, card["trained"], card["baseline"], **names
-        )
+        write_card(model, f"{zoo.PREFIX}{name}", in_words(card), card, card["trained"], card["baseline"], **names)
     return card
 
 
@@ -208,7 +220,7 @@ def build(args: Namespace) -> None:
         known = name in recipes()
         refuse(not (known or args.run), f"{name!r} has no recipe; there are {', '.join(recipes())}")
         run = args.run or trained(name, args.runs)
-        if known and (others := other_options(read_yaml(recipes()[name]), run)):
+        if known and (others := other_options(read_yaml(recipes()[name]), run, config_class(run))):
             made = ", ".join(f"{option} {value}" for option, value in others.items())
             refuse(True, f"{run} was made with {made}, and {recipes()[name]} says otherwise")
         if not args.again and name in zoo.names():

@@ -1,8 +1,10 @@
 """The zoo: every model that comes with the package opens offline and does what its card says."""
 
+import importlib
 import json
 import math
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from clew import zoo
+from clew.cli.main import main
 from clew.config import MazeConfig, WorldConfig
 from clew.errors import InputError
 from clew.policy import Policy, model_folder
@@ -20,9 +23,10 @@ from clew.runs.intervals import is_rate
 from clew.runs.options import read_yaml
 from clew.train.evaluate import evaluate, held_out
 from clew.train.opening import opened
+from clew.train.rounds import split
 from clew.train.supervised import train
 from clew.train.team import role_folder
-from small import metrics, train_config
+from small import metrics, split_config, train_config
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
@@ -53,8 +57,8 @@ def test_there_are_models() -> None:
 def test_it_opens_in_float32_whatever_its_file_holds(name: str) -> None:
     policy = Policy.load(f"zoo:{name}")
     assert {p.dtype for p in policy.model.parameters()} == {torch.float32}
-    model = zoo.folder(name) / "model"
-    assert model_folder(f"zoo:{name}") == model
+    model = model_folder(f"zoo:{name}")
+    assert model.parent == zoo.folder(name)
     with safe_open(model / "model.safetensors", "pt") as tensors:
         assert {tensors.get_tensor(key).dtype for key in tensors.keys()} == {torch.float16}  # noqa: SIM118
     assert AutoModelForCausalLM.from_pretrained(model).dtype == torch.float32
@@ -80,9 +84,9 @@ def test_its_card_says_what_it_is(name: str) -> None:
     assert abs(card["exact"]["value"] - card["whole"]["exact"]) <= 0.002
     assert card["sizes"] and card["by_size"] and card["by_lookahead"] and card["baseline"]["exact"]
     made = card["trained"]
-    assert made["command"].startswith("clew train ") and made["steps"] > 0 < made["minutes"]
+    assert made["command"].startswith(("clew train ", "clew split ")) and made["steps"] > 0 < made["minutes"]
     assert {"torch", "transformers"} <= made["versions"].keys() and made["machine"]
-    text = (zoo.folder(name) / "model" / "README.md").read_text(encoding="utf-8")
+    text = (model_folder(f"zoo:{name}") / "README.md").read_text(encoding="utf-8")
     assert f'Policy.load("zoo:{name}")' in text and made["command"] in text and "| lookahead |" in text
     assert str(ROOT) not in text + (zoo.folder(name) / "config.yaml").read_text() + json.dumps(card)
 
@@ -96,6 +100,36 @@ def test_the_package_holds_all_of_them() -> None:
     globs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["clew"]
     packed = {file for glob in globs for file in (ROOT / "src" / "clew").glob(glob)}
     assert packed >= {file for name in NAMES for file in zoo.folder(name).rglob("*") if file.is_file()}
+
+
+def test_a_model_that_thinks_is_put_and_opened(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits: dict[str, Any] = {"max_thought": 12, "final_questions": 4}
+    run = tmp_path / "run"
+    split(split_config(run, policies="one", rounds=0, warm_start__steps=5, **limits))
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    bench = importlib.import_module("zoo")
+    monkeypatch.setattr(bench, "MOST_APART", 1.0)
+    bench.put("thinker", run, 10)
+    for name in ("zoo", "measure", "plots"):
+        sys.modules.pop(name, None)
+    card = zoo.card("thinker")
+    assert card["loss"] == "thought and path" and card["trained"]["command"].startswith("clew split --config")
+    assert card["trained"]["steps"] == 5 and is_rate(card["exact"], card["questions"])
+    policy = Policy.load("zoo:thinker")
+    assert model_folder("zoo:thinker") == own / "thinker" / "shoggoth"
+    _, reasoner = opened(own / "thinker", WorldConfig(mazes=MazeConfig(sizes=[3])))
+    assert reasoner.shoggoth is not None
+    theirs = Policy.load(run, torch.float16).model.state_dict()
+    assert all(torch.equal(value, theirs[key].float()) for key, value in policy.model.state_dict().items())
+    main(["solve", "zoo:thinker"])
+    assert "thought" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    main(["audit", "zoo:thinker", "--questions", "10", "--thoughts", "2", "--measures", "[necessity]"])
+    assert (tmp_path / "runs" / "audit-zoo-thinker" / "audit.json").is_file() and not (own / "thinker" / "audit.json").exists()
+    main(["view", "zoo:thinker", "--out", str(tmp_path / "page.html")])
+    assert "thinker" in (tmp_path / "page.html").read_text()
 
 
 def test_training_goes_on_from_one(tmp_path: Path) -> None:

@@ -312,11 +312,14 @@ def described(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
 
 
 def model_folder(folder: str | Path) -> Path:
-    """The Hugging Face folder that a run folder, a model folder or zoo:NAME means; InputError if there is none."""
+    """The Hugging Face folder that a run folder, a model folder or zoo:NAME means: of a split's run the one policy that
+    plays both roles. InputError if there is none, or two."""
     path = zoo.resolved(folder)
     if not path.is_dir():
         raise InputError(f"model: {path} is not a folder")
-    return path / "model" if (path / "model").is_dir() else path
+    if (path / "shoggoth").is_dir() and (path / "face").is_dir():
+        raise InputError(f"model: {path} holds two, of a split; expected {path / 'shoggoth'} or {path / 'face'}")
+    return next((path / name for name in ("model", "shoggoth") if (path / name).is_dir()), path)
 
 
 def pick_device(name: str) -> torch.device:

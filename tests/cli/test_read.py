@@ -89,5 +89,7 @@ def test_what_cannot_be_read(fails: Fails, tmp_path: Path) -> None:
     assert "not in the zoo" in fails("read", "zoo:none", *where)
     assert "different mazes" in fails("read", "zoo:4x4", "--parts", "[probes]", "--questions", "30", *where)
     (tmp_path / "file").touch()
+    (tmp_path / "split" / "shoggoth").mkdir(parents=True)
+    assert "thinks before it answers" in fails("read", str(tmp_path / "split"), *where)
     assert f"out: {tmp_path}/file is a file, where" in fails("read", "zoo:4x4", "--out", str(tmp_path / "file"))
     assert not out.exists()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clew import zoo
 from clew.cli.eval import AskConfig, asked
 from clew.cli.options import check_rewriter_used, named_in
 from clew.config import RewriterConfig, check_positive, check_rewriter
@@ -53,7 +54,8 @@ class AuditConfig(AskConfig):
     time_limit: float = 60.0
     """seconds that one call of a grader, a monitor or a paraphraser may take"""
     out: str | None = None
-    """folder for audit.json, audit.parquet and plots/audit.png; by default the run folder"""
+    """folder for audit.json, audit.parquet and plots/audit.png; by default the run folder; of zoo:NAME,
+    runs/audit-zoo-NAME"""
 
 
 def run(args: list[str]) -> None:
@@ -88,7 +90,7 @@ def run(args: list[str]) -> None:
             subject.notes += [f"left out: {why}" for why in missing.values() if why]
         questions = list(held_out(subject.world, config.questions, seed=config.seed))
         check_count(len(questions))
-        out = Path(config.out or config.model)
+        out = Path(config.out or _folder(config.model))
         check_writable("out", out)
         subject.told = _progress(stack.enter_context(terminal.StudyProgress(Console(stderr=True), "questions")))
         subject.cases = draw_cases(subject, subject.reasoner, questions, "thoughts")
@@ -101,6 +103,11 @@ def run(args: list[str]) -> None:
     else:
         show_audit(Console(), report)
     terminal.wrote(out)
+
+
+def _folder(model: str) -> str:
+    """Where an audit goes if nobody says: into the run, but of a model of the zoo into a folder of its own."""
+    return model.replace(zoo.PREFIX, "runs/audit-zoo-", 1) if zoo.is_zoo(model) else model
 
 
 def _check_used(named: Sequence[str], measures: list[str] | None) -> None:

@@ -11,6 +11,7 @@ from clew.cli.eval import asked
 from clew.config import Device, Size, WorldConfig, check_positive, sizes_of
 from clew.errors import InputError
 from clew.files import check_writable
+from clew.text import show
 
 
 @dataclass
@@ -67,6 +68,8 @@ def run(args: list[str]) -> None:
     parts = list(PARTS) if config.parts is None else config.parts
     mazes: Any = config.mazes
     o = ReadingOptions(size, tuple(mazes.generators), mazes.p, config.pairs, config.questions, config.seed)
+    if (zoo.resolved(config.model) / "shoggoth").is_dir():
+        raise InputError(f"model: {show(config.model)} thinks before it answers; one that answers at once was expected")
     policy = Policy.load(config.model)
     world_of(config, config.seed, policy.tokenizer)  # refuses mazes that the model does not know
     policy.model.to(pick_device(config.device))  # type: ignore[arg-type]
