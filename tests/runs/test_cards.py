@@ -20,6 +20,21 @@ def test_a_card(tmp_path: Path) -> None:
     assert f'policy = Policy.load("{tmp_path}")' in lines
 
 
+def test_what_is_not_quite_all_is_not_shown_as_all(tmp_path: Path) -> None:
+    figures = {
+        "exact": {"value": 0.9995, "low": 0.99716, "high": 0.99996},
+        "valid": {"value": 1.0, "low": 0.9, "high": 1.0},
+        "walls": {"value": 0.0004, "low": 0.0, "high": 0.001},
+    }
+    write_card(tmp_path, "first", "A model.", figures, provenance([]))
+    rows = [line for line in (tmp_path / "README.md").read_text().splitlines() if line.startswith("|")][2:]
+    assert rows == [
+        "| exact | 0.9995 | 0.997 to 0.99996 |",
+        "| valid | 1.000 | 0.900 to 1.000 |",
+        "| walls | 0.0004 | 0.000 to 0.001 |",
+    ]
+
+
 def test_a_baseline_stands_beside_the_model(tmp_path: Path) -> None:
     figures = {"exact": FIGURE, "score": FIGURE}
     write_card(tmp_path, "first", "A maze solver.", figures, provenance([]), {"exact": {**FIGURE, "value": 0.1}})

@@ -34,11 +34,11 @@ def write_card(
     shown = figures_in(figures)
     rows = [["held-out", "value", "95% interval"], ["---"] * 3]
     for key, figure in shown.items():
-        value, low, high = (f"{figure[part]:.3f}" for part in ("value", "low", "high"))
+        value, low, high = (_number(figure[part]) for part in ("value", "low", "high"))
         rows.append([key.replace("_", " "), value, f"{low} to {high}"])
     if baseline:
         others = (baseline.get(key) for key in shown)
-        column = ["baseline", "---", *(f"{other['value']:.3f}" if other else "" for other in others)]
+        column = ["baseline", "---", *(_number(other["value"]) if other else "" for other in others)]
         rows = [[*row, cell] for row, cell in zip(rows, column, strict=True)]
     versions = ", ".join(f"{library} {version}" for library, version in origin["versions"].items())
     made = f"Made by `{_line(origin['command'])}` with {versions}."
@@ -52,11 +52,17 @@ def write_card(
     write_atomically(folder / "README.md", "\n".join(lines))
 
 
+def _number(value: float) -> str:
+    """To three places; to more where these would make 1 or 0 of what is neither."""
+    told = [f"{value:.{places}f}" for places in (3, 4, 5, 6)]
+    return next((one for one in told if float(one) not in (0, 1)), told[0])
+
+
 def _by_group(kind: str, groups: Mapping[str, Figures], headline: str) -> list[str]:
     """A table of one rate, group by group; many numbers in ranges."""
     rows = [[kind.replace("_", " "), "questions", headline, "95% interval"], ["---"] * 4]
     for key, group in merged(groups, ranges_of(groups, ROWS)).items():
-        value, low, high = (f"{group[headline][part]:.3f}" for part in ("value", "low", "high"))
+        value, low, high = (_number(group[headline][part]) for part in ("value", "low", "high"))
         rows.append([_line(key), f"{group['questions']:,}", value, f"{low} to {high}"])
     return _table(rows)
 
