@@ -67,7 +67,16 @@ def trained(name: str, runs: Path) -> Path:
     recipe, out = recipes()[name], runs / name
     if not (out / "eval.json").is_file():
         where = "--resume" if (out / "config.yaml").is_file() else "--out"
-        command = [sys.executable, "-m", "clew", command_of(read_yaml(recipe)), "--config", str(recipe), where, str(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "clew",
+            command_of(read_yaml(recipe)),
+            "--config",
+            str(recipe),
+            where,
+            str(out),
+        ]
         if done := subprocess.run(command).returncode:
             sys.exit(done)
     return out

@@ -33,6 +33,11 @@ def lopsided(long: int, short: int) -> SpanTree:
     return SpanTree([3] * 5, "prompt", 0.0, [*few, SpanTree([5] * long, "answer", 1.0), *few])
 
 
+def forked(prefix: int, branches: list[int]) -> SpanTree:
+    """A prefix of so many tokens with branches of such lengths."""
+    return SpanTree([4] * prefix, "prompt", 0.0, [SpanTree([5] * length, "answer", 1.0) for length in branches])
+
+
 @st.composite
 def crooked(draw: st.DrawFn, spans: int = 220) -> SpanTree:
     """Trees of any shape, up to 200 levels: a token or more a span, each hung below one of those before it."""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 sys.path.insert(0, os.path.dirname(__file__))
-from clew import SpanTree, TreeBatch
+from clew import SpanTree, TreeBatch, layout
 from clew.config import MazeConfig
 from clew.errors import InputError
 from clew.losses import (
@@ -30,7 +30,7 @@ from clew.losses import (
 )
 from clew.mazes.world import MazeWorld
 from models import MAKERS, tiny
-from shapes import bushy, caterpillar, crooked, lopsided, staggered
+from shapes import bushy, caterpillar, crooked, forked, lopsided, staggered
 
 # Llama and Qwen3 normalise in float32 whatever their weights are in, so sums over 5 or over 50 rows round apart.
 LOSS_TOLERANCE, GRAD_TOLERANCE = 1e-10, {"llama": 2e-5, "qwen3": 2e-5}
@@ -56,6 +56,15 @@ def gradients(model: torch.nn.Module, loss: Tensor) -> list[Tensor]:
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
 
 
+@pytest.fixture(params=["the cheapest way", "levels, like trees apart"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a layout is chosen: small trees are not worth levels, and like ones are not worth a group of their own."""
+    if request.param != "the cheapest way":
+        monkeypatch.setattr(layout, "_pairs_read", lambda levels: 0.0)
+        monkeypatch.setattr(layout, "CALL_WORTH", 0)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("depth", [0, 1, 2, 4])
 def test_tree_equals_its_rows_gradients_included(kind: str, depth: int) -> None:
@@ -72,14 +81,37 @@ def test_tree_equals_its_rows_gradients_included(kind: str, depth: int) -> None:
         torch.testing.assert_close(mine, theirs, atol=tolerance, rtol=tolerance)
 
 
-def hold_together(tree: SpanTree) -> None:
-    batch, by_tree, by_rows = TreeBatch.pack([tree], 0), tiny("neox"), tiny("neox")
+def hold_together(*trees: SpanTree) -> None:
+    batch, by_tree, by_rows = TreeBatch.pack(trees, 0), tiny("neox"), tiny("neox")
     mine, theirs = weighted_nll(by_tree, batch), weighted_nll(by_rows, batch.flatten())
     torch.testing.assert_close(mine, theirs, atol=1e-8, rtol=1e-8)
     for a, b in zip(gradients(by_tree, mine), gradients(by_rows, theirs), strict=True):
         torch.testing.assert_close(a, b, atol=1e-7, rtol=1e-7)
 
 
+@pytest.mark.usefixtures("way")
+def test_large_and_small_trees_of_one_batch_equal_their_rows() -> None:
+    trees = [lopsided(300, 50), random_tree(2, 7), forked(200, [150, 20]), forked(9, [5, 3]), forked(180, [90] * 3)]
+    hold_together(*trees)
+
+
+def test_trees_of_like_lengths_are_read_together() -> None:
+    large, small = forked(400, [200] * 4), forked(60, [40] * 4)
+    apart = TreeBatch.pack([large, small, large, small, small], 0).layout
+    assert apart is not None and [tuple(level.grid_CL.shape) for level in apart.levels] == [
+        (3, 60),
+        (12, 40),
+        (2, 400),
+        (8, 200),
+    ]
+    alike = TreeBatch.pack([small, forked(58, [40] * 4)], 0)
+    assert alike.layout is not None and len(alike.layout.levels) == 2
+    batch = TreeBatch.pack([large, small], 0)
+    elsewhere = batch.to("meta").layout  # where no kernel shares keys, branches have copies and masks of their own
+    assert elsewhere is not None and [tuple(level.grid_CL.shape) for level in elsewhere.levels] == [(8, 600)]
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
     "tree",
     [
@@ -101,6 +133,7 @@ def test_trees_of_any_shape_equal_their_rows(tree: SpanTree) -> None:
     hold_together(tree)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("loss", ["path", "full", "weighted", "graded"])
 def test_maze_forest_equals_its_rows(loss: str) -> None:
     world = MazeWorld(MazeConfig([3, [4, 2]], ["dfs", "percolation"], p=0.6, branches=3))

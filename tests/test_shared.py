@@ -5,15 +5,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from clew.layout import Segments, TreeLevel, layout_of
+from clew.layout import Segments, TreeLevel
 from clew.shared import Place, attend, can_share
 
 HEADS, SIZE = 2, 8
 
 
 def level_of(parents: list[int]) -> tuple[TreeLevel, ...]:
-    segments = Segments(np.array(parents))
-    return layout_of(segments, np.arange(len(parents))).levels
+    return Segments(np.array(parents)).levels()[0]
 
 
 def forked(*prefixes: tuple[int, list[int]]) -> list[int]:

@@ -140,7 +140,7 @@ def numbers_held(batch: TreeBatch) -> int:
     masks = [0 if mask is None else mask.numel() for mask in level_masks(layout, torch.float32)]
     keys, width = 0, 0
     for level in layout.levels:
-        width += level.grid_CL.shape[1]
+        width = level.grid_CL.shape[1] + (width if level.parent_C is not None else 0)
         keys += len(level.grid_CL) * width
     return sum(level.grid_CL.numel() for level in layout.levels) + sum(masks) // 32 + keys
 

@@ -127,7 +127,9 @@ def test_a_model_that_thinks_is_put_and_opened(
     assert "thought" in capsys.readouterr().out
     monkeypatch.chdir(tmp_path)
     main(["audit", "zoo:thinker", "--questions", "10", "--thoughts", "2", "--measures", "[necessity]"])
-    assert (tmp_path / "runs" / "audit-zoo-thinker" / "audit.json").is_file() and not (own / "thinker" / "audit.json").exists()
+    assert (tmp_path / "runs" / "audit-zoo-thinker" / "audit.json").is_file() and not (
+        own / "thinker" / "audit.json"
+    ).exists()
     main(["view", "zoo:thinker", "--out", str(tmp_path / "page.html")])
     assert "thinker" in (tmp_path / "page.html").read_text()
 

@@ -1,6 +1,8 @@
 """How attention reads a forest: its segments level by level, or its plain rows where those cost less."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +45,9 @@ class TreeLayout:
     On most trees a cell is a segment (a run without a fork) and reads the cells above it and itself. Long segments
     stand in a level of whole paths, whose cells repeat the tokens above them: plain causal attention reads such cells
     without a mask. Where levels would cost more than plain rows do, as in a deep and ragged tree, there is one level
-    whose cells are those rows. So a layout costs at most what the rows cost, whatever the tree's shape.
+    whose cells are those rows. So a layout costs at most what the rows cost, whatever the tree's shape. (It may take
+    levels whose masks would cost more, since branches that share keys need none; under dropout they have them.) Trees
+    of unlike lengths are read group by group, each in levels of its own, so that small ones are not padded to large.
     """
 
     levels: tuple[TreeLevel, ...]
@@ -68,6 +72,9 @@ LONG = 256  # tokens of a segment from which its mask is dearer than reading its
 PAYS = 0.9  # of the cost before: what one more cut may leave of it
 CHOICES = 16  # lengths of a level that are tried as its width
 COPY_WORTH = 1.5  # a key that is copied and then read, against one that is read where it stands
+SPLITS = 8  # lengths of trees that are tried as the end of a group
+PLACE_WORTH = 32  # a query that is moved to where it reads, against one that reads a key
+CALL_WORTH = 10_000  # one more call of a kernel, against a query that reads a key
 PARTS = 8  # levels above one, from which it reads copies: a kernel's call for each is dearer
 
 
@@ -88,16 +95,20 @@ class Segments:
         self.first = np.flatnonzero(starts)
         self.length = np.diff(self.first, append=len(parents_T))
         of_token = np.cumsum(starts) - 1
+        self.of_token = of_token
         before = parents_T[self.first]
         self.parent = np.where(before >= 0, of_token[before], -1)
         # Parents come first, so one pass settles all depths.
-        level, offset = [0] * len(self.first), [0] * len(self.first)
+        level, offset, root = [0] * len(self.first), [0] * len(self.first), [-1] * len(self.first)
         for s, (above, length) in enumerate(zip(self.parent.tolist(), self.length.tolist(), strict=True)):
             if above >= 0:
                 level[s] = level[above] + 1
-                offset[s] = offset[above]
+                offset[s], root[s] = offset[above], root[above]
+            else:
+                root[s] = s
             offset[s] += length
         self.level, self.end = np.array(level), np.array(offset)
+        self.tree = np.unique(root, return_inverse=True)[1]
         self.leaves = np.flatnonzero(np.bincount(self.parent[self.parent >= 0], minlength=len(self.first)) == 0)
         self.positions_T = (self.end - self.length)[of_token] + index - self.first[of_token]
 
@@ -222,16 +233,96 @@ def _readers(grid_CL: np.ndarray, parent_C: np.ndarray, above: list[TreeLevel]) 
     return tuple(readers) if cost <= COPY_WORTH * copied else None
 
 
-def layout_of(segments: Segments, sources_U: np.ndarray) -> TreeLayout:
-    """The cheapest way found to read a forest; sources_U: the tokens whose last hidden state is used, in order."""
-    reach = int(segments.end.max())
-    cost = segments.cost()
+def layout_of(segments: Segments, sources_U: np.ndarray, shares: bool = True) -> TreeLayout:
+    """The cheapest way found to read a forest; sources_U: the tokens whose last hidden state is used, in order. shares:
+    whether branches read what is above them where it stands (`shared.can_share`); if not, each has a copy and a mask.
+    """
+    groups = _alike(segments) if shares else [np.arange(len(segments.parents_T))]
+    levels: list[TreeLevel] = []
+    slots_T, base = np.empty(len(segments.parents_T), np.int64), 0
+    for tokens in groups:
+        some = segments if len(groups) == 1 else Segments(parents_within(segments.parents_T, tokens))
+        own, slots = _cheapest(some, shares)
+        slots_T[tokens] = base + slots
+        for level in own:
+            grid = np.append(tokens, -1)[level.grid_CL.numpy()]
+            levels.append(replace(level, grid_CL=torch.from_numpy(grid)))
+            base += grid.size
+    slots, sources = torch.from_numpy(slots_T), torch.from_numpy(sources_U)
+    return TreeLayout(tuple(levels), int(segments.end.max()), slots, sources, slots[sources])
+
+
+def parents_within(parents_T: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The parents of some tokens by their place among these, which hold all that is above them; -1 at roots."""
+    parents = parents_T[tokens]
+    places = np.searchsorted(tokens, parents)
+    if not (tokens[places[parents >= 0]] == parents[parents >= 0]).all():
+        raise InputError("parents: a token's parent stands in another branch; trees are laid out depth first")
+    return np.where(parents >= 0, places, -1)
+
+
+def _cheapest(segments: Segments, shares: bool) -> tuple[tuple[TreeLevel, ...], np.ndarray]:
+    """Levels or rows, and where each token's output stands."""
+    reach, cost = int(segments.end.max()), segments.cost()
     while cost > LOPSIDED * segments.end.sum():
         shorter = segments.shorter()
         if (less := shorter.cost()) > PAYS * cost:
             break
         segments, cost = shorter, less
-    by_rows = cost > ROWS_WORTH * len(segments.leaves) * reach
-    levels, slots_T = segments.rows(reach) if by_rows else segments.levels()
-    slots, sources = torch.from_numpy(slots_T), torch.from_numpy(sources_U)
-    return TreeLayout(levels, reach, slots, sources, slots[sources])
+    rows = len(segments.leaves) * reach
+    if not shares:
+        return segments.rows(reach) if cost > ROWS_WORTH * rows else segments.levels()
+    levels, slots_T = segments.levels()
+    below = [level for level in levels if level.parent_C is not None]
+    if all(level.readers is not None for level in below):
+        by_rows = _pairs_read(levels) > rows * (reach / 2 + PLACE_WORTH)
+    else:
+        by_rows = cost > ROWS_WORTH * rows
+    return segments.rows(reach) if by_rows else (levels, slots_T)
+
+
+def _pairs_read(levels: Sequence[TreeLevel]) -> float:
+    """Queries times keys of levels that share what is above them, and the places of queries in such pairs."""
+    pairs, keys = 0.0, list[int]()
+    for level in levels:
+        cells, width = level.grid_CL.shape
+        keys = keys if level.parent_C is not None else []
+        pairs += cells * width * (width / 2 + PLACE_WORTH)
+        pairs += sum(r.numel() * (k + PLACE_WORTH) for r, k in zip(level.readers or (), keys, strict=bool(keys)))
+        keys = [*keys, width]
+    return pairs
+
+
+def _alike(segments: Segments) -> list[np.ndarray]:
+    """The tokens of trees of like lengths, group by group, where it pays to read these apart: one large maze among
+    small ones would make as long a cell of each of theirs."""
+    root = segments.tree
+    trees, depths = int(root.max()) + 1, int(segments.level.max()) + 1
+    count, width = np.zeros((trees, depths)), np.zeros((trees, depths))
+    np.add.at(count, (root, segments.level), 1)
+    np.maximum.at(width, (root, segments.level), segments.length)
+    leaves, reach = np.bincount(root[segments.leaves], minlength=trees), np.zeros(trees)
+    np.maximum.at(reach, root, segments.end)
+
+    def pairs(some: np.ndarray) -> float:
+        return float(_pairs(count[some].sum(0), width[some].max(0), leaves[some].sum(), reach[some].max()))
+
+    def apart(some: np.ndarray) -> list[np.ndarray]:
+        cuts = np.flatnonzero(np.diff(reach[some])) + 1
+        tried = [(pairs(some[:at]) + pairs(some[at:]), at) for at in cuts[:: max(1, len(cuts) // SPLITS)].tolist()]
+        cost, at = min(tried, default=(np.inf, 0))
+        return [*apart(some[:at]), *apart(some[at:])] if cost < PAYS * pairs(some) else [some]
+
+    every = np.argsort(reach, kind="stable")
+    least = _pairs(count, width, leaves, reach, calls=False).sum()  # were each read by itself, and calls free
+    groups = apart(every) if least < PAYS * pairs(every) else [every]
+    return [np.flatnonzero(np.isin(root, some)[segments.of_token]) for some in groups]
+
+
+def _pairs(count_D: np.ndarray, width_D: np.ndarray, leaves: Any, reach: Any, calls: bool = True) -> np.ndarray:
+    """About what `_pairs_read` will say of levels of so many cells, so wide, or of rows if these cost less; and what
+    calls cost. Arguments may have axes before those named."""
+    above_D, depth_D = width_D.cumsum(-1) - width_D, np.arange(width_D.shape[-1])
+    places_D = count_D * width_D * (width_D / 2 + above_D + PLACE_WORTH * (1 + depth_D))
+    levels = (places_D + calls * CALL_WORTH * (1 + depth_D) * (count_D > 0)).sum(-1)
+    return np.minimum(levels, leaves * reach * (reach / 2 + PLACE_WORTH) + calls * CALL_WORTH)

@@ -63,12 +63,3 @@ def _fitting(ends_L: np.ndarray, reach_L: np.ndarray, most: int, rows: bool) -> 
     else:  # between two leaves stands what the second does not share with the first
         fit = np.searchsorted(ends_L, ends_L[0] + most - reach_L[0], "right")
     return max(1, int(fit))
-
-
-def parents_within(parents_T: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """The parents of a piece's tokens by their place in it; -1 at roots."""
-    parents = parents_T[tokens]
-    places = np.searchsorted(tokens, parents)
-    if not (tokens[places[parents >= 0]] == parents[parents >= 0]).all():
-        raise InputError("parents: a token's parent stands in another branch; trees are laid out depth first")
-    return np.where(parents >= 0, places, -1)

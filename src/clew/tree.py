@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from clew.errors import InputError
-from clew.layout import Segments, TreeLayout, layout_of
-from clew.microbatches import cut, parents_within
+from clew.layout import Segments, TreeLayout, layout_of, parents_within
+from clew.microbatches import cut
 from clew.text import show
 
 LARGEST = float(np.finfo(np.float32).max)  # what a weight may be: losses are weighted in float32
@@ -337,10 +337,12 @@ class TreeBatch:
 
     def to(self, device: torch.device | str) -> "TreeBatch":
         """The batch on another device."""
-        moved = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, (Tensor, TreeLayout))
-        }
-        return replace(self, **moved)
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        layout, place = self.layout, torch.device(device)
+        if layout is not None and place.type != self.tokens_BT.device.type:
+            segments = Segments(self.parents_BT.reshape(-1).cpu().numpy())
+            layout = layout_of(segments, layout.sources_U.cpu().numpy(), shares=place.type == "cpu")
+        return replace(self, **moved, layout=None if layout is None else layout.to(place))
 
 
 def _structure(tokens_T: np.ndarray, parents_T: np.ndarray, supervised: np.ndarray) -> dict[str, Any]:
