@@ -54,8 +54,7 @@ class AuditConfig(AskConfig):
     time_limit: float = 60.0
     """seconds that one call of a grader, a monitor or a paraphraser may take"""
     out: str | None = None
-    """folder for audit.json, audit.parquet and plots/audit.png; by default the run folder; of zoo:NAME,
-    runs/audit-zoo-NAME"""
+    """folder for audit.json, audit.parquet, plots/audit.png; by default the run; of zoo:NAME runs/audit-zoo-NAME"""
 
 
 def run(args: list[str]) -> None:
