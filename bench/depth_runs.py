@@ -118,13 +118,15 @@ def known(file: Path, size: int, wanted: Sequence[Arm]) -> Measured | None:
     """What a step of each takes as the file has it, None where it has nothing of that size. Refuses a file that holds
     something else, or costs of other models: what is compared is measured together."""
     name = f"{size}x{size}"
+    there, usable = None, False
     try:
         there = _kept(file).get(name)
-        models = None if there is None else there["models"]
-        lacking = [] if models is None else [arm.shape for arm in wanted if arm.shape not in models]
+        costs = {} if there is None else there["models"]
+        usable = all(cost["seconds"] > 0 and cost["parameters"] > 0 for cost in costs.values())
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        refuse(True, f"{file} holds no costs of steps; delete it, or choose another --runs")
-        raise  # never: for readers of types
+        pass
+    refuse(not usable, f"{file} holds no costs of steps; delete it, or choose another --runs")
+    lacking = [arm.shape for arm in wanted if there and arm.shape not in there["models"]]
     why = "what costs are compared is measured together"
     refuse(lacking, f"{file} has no {name} model of {''.join(lacking[:1])}, and {why}; choose another --runs")
     return there

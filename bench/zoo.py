@@ -32,6 +32,7 @@ import plots
 from clew import zoo
 from clew.cli import terminal
 from clew.config import MazeConfig, WorldConfig
+from clew.errors import InputError
 from clew.files import folder_written_whole, write_json
 from clew.mazes import draw
 from clew.mazes.world import MazeWorld
@@ -48,7 +49,7 @@ from clew.world import Question
 from measure import figure, keep, options, other_options
 
 RECIPES = Path("examples/zoo")
-THINKS, ALOUD = "shoggoth", "thought and path"  # the policy of a split's run that writes both; its loss
+ALOUD = "thought and path"  # the loss of a model that thinks
 STORED = torch.float16  # weights are far from its limits, and it rounds them eight times finer than bfloat16
 MOST_BYTES, ALL_BYTES = 3_000_000, 25_000_000  # of one model's weights, and of all
 MOST_APART = 0.002  # of exact answers, between a model and its copy
@@ -67,28 +68,19 @@ def trained(name: str, runs: Path) -> Path:
     recipe, out = recipes()[name], runs / name
     if not (out / "eval.json").is_file():
         where = "--resume" if (out / "config.yaml").is_file() else "--out"
-        command = [
-            sys.executable,
-            "-m",
-            "clew",
-            command_of(read_yaml(recipe)),
-            "--config",
-            str(recipe),
-            where,
-            str(out),
-        ]
-        if done := subprocess.run(command).returncode:
+        command = f"-m clew {command_of(read_yaml(recipe))} --config".split()
+        if done := subprocess.run([sys.executable, *command, str(recipe), where, str(out)]).returncode:
             sys.exit(done)
     return out
 
 
+def thinks(values: dict[str, Any]) -> bool:
+    """Whether a run, or a recipe, of these options makes a model that thinks before it answers."""
+    return "warm_start" in values
+
+
 def command_of(values: dict[str, Any]) -> str:
-    """What makes a model of these options: `split` for one that thinks."""
-    return "split" if "warm_start" in values else "train"
-
-
-def config_class(run: Path) -> type:
-    return SplitConfig if (run / THINKS).is_dir() else TrainConfig
+    return "split" if thinks(values) else "train"
 
 
 def maze_config(run: Path) -> WorldConfig:
@@ -135,8 +127,9 @@ def once(sizes: Sequence[Any]) -> list[Any]:
 
 def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
     """A card without its figures: what a model is, and how it was made."""
-    values, thinks = read_yaml(run / "config.yaml"), (run / THINKS).is_dir()
-    metrics = read_metrics(run / ("imitation/" + THINKS if thinks else ".") / "metrics.jsonl")
+    values = read_yaml(run / "config.yaml")
+    refuse(values.get("rounds"), f"{run} had rounds after its imitation, which a card has no place for")
+    metrics = read_metrics((run / "imitation" / "shoggoth" if thinks(values) else run) / "metrics.jsonl")
     last = metrics[-1]
     made = json.loads((run / "eval.json").read_text())
     sizes = once(values["mazes"]["sizes"])
@@ -155,7 +148,7 @@ def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
         "width": config.hidden_size,
         "heads": config.num_attention_heads,
         "parameters": sum(p.numel() for p in policy.model.parameters()),
-        "loss": ALOUD if thinks else values["loss"],
+        "loss": ALOUD if thinks(values) else values["loss"],
         "trained": {
             "command": f"clew {command_of(values)} --config {recipe if recipe else 'config.yaml'}",
             "seed": values["seed"],
@@ -229,7 +222,9 @@ def build(args: Namespace) -> None:
         known = name in recipes()
         refuse(not (known or args.run), f"{name!r} has no recipe; there are {', '.join(recipes())}")
         run = args.run or trained(name, args.runs)
-        if known and (others := other_options(read_yaml(recipes()[name]), run, config_class(run))):
+        recipe = read_yaml(recipes()[name]) if known else {}
+        kind = SplitConfig if thinks(recipe) else TrainConfig
+        if known and (others := other_options(recipe, run, kind)):
             made = ", ".join(f"{option} {value}" for option, value in others.items())
             refuse(True, f"{run} was made with {made}, and {recipes()[name]} says otherwise")
         if not args.again and name in zoo.names():
@@ -314,12 +309,10 @@ def main() -> None:
     parser.add_argument("--failures", metavar="NAME", help="only a sheet of what a model gets wrong")
     args = parser.parse_args()
     terminal.quiet()
-    if args.table:
-        overview(args.out)
-    elif args.failures:
-        failures(args.failures, args.out)
-    else:
-        build(args)
+    try:
+        overview(args.out) if args.table else failures(args.failures, args.out) if args.failures else build(args)
+    except InputError as error:  # a run of two policies, a name that is not there, ...
+        refuse(True, str(error))
 
 
 if __name__ == "__main__":

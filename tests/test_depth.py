@@ -158,9 +158,10 @@ def test_runs_of_other_options_are_refused(depth: ModuleType, tmp_path: Path) ->
     args.layers = [2, 6]
     with pytest.raises(SystemExit, match=r"costs.json has no 4x4 model of 6 x 64, 16 mazes, .*another --runs"):
         depth.planned(args)
-    (tmp_path / "costs.json").write_text("[]")
-    with pytest.raises(SystemExit, match="holds no costs of steps"):
-        depth.planned(args)
+    for text in ("[]", '{"4x4": {"models": {"2 x 64, 16 mazes": {"parameters": 1}}}}'):
+        (tmp_path / "costs.json").write_text(text)
+        with pytest.raises(SystemExit, match="holds no costs of steps"):
+            depth.planned(args)
 
 
 def test_costs_are_measured_once(depth: ModuleType, tmp_path: Path) -> None:

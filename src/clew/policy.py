@@ -150,8 +150,8 @@ class Policy:
 
     @classmethod
     def load(cls, folder: str | Path, dtype: torch.dtype | None = None) -> "Policy":
-        """A policy from a Hugging Face folder, from a run folder's `model`, or by its name in the zoo, `zoo:NAME`.
-        Weights must be safetensors.
+        """A policy from a Hugging Face folder, from a run folder (of a split, the one policy that plays both roles),
+        or by its name in the zoo, `zoo:NAME`. Weights must be safetensors.
 
         dtype: of the weights; None takes that of the folder's config, float32 for the zoo. InputError if the folder is
         not there, holds no config, weights or tokenizer, or cannot be read.

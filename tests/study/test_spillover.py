@@ -23,7 +23,7 @@ from clew.study.spillover.arms import BEST, MAIN, PARTS, PUBLISHED, WORST, Arm, 
 from clew.study.spillover.grid import SpilloverConfig, study
 from clew.study.spillover.measuring import AUDIT, audited, figures_of, measured
 from clew.study.spillover.runs import SILENT, SpilloverCell, from_json, split_config
-from clew.study.spillover.verdicts import Found, runs_of, silence, verdicts
+from clew.study.spillover.verdicts import Found, silence, verdicts
 from clew.train.audit.information import open_reader
 from clew.train.config import check_split
 from clew.train.opening import opened
@@ -403,7 +403,7 @@ def _reports_of_what_is_there(config: SpilloverConfig, lost: SpilloverCell, whol
     assert [one.name for one in study(leaving)] == [one.name for one in whole]
     path_of(folder, lost.job()).unlink()
     left = study(leaving)
-    assert np.isnan(left[-1].kept.figures["score"]).tolist() == [True, False] and runs_of(left[-1]) == 1
+    assert np.isnan(left[-1].kept.figures["score"]).tolist() == [True, False] and left[-1].kept.runs == 1
     np.testing.assert_allclose(left[-1].kept.figures["score"][1], whole[-1].kept.figures["score"][1], atol=1e-4)
     assert len(left[-1].kept.curve) == TINY["rounds"] and not path_of(folder, lost.job()).exists()
     said = summary.report(folder)[1].read_text()

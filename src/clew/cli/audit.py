@@ -106,7 +106,7 @@ def run(args: list[str]) -> None:
 
 def _folder(model: str) -> str:
     """Where an audit goes if nobody says: into the run, but of a model of the zoo into a folder of its own."""
-    return model.replace(zoo.PREFIX, "runs/audit-zoo-", 1) if zoo.is_zoo(model) else model
+    return f"runs/audit-{zoo.file_name(model)}" if zoo.is_zoo(model) else model
 
 
 def _check_used(named: Sequence[str], measures: list[str] | None) -> None:

@@ -75,7 +75,7 @@ def run(args: list[str]) -> None:
     policy.model.to(pick_device(config.device))  # type: ignore[arg-type]
     if config.mazes.anywhere:
         terminal.told("note: mazes.anywhere: a reading is of mazes in the grid's first rows and columns, these alone")
-    subject, out = Subject(policy, o), Path(config.out or f"runs/read-{_name(config.model)}")
+    subject, out = Subject(policy, o), Path(config.out or f"runs/read-{zoo.file_name(config.model)}")
     check_reading(subject, parts)
     check_writable("out", out / FOLDER)
     with terminal.StudyProgress(Console(stderr=True), "parts") as progress:

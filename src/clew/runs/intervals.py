@@ -51,10 +51,12 @@ def student(degrees: int) -> float:
     return z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n * n)
 
 
-def bands(means: Sequence[float], errors: Sequence[float], runs: int) -> list[tuple[float, float]]:
-    """Student's 95% interval about each mean of so many runs, at least two, by its standard error."""
+def band(means: Sequence[float], errors: Sequence[float], runs: int) -> tuple[list[float], list[float]]:
+    """The lower and the upper ends of Student's 95% intervals about means of so many runs, at least two, by their
+    standard errors."""
+    both = list(zip(means, errors, strict=True))
     times = student(runs - 1)
-    return [(mean - times * error, mean + times * error) for mean, error in zip(means, errors, strict=True)]
+    return [mean - times * error for mean, error in both], [mean + times * error for mean, error in both]
 
 
 def figures_in(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -42,6 +42,11 @@ class Kept:
     curve: list[float]
     curve_error: list[float]
 
+    @property
+    def runs(self) -> int:
+        """How many replicas there are: of those that are missing every figure is NaN."""
+        return max((int((~np.isnan(values_R)).sum()) for values_R in self.figures.values()), default=0)
+
 
 @dataclass(frozen=True)
 class Result:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from clew.plots import INK, STYLE, save
-from clew.runs.intervals import bands
+from clew.runs import intervals
 from clew.study.cells import Result
 from clew.study.effects import Allocation, Row, Verdict
 
@@ -59,7 +59,7 @@ def study_curves(panels: Sequence[tuple[str, Sequence[Result]]], what: str, out:
                 curve, error = result.kept.curve, result.kept.curve_error
                 spent = [j / (len(curve) - 1) for j in range(len(curve))]
                 ax.plot(spent, curve, color=shades(i), lw=1.3, label=result.name)
-                band(ax, spent, curve, error, len(next(iter(result.kept.figures.values()))), shades(i))
+                band(ax, spent, curve, error, result.kept.runs, shades(i))
             ax.set(title=title, xlabel="share of the cost")
         axes[0][0].set_ylabel(what)
         axes[0][-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -69,8 +69,7 @@ def study_curves(panels: Sequence[tuple[str, Sequence[Result]]], what: str, out:
 def band(ax: Axes, at: Sequence[float], curve: Sequence[float], error: Sequence[float], runs: int, color: Any) -> None:
     """The 95% band of a mean curve, Student's over its runs: none for one run, which does not tell how runs scatter."""
     if runs > 1:
-        low, high = zip(*bands(curve, error, runs), strict=True)
-        ax.fill_between(at, low, high, color=color, alpha=0.15, lw=0)
+        ax.fill_between(at, *intervals.band(curve, error, runs), color=color, alpha=0.15, lw=0)
 
 
 def effects(verdicts: Sequence[Verdict], first: int, unit: str, out: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clew.errors import InputError
-from clew.runs.intervals import bands
+from clew.runs.intervals import band
 from clew.text import one_line
 from clew.view.page import Section
 from clew.view.runs import rounded
@@ -147,13 +147,10 @@ def _result(one: "Result") -> Json:
 
     kept = one.kept
     every = max(1, -(-len(kept.curve) // POINTS))
-    runs = max(int((~np.isnan(values)).sum()) for values in kept.figures.values())
-    ends = bands(kept.curve, kept.curve_error, runs) if runs > 1 else [(None, None)] * len(kept.curve)
-    points = [
-        [i, rounded(y), rounded(low), rounded(high)]
-        for i, (y, (low, high)) in enumerate(zip(kept.curve, ends, strict=True))
-        if i % every == 0
-    ]
+    unknown = [None] * len(kept.curve)
+    ends = band(kept.curve, kept.curve_error, kept.runs) if kept.runs > 1 else (unknown, unknown)
+    curve = list(enumerate(zip(kept.curve, *ends, strict=True)))
+    points = [[i, *map(rounded, ends)] for i, ends in curve[::every]]
     condition = words(one.condition) if one.condition else ""
     figures = {name: figure for name, values in kept.figures.items() if (figure := _figure(values))}
     return {"section": one.section, "condition": condition, "name": one.name, "figures": figures, "curve": points}

@@ -49,3 +49,8 @@ def resolved(model: str | Path) -> Path:
     """The folder that a model's name means: one of the zoo's for zoo:NAME, anything else as it is. InputError for a
     name that is not in the zoo."""
     return folder(str(model).removeprefix(PREFIX)) if is_zoo(model) else Path(model)
+
+
+def file_name(model: str) -> str:
+    """What files about a model are called after: zoo-NAME for zoo:NAME, else its folder's own name."""
+    return f"zoo-{model.removeprefix(PREFIX)}" if is_zoo(model) else Path(model).resolve().name

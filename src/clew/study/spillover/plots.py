@@ -14,7 +14,6 @@ from clew.study.cells import Result
 from clew.study.effects import effect_of
 from clew.study.plots import band
 from clew.study.spillover.arms import WHO, Arm
-from clew.study.spillover.verdicts import runs_of
 
 COLORS = {"one": RED, "adapters": GOLD, "two": BLUE}
 MARKERS = {"none": "s", "both": "o", "face": "^"}
@@ -111,7 +110,7 @@ def over_rounds(results: Sequence[tuple[Arm, Result]], out: Path) -> None:
             curve, rounds = result.kept.curve, range(1, len(result.kept.curve) + 1)
             style = ":" if not arm.penalty else "-" if arm.heard == "both" else "--"
             ax.plot(rounds, curve, style, color=COLORS[arm.policies], lw=1.4, label=result.name)
-            band(ax, rounds, curve, result.kept.curve_error, runs_of(result), COLORS[arm.policies])
+            band(ax, rounds, curve, result.kept.curve_error, result.kept.runs, COLORS[arm.policies])
         ax.set(xlabel="round", ylabel="thoughts that mention the door,\nof those whose answer used it", ylim=(0, 1.02))
         ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         save(figure, out)

@@ -15,7 +15,7 @@ from clew.study.silence import OVER
 from clew.study.spillover.arms import HEARD, MAIN, POLICIES, PUBLISHED, REWRITINGS, STARTS, Arm, arms
 from clew.study.spillover.measuring import AUDIT
 from clew.study.spillover.runs import SILENT
-from clew.study.spillover.verdicts import NOT_TOLD, Found, runs_of, silence, verdicts
+from clew.study.spillover.verdicts import NOT_TOLD, Found, silence, verdicts
 from clew.text import one_line
 
 FILE = "spillover.parquet"
@@ -128,10 +128,10 @@ def _pictures(compared: bool) -> list[tuple[str, str]]:
 
 def _seeds(config: dict[str, Any], by_arm: Sequence[tuple[Arm, Result]]) -> str:
     """Of how many seeds the arms are, and what is not there yet of the grid that was asked for."""
-    runs = sorted({runs_of(one) for _, one in by_arm})
+    runs = sorted({one.kept.runs for _, one in by_arm})
     said = f"{' to '.join(map(str, dict.fromkeys((runs[0], runs[-1]))))} {'seed' if runs == [1] else 'seeds'} an arm"
     of = len(arms(config["parts"], config["penalties"])) * config["seeds"]
-    there = sum(runs_of(one) for _, one in by_arm)
+    there = sum(one.kept.runs for _, one in by_arm)
     return said if there >= of else f"{said} (the grid is not finished: {there} of {of} runs are there)"
 
 
@@ -221,7 +221,7 @@ def _table(results: Sequence[Result]) -> list[str]:
     for one in results:
         rate = f"{one.kept.values['lr']:g}" if "lr" in one.kept.values else ""
         cells = [_cell(one.kept.figures[name]) for name in COLUMNS]
-        lines.append(f"| {one.name} | {runs_of(one)} | {rate} | {' | '.join(cells)} |")
+        lines.append(f"| {one.name} | {one.kept.runs} | {rate} | {' | '.join(cells)} |")
     return lines
 
 

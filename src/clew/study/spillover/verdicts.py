@@ -23,11 +23,6 @@ BY = {"both": "heard by both", "face": "heard by the face"}
 NOT_TOLD = "cannot be told apart"
 
 
-def runs_of(result: Result) -> int:
-    """Of how many seeds an arm has a run: the others have no score."""
-    return int((~np.isnan(result.kept.figures["score"])).sum())
-
-
 class Found:
     """A study's results by arm."""
 
@@ -42,7 +37,7 @@ class Found:
 
     def runs(self, arm: Arm) -> int:
         """Of how many seeds there is a run."""
-        return runs_of(self.by[arm])
+        return self.by[arm].kept.runs
 
     def lost(self, arm: Arm, figure: str) -> np.ndarray:
         """By how much a figure is lower than in the arm's control, seed by seed."""

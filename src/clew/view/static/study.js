@@ -153,11 +153,14 @@
       name: one.name,
       points: one.curve.map(([x, y, low, high]) => ({ x, y, low, high })),
     }));
-    const rows = some.flatMap((one) => one.curve.map(([at, value, low, high]) => ({ arm: one.name, at, value, low, high })));
+    const rows = some.flatMap((one) =>
+      one.curve.map(([at, value, low, high]) => ({ arm: one.name, at, value, low, high })),
+    );
+    const note = "Means over replicas, with Student's 95% intervals; none where there is one replica.";
     return clew.figure(
       "Learning curves",
       (width) => clew.curves(width, { series, x: "part of the cost, or round", y: "mean over replicas", height: 320 }),
-      { note: "Means over replicas, with Student's 95% intervals; none where there is one replica.", rows, tools: [sections, conditions] },
+      { note, rows, tools: [sections, conditions] },
     );
   }
 
