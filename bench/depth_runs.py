@@ -1,6 +1,7 @@
 """The runs of `clew bench depth`: which there are, what a step of each costs, and how one is trained and read."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -122,7 +123,8 @@ def known(file: Path, size: int, wanted: Sequence[Arm]) -> Measured | None:
     try:
         there = _kept(file).get(name)
         costs = {} if there is None else there["models"]
-        usable = all(cost["seconds"] > 0 and cost["parameters"] > 0 for cost in costs.values())
+        whole = there is None or there.keys() >= {"repeats", "machine"}
+        usable = whole and all(0 < cost["seconds"] < math.inf and cost["parameters"] > 0 for cost in costs.values())
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass
     refuse(not usable, f"{file} holds no costs of steps; delete it, or choose another --runs")

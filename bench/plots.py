@@ -103,30 +103,42 @@ def scores(results: dict[str, list[dict[str, float]]], out: Path) -> None:
 
 
 def zoo(cards: dict[str, dict[str, Any]], out: Path, points: int = 24, fewest: int = 20) -> None:
-    """Held-out mazes solved by a shortest path against lookahead, with 95% intervals, beside random walks (dashed);
-    where fewer than `fewest` mazes need a lookahead, there is nothing to see."""
+    """Held-out mazes solved by a shortest path against lookahead, with 95% intervals, beside random walks (dashed), a
+    panel for the models of each largest size; where fewer than `fewest` mazes need a lookahead, nothing is shown."""
+    panels: dict[int, list[str]] = {}
+    for name, card in cards.items():
+        panels.setdefault(max(size if isinstance(size, int) else max(size) for size in card["sizes"]), []).append(name)
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7, 4.4))
-        colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, max(2, len(cards))))
-        for (name, card), color in zip(cards.items(), colors, strict=False):
-            for prefix, label, lw in (("", f"{name} ({card['mazes']})", 1.2), ("baseline_", "", 0.8)):
-                groups = card.get(f"{prefix}by_lookahead", {})
-                groups = merged(groups, ranges_of(groups, points))
-                groups = {one: figures for one, figures in groups.items() if figures["questions"] >= fewest}
-                at = [np.mean([int(end) for end in one.split("-")]) for one in groups]
-                solved = [one["optimal"] for one in groups.values()]
-                if prefix:
-                    ax.plot(at, [one["value"] for one in solved], color=color, lw=lw, ls="--", alpha=0.6)
-                else:
-                    rates(ax, at, solved, color, label, lw)
-        ax.plot([], [], color=GREY, lw=0.8, ls="--", label="random walk on the same mazes")
-        ax.set(
-            xlabel="lookahead: farthest that must be seen (steps)",
-            ylabel="held-out mazes solved by a shortest path",
-            ylim=(0, 1.02),
-        )
-        ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
+        rows = -(-len(panels) // 2)
+        figure, axes = plt.subplots(rows, 2, figsize=(12, 3.8 * rows), sharey=True, squeeze=False)
+        for ax, (size, names) in zip(axes.flat, sorted(panels.items()), strict=False):
+            colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, max(2, len(names))))
+            for name, color in zip(names, colors, strict=False):
+                _zoo_model(ax, name, cards[name], color, points, fewest)
+            ax.plot([], [], color=GREY, lw=0.8, ls="--", label="random walk on the same mazes")
+            ax.set(title=f"up to {size}x{size}", ylim=(0, 1.02))
+            ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+        for ax in axes.flat[len(panels) :]:
+            ax.set_visible(False)
+        for ax in axes[-1]:
+            ax.set_xlabel("lookahead: farthest that must be seen (steps)")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("held-out mazes solved\nby a shortest path")
         save(figure, out)
+
+
+def _zoo_model(ax: Axes, name: str, card: dict[str, Any], color: Any, points: int, fewest: int) -> None:
+    """One model's line, and that of a random walk on its mazes."""
+    for prefix, label, lw in (("", f"{name} ({card['mazes']})", 1.2), ("baseline_", "", 0.8)):
+        groups = card.get(f"{prefix}by_lookahead", {})
+        groups = merged(groups, ranges_of(groups, points))
+        groups = {one: figures for one, figures in groups.items() if figures["questions"] >= fewest}
+        at = [np.mean([int(end) for end in one.split("-")]) for one in groups]
+        solved = [one["optimal"] for one in groups.values()]
+        if prefix:
+            ax.plot(at, [one["value"] for one in solved], color=color, lw=lw, ls="--", alpha=0.6)
+        else:
+            rates(ax, at, solved, color, label, lw)
 
 
 def zoo_curves(cards: dict[str, dict[str, Any]], out: Path) -> None:

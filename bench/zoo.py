@@ -76,7 +76,7 @@ def trained(name: str, runs: Path) -> Path:
 
 def thinks(values: dict[str, Any]) -> bool:
     """Whether a run, or a recipe, of these options makes a model that thinks before it answers."""
-    return "warm_start" in values
+    return "policies" in values or "warm_start" in values
 
 
 def command_of(values: dict[str, Any]) -> str:
@@ -310,7 +310,12 @@ def main() -> None:
     args = parser.parse_args()
     terminal.quiet()
     try:
-        overview(args.out) if args.table else failures(args.failures, args.out) if args.failures else build(args)
+        if args.table:
+            overview(args.out)
+        elif args.failures:
+            failures(args.failures, args.out)
+        else:
+            build(args)
     except InputError as error:  # a run of two policies, a name that is not there, ...
         refuse(True, str(error))
 

@@ -158,8 +158,10 @@ def test_runs_of_other_options_are_refused(depth: ModuleType, tmp_path: Path) ->
     args.layers = [2, 6]
     with pytest.raises(SystemExit, match=r"costs.json has no 4x4 model of 6 x 64, 16 mazes, .*another --runs"):
         depth.planned(args)
-    for text in ("[]", '{"4x4": {"models": {"2 x 64, 16 mazes": {"parameters": 1}}}}'):
-        (tmp_path / "costs.json").write_text(text)
+    torn = [{name: value for name, value in MEASURED.items() if name != lost} for lost in MEASURED]
+    torn += [MEASURED | {"models": {"2 x 64, 16 mazes": cost}} for cost in ({"parameters": 1}, {"seconds": 1})]
+    for there in ([], *({"4x4": one} for one in torn)):
+        (tmp_path / "costs.json").write_text(json.dumps(there))
         with pytest.raises(SystemExit, match="holds no costs of steps"):
             depth.planned(args)
 

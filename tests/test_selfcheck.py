@@ -19,6 +19,8 @@ from transformers import (
     GptOssForCausalLM,
     Llama4ForCausalLM,
     Llama4TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MistralConfig,
@@ -31,6 +33,7 @@ from transformers import (
 )
 
 sys.path.insert(0, os.path.dirname(__file__))
+import clew.attention
 from clew import Policy, SpanTree, TreeBatch
 from clew.cli.main import main
 from clew.errors import InputError
@@ -139,6 +142,16 @@ def test_a_fault_that_only_the_gradient_shows_is_found() -> None:
     forward = project.forward
     project.forward = lambda x: Deaf.apply(forward(x))
     with pytest.raises(InputError, match=r"the gradient of .* differs"):
+        reads_trees(model)
+
+
+@pytest.mark.parametrize("room", [64, 19])
+def test_a_fault_of_levels_is_found_however_small_the_example(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For so few tokens rows are cheaper, and larger trees are not read by rows."""
+    attend = clew.attention.attend
+    monkeypatch.setattr(clew.attention, "attend", lambda *of: 0.5 * attend(*of))
+    model = seeded(lambda: LlamaForCausalLM(LlamaConfig(**SHAPE, max_position_embeddings=room)))
+    with pytest.raises(InputError, match="does not read trees exactly"):
         reads_trees(model)
 
 

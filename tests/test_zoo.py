@@ -134,6 +134,23 @@ def test_a_model_that_thinks_is_put_and_opened(
     assert "thinker" in (tmp_path / "page.html").read_text()
 
 
+def test_a_split_of_two_is_refused_as_a_model_and_told_where_the_two_are(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("shoggoth", "face"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"model: \S+run holds two, of a split; expected \S+shoggoth or \S+face"):
+        model_folder(tmp_path / "run")
+    shutil.copy(ROOT / "examples" / "split.yaml", tmp_path / "run" / "config.yaml")
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    monkeypatch.setattr(sys, "argv", ["zoo", "two", "--from", str(tmp_path / "run")])
+    with pytest.raises(SystemExit, match="clew bench zoo: "):
+        importlib.import_module("zoo").main()
+    for name in ("zoo", "measure", "plots"):
+        sys.modules.pop(name, None)
+    assert "Traceback" not in capsys.readouterr().err and not zoo.names()
+
+
 def test_training_goes_on_from_one(tmp_path: Path) -> None:
     start = f"zoo:{NAMES[0]}"
     train(train_config(tmp_path / "run", model__folder=start, steps=1, validate_every=0))

@@ -46,8 +46,9 @@ class TreeLayout:
     stand in a level of whole paths, whose cells repeat the tokens above them: plain causal attention reads such cells
     without a mask. Where levels would cost more than plain rows do, as in a deep and ragged tree, there is one level
     whose cells are those rows. So a layout costs at most what the rows cost, whatever the tree's shape. (It may take
-    levels whose masks would cost more, since branches that share keys need none; under dropout they have them.) Trees
-    of unlike lengths are read group by group, each in levels of its own, so that small ones are not padded to large.
+    levels whose masks would cost more, since branches that share keys need none; where `shared.can_share` says no, as
+    under dropout or autocast, they have them.) Trees of unlike lengths are read group by group, each in levels of its
+    own, so that small ones are not padded to large.
     """
 
     levels: tuple[TreeLevel, ...]
@@ -99,16 +100,13 @@ class Segments:
         before = parents_T[self.first]
         self.parent = np.where(before >= 0, of_token[before], -1)
         # Parents come first, so one pass settles all depths.
-        level, offset, root = [0] * len(self.first), [0] * len(self.first), [-1] * len(self.first)
+        level, offset = [0] * len(self.first), [0] * len(self.first)
         for s, (above, length) in enumerate(zip(self.parent.tolist(), self.length.tolist(), strict=True)):
             if above >= 0:
-                level[s] = level[above] + 1
-                offset[s], root[s] = offset[above], root[above]
-            else:
-                root[s] = s
+                level[s], offset[s] = level[above] + 1, offset[above]
             offset[s] += length
         self.level, self.end = np.array(level), np.array(offset)
-        self.tree = np.unique(root, return_inverse=True)[1]
+        self.tree = np.cumsum(self.parent < 0) - 1
         self.leaves = np.flatnonzero(np.bincount(self.parent[self.parent >= 0], minlength=len(self.first)) == 0)
         self.positions_T = (self.end - self.length)[of_token] + index - self.first[of_token]
 
@@ -136,7 +134,7 @@ class Segments:
         for here in self.by_level():
             lengths = np.sort(self.length[here])
             width = int(lengths[-1])
-            for to in np.unique(lengths[:: max(1, len(lengths) // CHOICES)]).tolist():
+            for to in np.unique(lengths[:: -(-len(lengths) // CHOICES)]).tolist():
                 longer = self.length[here] > to
                 saved = len(here) * (width - to) - int(longer.sum()) * (above + width)
                 if saved > most:
@@ -233,16 +231,17 @@ def _readers(grid_CL: np.ndarray, parent_C: np.ndarray, above: list[TreeLevel]) 
     return tuple(readers) if cost <= COPY_WORTH * copied else None
 
 
-def layout_of(segments: Segments, sources_U: np.ndarray, shares: bool = True) -> TreeLayout:
+def layout_of(segments: Segments, sources_U: np.ndarray, shares: bool = True, as_levels: bool = False) -> TreeLayout:
     """The cheapest way found to read a forest; sources_U: the tokens whose last hidden state is used, in order. shares:
     whether branches read what is above them where it stands (`shared.can_share`); if not, each has a copy and a mask.
+    as_levels: a level for each depth of all the trees, whatever that costs.
     """
-    groups = _alike(segments) if shares else [np.arange(len(segments.parents_T))]
+    groups = _alike(segments) if shares and not as_levels else [np.arange(len(segments.parents_T))]
     levels: list[TreeLevel] = []
     slots_T, base = np.empty(len(segments.parents_T), np.int64), 0
     for tokens in groups:
         some = segments if len(groups) == 1 else Segments(parents_within(segments.parents_T, tokens))
-        own, slots = _cheapest(some, shares)
+        own, slots = some.levels() if as_levels else _cheapest(some, shares)
         slots_T[tokens] = base + slots
         for level in own:
             grid = np.append(tokens, -1)[level.grid_CL.numpy()]
@@ -309,7 +308,7 @@ def _alike(segments: Segments) -> list[np.ndarray]:
 
     def apart(some: np.ndarray) -> list[np.ndarray]:
         cuts = np.flatnonzero(np.diff(reach[some])) + 1
-        tried = [(pairs(some[:at]) + pairs(some[at:]), at) for at in cuts[:: max(1, len(cuts) // SPLITS)].tolist()]
+        tried = [(pairs(some[:at]) + pairs(some[at:]), at) for at in cuts[:: max(1, -(-len(cuts) // SPLITS))].tolist()]
         cost, at = min(tried, default=(np.inf, 0))
         return [*apart(some[:at]), *apart(some[at:])] if cost < PAYS * pairs(some) else [some]
 

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from clew.attention import NAME, inner, read_by, reading, row_logits, set_up, tree_logits, undo
 from clew.errors import InputError
+from clew.layout import Segments, layout_of
 from clew.prefix import SharedPrefix
 from clew.tree import SpanTree, TreeBatch
 from clew.trial import apart, noisy_copy, on_trial, quiet, set_reading
@@ -180,8 +181,16 @@ def _example(base: PreTrainedModel) -> SpanTree:
     return span(9, span(4, span(3), span(1), span(5)), span(6, span(2), span(4)))
 
 
+def _leveled(trees: list[SpanTree], device: torch.device) -> TreeBatch:
+    """Packed and laid out in levels, though for so few tokens rows may be cheaper: larger batches are read so."""
+    batch = TreeBatch.pack(trees, 0).to(device)
+    assert batch.layout is not None
+    segments, sources_U = Segments(batch.parents_BT[0].cpu().numpy()), batch.layout.sources_U.cpu().numpy()
+    return replace(batch, layout=layout_of(segments, sources_U, as_levels=True).to(device))
+
+
 def _trees_fault(model: PreTrainedModel, tolerance: float) -> str | None:
-    batch = TreeBatch.pack([_example(model)], 0).to(model.device)
+    batch = _leveled([_example(model)], model.device)
     rows = batch.flatten()
     learnt = _learnt(model)
     nll_S, gradients = _losses(model, rows, learnt)
@@ -306,11 +315,11 @@ def _width_fault(count: int) -> Test:
     """Whether a tree is read alike behind so many tokens of others: some models count in the row, not on the path."""
 
     def test(model: PreTrainedModel, tolerance: float) -> str | None:
-        alone = TreeBatch.pack([_example(model)], 0).to(model.device)
+        alone = _leveled([_example(model)], model.device)
         length = alone.positions_BT.max() + 1
         others = _tokens(model, max(0, count - alone.tokens_BT.numel()), torch.Generator().manual_seed(3))
         before = [SpanTree(others[i : i + length], "answer", 1.0) for i in range(0, len(others), int(length))]
-        behind = TreeBatch.pack([*before, _example(model)], 0).to(model.device)
+        behind = _leveled([*before, _example(model)], model.device)
         mine = len(alone.targets_S)  # the layout keeps the others' places, which the last layer reads too
         behind = replace(behind, sources_S=behind.sources_S[-mine:], targets_S=alone.targets_S)
         with torch.no_grad():

@@ -50,15 +50,16 @@ def test_drawings_fit_the_terminal() -> None:
         assert max(map(len, lines)) <= width
 
 
-def test_of_a_larger_grid_the_part_with_the_maze_is_drawn() -> None:
+def test_rows_and_columns_before_the_maze_are_left_out() -> None:
     edges = [((a + 4, b + 1), (c + 4, d + 1)) for (a, b), (c, d) in CORRIDOR.edges()]
-    moved = Question(Lattice.from_edges(6, 5, edges), (4, 1), (5, 3), ((4, 1), (4, 2), (4, 3), (5, 3)))
+    moved = Question(Lattice.from_edges(6, 4, edges), (4, 1), (5, 3), ((4, 1), (4, 2), (4, 3), (5, 3)))
     answers = ("(0,0) (0,1) (0,2) (1,2)", "(0,0) (0,1) (1,1)", "(0,0) (1,0)")
     for there, here in zip(("(4,1) (4,2) (4,3) (5,3)", "(4,1) (4,2) (5,2)", "(4,1) (5,1)"), answers, strict=True):
         drawn = printed(attempt(moved, f"<PATH_START> {there} <PATH_END>"))
-        assert drawn.replace(" from (4,1) on", "") == shown(f"<PATH_START> {here} <PATH_END>")
-    outside = printed(attempt(moved, "<PATH_START> (4,1) (3,1) (9,9) ; (5,3) <PATH_END>"))
-    assert "maze 2x3 from (4,1) on" in outside and "failed; " in outside
+        assert drawn.replace("6x4 (shown from (4,1) on)", "2x3") == shown(f"<PATH_START> {here} <PATH_END>")
+    through_a_wall = printed(attempt(moved, "<PATH_START> (4,1) (3,1) (9,9) ; (5,3) <PATH_END>"))
+    assert "maze 6x4 (shown from (3,1) on)" in through_a_wall and "failed; " in through_a_wall
+    assert through_a_wall.splitlines()[2].startswith("██••██")  # the cell behind the wall
 
 
 def test_verdicts() -> None:

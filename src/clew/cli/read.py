@@ -88,8 +88,3 @@ def run(args: list[str]) -> None:
     else:
         show_reading(Console(), reading)
     terminal.wrote(out)
-
-
-def _name(model: str) -> str:
-    """What a reading's folder is called after."""
-    return model.replace(zoo.PREFIX, "zoo-") if zoo.is_zoo(model) else Path(model).resolve().name

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -20,8 +19,8 @@ Paths = Sequence[tuple[Sequence[Cell | None], str]]
 
 def attempt(maze: Question, answer: str) -> RenderableType:
     """A maze with the path that somebody answered, wrong steps in red, beside a shortest path; and what it is worth. Of
-    a grid that it does not fill the part that it stands in is shown."""
-    held_out = maze.lattice.held_out
+    a grid the rows and columns before all this are left out."""
+    whole = maze.lattice
     _, cells, ended = answer_cells(answer.split())
     maze, cells, first = _standing(maze, cells)
     grade, good = grade_path(maze, cells, ended), valid_start(maze, cells)
@@ -32,28 +31,28 @@ def attempt(maze: Question, answer: str) -> RenderableType:
         "[blue]the model's path[/] ([red]wrong steps[/])": [(wrong, "bold red"), (cells[:good], "bold blue")],
         "[yellow]a shortest path[/]": [(best, "bold yellow")],
     }
-    split = "held-out: never trained on" if held_out else "NOT held-out: may have been trained on"
-    whole = "solved: a shortest path" if grade.optimal else "solved, with a detour"
-    verdict = whole if grade.score >= 0.5 else "failed"
+    split = "held-out: never trained on" if whole.held_out else "NOT held-out: may have been trained on"
+    solved = "solved: a shortest path" if grade.optimal else "solved, with a detour"
+    verdict = solved if grade.score >= 0.5 else "failed"
     steps = f"; {grade.steps} steps, shortest {grade.shortest_steps}, lookahead {lookahead(maze)}"
-    place = f" from {cell_text(first)} on" if any(first) else ""
-    size = Text(f"maze {maze.lattice.rows}x{maze.lattice.cols}{place}, {split}")
+    place = f" (shown from {cell_text(first)} on)" if any(first) else ""
+    size = Text(f"maze {whole.rows}x{whole.cols}{place}, {split}")
     return Group(_Drawings(maze.lattice, both, ends), size, Text.assemble((verdict, "bold"), steps))
 
 
 def _standing(maze: Question, answered: Sequence[Cell | None]) -> tuple[Question, list[Cell | None], Cell]:
-    """The part of a grid that a maze stands in, and an answer about it, as if it were the whole; and its first cell."""
-    passages = maze.lattice.passages
-    used = np.array([maze.origin, maze.target, *(cell for edge in maze.lattice.edges() for cell in edge)])
-    top, left = (min(first, side - 2) for first, side in zip(used.min(0).tolist(), passages.shape[1:], strict=True))
-    bottom, right = used.max(0).tolist()
-    part = Lattice(passages[:, top : max(bottom, top + 1) + 1, left : max(right, left + 1) + 1])
+    """A question and an answer as if the grid began where the maze, or the answer, does; and which cell that is."""
+    lattice = maze.lattice
+    used = [maze.origin, maze.target, *(cell for edge in lattice.edges() for cell in edge)]
+    used += [cell for cell in answered if cell and cell in lattice]
+    top, left = (min(place[axis] for place in used) for axis in (0, 1))
+    top, left = min(top, lattice.rows - 2), min(left, lattice.cols - 2)
 
     def moved(cell: Cell) -> Cell:
         return cell[0] - top, cell[1] - left
 
     path = tuple(map(moved, maze.path)) if maze.path else maze.path
-    asked = Question(part, moved(maze.origin), moved(maze.target), path)
+    asked = Question(Lattice(lattice.passages[:, top:, left:]), moved(maze.origin), moved(maze.target), path)
     return asked, [cell and moved(cell) for cell in answered], (top, left)
 
 

@@ -53,8 +53,8 @@ def write_card(
 
 
 def _number(value: float) -> str:
-    """To three places; to more where these would make 1 or 0 of what is neither."""
-    told = [f"{value:.{places}f}" for places in (3, 4, 5, 6)]
+    """To three places; to up to six where these would make 1 or 0 of what lies between."""
+    told = [f"{value:.{places}f}" for places in (range(3, 7) if 0 < value < 1 else (3,))]
     return next((one for one in told if float(one) not in (0, 1)), told[0])
 
 

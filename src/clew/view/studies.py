@@ -150,7 +150,7 @@ def _result(one: "Result") -> Json:
     unknown = [None] * len(kept.curve)
     ends = band(kept.curve, kept.curve_error, kept.runs) if kept.runs > 1 else (unknown, unknown)
     curve = list(enumerate(zip(kept.curve, *ends, strict=True)))
-    points = [[i, *map(rounded, ends)] for i, ends in curve[::every]]
+    points = [[i, *map(rounded, three)] for i, three in curve[::every]]
     condition = words(one.condition) if one.condition else ""
     figures = {name: figure for name, values in kept.figures.items() if (figure := _figure(values))}
     return {"section": one.section, "condition": condition, "name": one.name, "figures": figures, "curve": points}

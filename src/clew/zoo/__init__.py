@@ -2,7 +2,8 @@
 
     NAME/config.yaml    the options that it was trained with
     NAME/eval.json      its card as data: what it is, its held-out figures, and what made them
-    NAME/model/         an ordinary Hugging Face folder, whose weights take two bytes each and open as float32
+    NAME/model/         an ordinary Hugging Face folder, whose weights take two bytes each and open as float32; called
+                        shoggoth/ where the model thinks before it answers, as in a split's run
 
 Wherever a model folder is taken, zoo:NAME is one of these. The prefix always wins: a folder of your own that is called
 zoo:… is reached by its absolute path. Only light modules are imported here, so that `clew zoo` is quick.
@@ -26,7 +27,7 @@ def names() -> list[str]:
 
 
 def folder(name: str) -> Path:
-    """The run folder of a model: config.yaml, eval.json and model. InputError for a name that is not there."""
+    """The run folder of a model, as above. InputError for a name that is not there."""
     known = names()
     if name not in known:
         there = f"nearest: {nearest(name, known)}" if known else "this package holds no models"
