@@ -6,6 +6,7 @@
     clew bench zoo --table                # what the cards of all say: bench/results/zoo.md, zoo.json, zoo.png, and
                                           # zoo_curves.png of those that were trained since cards keep their curve
     clew bench zoo --failures 6x6         # what one gets wrong: bench/results/zoo_failures.png
+    clew bench zoo --thoughts 10x10-aloud # what one thinks before it answers: bench/results/zoo_thoughts.png
 
 A recipe is trained into runs/zoo/NAME, goes on where it was begun and is left alone where it is finished. The run's
 model and its copy of two bytes a weight are asked the same held-out questions, as many of each size; a copy that is
@@ -56,6 +57,7 @@ MOST_APART = 0.002  # of exact answers, between a model and its copy
 BY_GROUP = ("questions", "exact", "optimal", "valid", "fork_steps")
 RANGES = 8  # of lookaheads, in the table
 SHOWN, TRIED = 24, 4000  # failures on a sheet, and questions that are asked for them
+THOUGHTS = 6  # on a sheet
 refuse = partial(measure.refuse, "zoo")
 
 
@@ -298,6 +300,18 @@ def failures(name: str, out: Path) -> None:
     print(f"{len(wrong)} of {count:,} are wrong; the first {min(len(wrong), SHOWN)} are in {out / 'zoo_failures.png'}")
 
 
+def thoughts(name: str, out: Path) -> None:
+    """A sheet of held-out mazes of the largest size with what a model thinks and then answers."""
+    config = maze_config(zoo.folder(name))
+    config.mazes.sizes = zoo.card(name)["sizes"][-1:]
+    world, reasoner = opened(Path(f"{zoo.PREFIX}{name}"), config)
+    refuse(reasoner.shoggoth is None, f"{zoo.PREFIX}{name} answers without a thought")
+    _, samples = evaluate(world, reasoner, held_out(world, THOUGHTS), [], keep=THOUGHTS)
+    sheet = [draw.Attempt(one.question.reference, one.answer, one.thought or "") for one in samples]
+    draw.maze_sheet(sheet, out / "zoo_thoughts.png", columns=3, side=3.6)
+    print(f"the first {len(sheet)} held-out questions are in {out / 'zoo_thoughts.png'}")
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("names", nargs="*", help="models; by default all recipes")
@@ -307,6 +321,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/zoo"), help="where recipes are trained")
     parser.add_argument("--table", action="store_true", help="only the overview of all cards")
     parser.add_argument("--failures", metavar="NAME", help="only a sheet of what a model gets wrong")
+    parser.add_argument("--thoughts", metavar="NAME", help="only a sheet of what a model thinks before it answers")
     args = parser.parse_args()
     terminal.quiet()
     try:
@@ -314,6 +329,8 @@ def main() -> None:
             overview(args.out)
         elif args.failures:
             failures(args.failures, args.out)
+        elif args.thoughts:
+            thoughts(args.thoughts, args.out)
         else:
             build(args)
     except InputError as error:  # a run of two policies, a name that is not there, ...

@@ -36,6 +36,16 @@ def test_a_verdict_stands_above_its_maze(answer: str, title: str, color: str) ->
     plt.close(figure)
 
 
+def test_a_thought_is_drawn_move_by_move_whatever_it_says() -> None:
+    for thought, moves in (("<THOUGHT_START> (0,0) (0,1) (0,0) (1,0) <THOUGHT_END>", 3), ("(0,0) (1,2) $x$ (9,9)", 0)):
+        figure, axes = plt.subplots()
+        draw_attempt(axes, Attempt(QUESTION, SOLVED))
+        without = len(axes.lines)
+        draw_attempt(axes, Attempt(QUESTION, SOLVED, thought))
+        assert len(axes.lines) == 2 * without + moves
+        plt.close(figure)
+
+
 def test_a_sheet(tmp_path: Path) -> None:
     maze_sheet([], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

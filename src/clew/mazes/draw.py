@@ -1,6 +1,7 @@
 """Pictures of mazes, and of how well they are solved."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 
 from clew.mazes.grading import grade_path, solution, valid_start
 from clew.mazes.lattice import Cell, Question
-from clew.mazes.vocab import answer_cells
+from clew.mazes.vocab import answer_cells, parse_cell
 from clew.plots import BLUE, GOLD, GREY, INK, RED, STYLE, rates, save
 from clew.runs.intervals import merged, ranges_of
 
@@ -22,16 +23,19 @@ class Attempt(NamedTuple):
     question: Question
     answer: str
     """any text: `<PATH_START> (0,0) … <PATH_END>`, say"""
+    thought: str = ""
+    """any text: `<THOUGHT_START> (0,0) … <THOUGHT_END>`, say"""
 
 
-def maze_sheet(attempts: Sequence[Attempt], out: Path, columns: int = 6, most: int = 24) -> None:
-    """A sheet of mazes: a shortest path in gold, the model's in blue, its first wrong step and what follows in red."""
+def maze_sheet(attempts: Sequence[Attempt], out: Path, columns: int = 6, most: int = 24, side: float = 1.7) -> None:
+    """A sheet of mazes, each `side` inches wide: a shortest path in gold, the model's in blue, its first wrong step and
+    what follows in red; a thought's moves from dark to light."""
     shown = attempts[:most]
     if not shown:
         return
     rows = -(-len(shown) // columns)
     with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axes = plt.subplots(rows, columns, figsize=(1.7 * columns, 1.95 * rows), squeeze=False)
+        figure, axes = plt.subplots(rows, columns, figsize=(side * columns, (side + 0.25) * rows), squeeze=False)
         for ax in axes.flat:
             ax.axis("off")
         for ax, attempt in zip(axes.flat, shown, strict=False):
@@ -50,6 +54,8 @@ def draw_attempt(ax: Axes, attempt: Attempt) -> None:
     on_grid = [cell for cell in cells if cell is not None]
     _trail(ax, on_grid[:good], BLUE, 2.2, 1)
     _trail(ax, on_grid[max(0, good - 1) :] if good < len(cells) else [], RED, 2.2, 1)
+    thought = [cell for token in attempt.thought.split() if (cell := parse_cell(token)) and cell in question.lattice]
+    _draw_search(ax, thought)
     (r0, c0), (r1, c1) = question.origin, question.target
     ax.plot(c0, r0, "o", color=INK, ms=5)
     ax.plot(c1, r1, "s", color=INK, ms=5)
@@ -75,6 +81,16 @@ def _draw_walls(ax: Axes, question: Question) -> None:
 def _trail(ax: Axes, cells: Sequence[Cell], color: str, width: float, alpha: float) -> None:
     ends: Any = {"solid_capstyle": "round", "solid_joinstyle": "round"}
     ax.plot([c for _, c in cells], [r for r, _ in cells], color=color, lw=width, alpha=alpha, **ends)
+
+
+def _draw_search(ax: Axes, cells: Sequence[Cell]) -> None:
+    """A thought's steps between neighbours, from dark to light as it goes on; they drift a little, so that a way back
+    lies beside the way there."""
+    shade = plt.get_cmap("viridis")
+    for i, ((r0, c0), (r1, c1)) in enumerate(pairwise(cells)):
+        if abs(r0 - r1) + abs(c0 - c1) == 1:
+            done, drift = i / len(cells), 0.36 * (i / len(cells) - 0.5)
+            ax.plot([c0 + drift, c1 + drift], [r0 + drift, r1 + drift], color=shade(done), lw=1.1)
 
 
 def accuracy(report: dict[str, Any], out: Path) -> None:
