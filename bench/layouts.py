@@ -18,7 +18,6 @@ import torch
 from accelerate import Accelerator
 
 from clew.config import MazeConfig, OptimizerConfig
-from clew.layout import Segments, layout_of
 from clew.losses import token_nll
 from clew.mazes import maze_tokenizer
 from clew.mazes.world import MazeWorld
@@ -48,16 +47,9 @@ def batches(sizes: list[Any], mazes: int, branches: int, thoughts: bool) -> list
     return found
 
 
-def unshared(batch: TreeBatch) -> TreeBatch:
-    """The same as another device would read it."""
-    assert batch.layout is not None
-    segments = Segments(batch.parents_BT[0].numpy())
-    return replace(batch, layout=layout_of(segments, batch.layout.sources_U.numpy(), shares=False))
-
-
 def seconds(made: Sequence[TreeBatch], repeats: int) -> dict[str, float]:
     policy = Policy.build(maze_tokenizer(10), 4, 64, 2)
-    other = [unshared(batch) for batch in made]
+    other = [batch.laid_out(shares=False) for batch in made]  # as another device would read them
     for mine, theirs in zip(made, other, strict=True):
         nll, reference = token_nll(policy.model, mine), token_nll(policy.model, theirs)
         torch.testing.assert_close(nll, reference, atol=1e-4, rtol=1e-4)

@@ -46,7 +46,7 @@ from clew.runs.provenance import provenance
 from clew.train.config import SplitConfig, TrainConfig
 from clew.train.evaluate import Reasoner, evaluate, held_out, world_grader
 from clew.train.opening import opened
-from clew.world import Question
+from clew.world import Question, World
 from measure import figure, keep, options, other_options
 
 RECIPES = Path("examples/zoo")
@@ -276,11 +276,16 @@ def by(kind: str, cards: dict[str, dict[str, Any]]) -> list[str]:
     return rows
 
 
-def failures(name: str, out: Path) -> None:
-    """A sheet of held-out mazes of the largest size that a model answers wrongly."""
+def at_largest(name: str) -> tuple[World, Reasoner]:
+    """A model, and the world of the largest mazes that it knows."""
     config = maze_config(zoo.folder(name))
     config.mazes.sizes = zoo.card(name)["sizes"][-1:]
-    world, reasoner = opened(Path(f"{zoo.PREFIX}{name}"), config)
+    return opened(Path(f"{zoo.PREFIX}{name}"), config)
+
+
+def failures(name: str, out: Path) -> None:
+    """A sheet of held-out mazes of the largest size that a model answers wrongly."""
+    world, reasoner = at_largest(name)
     wrong: list[draw.Attempt] = []
     count = 0
     for first in range(0, TRIED, 200):
@@ -302,9 +307,7 @@ def failures(name: str, out: Path) -> None:
 
 def thoughts(name: str, out: Path) -> None:
     """A sheet of held-out mazes of the largest size with what a model thinks and then answers."""
-    config = maze_config(zoo.folder(name))
-    config.mazes.sizes = zoo.card(name)["sizes"][-1:]
-    world, reasoner = opened(Path(f"{zoo.PREFIX}{name}"), config)
+    world, reasoner = at_largest(name)
     refuse(reasoner.shoggoth is None, f"{zoo.PREFIX}{name} answers without a thought")
     _, samples = evaluate(world, reasoner, held_out(world, THOUGHTS), [], keep=THOUGHTS)
     sheet = [draw.Attempt(one.question.reference, one.answer, one.thought or "") for one in samples]

@@ -22,7 +22,6 @@ from transformers import PreTrainedModel
 
 from clew.attention import NAME, inner, read_by, reading, row_logits, set_up, tree_logits, undo
 from clew.errors import InputError
-from clew.layout import Segments, layout_of
 from clew.prefix import SharedPrefix
 from clew.tree import SpanTree, TreeBatch
 from clew.trial import apart, noisy_copy, on_trial, quiet, set_reading
@@ -183,10 +182,7 @@ def _example(base: PreTrainedModel) -> SpanTree:
 
 def _leveled(trees: list[SpanTree], device: torch.device) -> TreeBatch:
     """Packed and laid out in levels, though for so few tokens rows may be cheaper: larger batches are read so."""
-    batch = TreeBatch.pack(trees, 0).to(device)
-    assert batch.layout is not None
-    segments, sources_U = Segments(batch.parents_BT[0].cpu().numpy()), batch.layout.sources_U.cpu().numpy()
-    return replace(batch, layout=layout_of(segments, sources_U, as_levels=True).to(device))
+    return TreeBatch.pack(trees, 0).to(device).laid_out(as_levels=True)
 
 
 def _trees_fault(model: PreTrainedModel, tolerance: float) -> str | None:

@@ -338,11 +338,17 @@ class TreeBatch:
     def to(self, device: torch.device | str) -> "TreeBatch":
         """The batch on another device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        layout, place = self.layout, torch.device(device)
-        if layout is not None and place.type != self.tokens_BT.device.type:
-            segments = Segments(self.parents_BT.reshape(-1).cpu().numpy())
-            layout = layout_of(segments, layout.sources_U.cpu().numpy(), shares=place.type == "cpu")
+        place = torch.device(device)
+        other = self.layout is not None and place.type != self.tokens_BT.device.type
+        layout = self.laid_out(shares=place.type == "cpu").layout if other else self.layout
         return replace(self, **moved, layout=None if layout is None else layout.to(place))
+
+    def laid_out(self, **how: bool) -> "TreeBatch":
+        """A packed batch in another layout; how: as `layout_of` takes it."""
+        assert self.layout is not None
+        segments = Segments(self.parents_BT.reshape(-1).cpu().numpy())
+        layout = layout_of(segments, self.layout.sources_U.cpu().numpy(), **how)
+        return replace(self, layout=layout.to(self.tokens_BT.device))
 
 
 def _structure(tokens_T: np.ndarray, parents_T: np.ndarray, supervised: np.ndarray) -> dict[str, Any]:
