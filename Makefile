@@ -14,8 +14,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist lo
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/installed  ## train a small model and watch it solve a maze that it has never seen (about 5 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/clew train --config examples/demo.yaml --out runs/demo
+demo: $(VENV)/installed  ## train a small model and watch it search a maze that it has never seen (about 5 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/clew split --config examples/demo-aloud.yaml --out runs/demo
 	$(BIN)/clew solve runs/demo --size 4 --seed 3
 
 language: $(VENV)/installed  ## fetch SmolLM2-135M-Instruct, without a hub, into models/smollm2-135m

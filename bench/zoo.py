@@ -34,17 +34,18 @@ from clew import zoo
 from clew.cli import terminal
 from clew.config import MazeConfig, WorldConfig
 from clew.errors import InputError
-from clew.files import folder_written_whole, write_json
+from clew.files import folder_written_whole
 from clew.mazes import draw
 from clew.mazes.world import MazeWorld
 from clew.policy import Policy, model_folder
 from clew.runs.cards import write_card
+from clew.runs.evaluations import write_evaluation
 from clew.runs.intervals import figures_in, merged, ranges_of
 from clew.runs.metrics import read_metrics
 from clew.runs.options import read_yaml
 from clew.runs.provenance import provenance
 from clew.train.config import SplitConfig, TrainConfig
-from clew.train.evaluate import Reasoner, evaluate, held_out, world_grader
+from clew.train.evaluate import Reasoner, Sample, evaluate, held_out, world_grader
 from clew.train.opening import opened
 from clew.world import Question, World
 from measure import figure, keep, options, other_options
@@ -58,6 +59,7 @@ BY_GROUP = ("questions", "exact", "optimal", "valid", "fork_steps")
 RANGES = 8  # of lookaheads, in the table
 SHOWN, TRIED = 24, 4000  # failures on a sheet, and questions that are asked for them
 THOUGHTS = 6  # on a sheet
+SAMPLES = 40  # questions whose thoughts and answers are kept beside a card, for clew view
 refuse = partial(measure.refuse, "zoo")
 
 
@@ -94,9 +96,11 @@ def maze_config(run: Path) -> WorldConfig:
     return WorldConfig(mazes=MazeConfig(**values["mazes"]))
 
 
-def asked(world: MazeWorld, reasoner: Reasoner, questions: Sequence[Question]) -> dict[str, Any]:
-    """The report of an evaluation, as a card keeps it: the figures that people are shown."""
-    report, _ = evaluate(world, reasoner, iter(questions), world_grader(world), keep=0)
+def asked(
+    world: MazeWorld, reasoner: Reasoner, questions: Sequence[Question], keep: int = 0
+) -> tuple[dict[str, Any], list[Sample]]:
+    """The report of an evaluation, as a card keeps it: the figures that people are shown; and the first samples."""
+    report, samples = evaluate(world, reasoner, iter(questions), world_grader(world), keep=keep)
     kept = {}
     for name, value in report.items():
         if name.startswith("by_"):
@@ -107,7 +111,7 @@ def asked(world: MazeWorld, reasoner: Reasoner, questions: Sequence[Question]) -
             kept[name] = {one: part for one, part in value.items() if one == "questions" or world.label(one)}
         elif name not in figures_in(report) or world.label(name):
             kept[name] = value
-    return kept
+    return kept, samples
 
 
 def sizes_in_words(sizes: Sequence[Any]) -> str:
@@ -192,7 +196,7 @@ def put(name: str, run: Path, per_size: int) -> dict[str, Any]:
     world, whole = opened(run, config)
     assert isinstance(world, MazeWorld)
     questions = list(held_out(world, per_size * len(set(world.sizes))))
-    before = asked(world, whole, questions)
+    before, _ = asked(world, whole, questions)
     with folder_written_whole(zoo.HERE / name) as part:
         policy = Policy.load(run, torch.float32)
         model = part / model_folder(run).name
@@ -200,7 +204,8 @@ def put(name: str, run: Path, per_size: int) -> dict[str, Any]:
         shutil.copy(run / "config.yaml", part / "config.yaml")
         size = (model / "model.safetensors").stat().st_size
         refuse(size > MOST_BYTES, f"{name}: {size:,} bytes of weights are more than {MOST_BYTES:,}", code=1)
-        after = asked(world, opened(part, config)[1], questions)
+        copy = opened(part, config)[1]
+        after, samples = asked(world, copy, questions, SAMPLES if copy.shoggoth else 0)
         apart = after["exact"]["value"] - before["exact"]["value"]
         print(f"{name}: exact {figure(before['exact'], 100)}, its copy {100 * apart:+.3f} points", flush=True)
         far = f"{name}: its copy is {100 * apart:+.3f} points apart; the limit is 0.2"
@@ -209,7 +214,7 @@ def put(name: str, run: Path, per_size: int) -> dict[str, Any]:
         card |= after | {"whole": {"exact": before["exact"]["value"]}, "per_size": per_size}
         card |= {"not_evaluated": world.not_evaluated()} if world.not_evaluated() else {}
         card |= {"held_out": world.held_out_rule, **provenance(["bench", "zoo", name])}
-        write_json(part / "eval.json", card)
+        write_evaluation(part, card, [sample.record for sample in samples])
         names = {"headline": "exact", "opens": f"{zoo.PREFIX}{name}"}
         write_card(model, f"{zoo.PREFIX}{name}", in_words(card), card, card["trained"], card["baseline"], **names)
     return card

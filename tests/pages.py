@@ -1,6 +1,7 @@
 """Run folders, readings, audits and studies of a few figures, whose texts are written to be run."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,10 @@ def answer(text: str, score: float, weight: float = 0.0) -> dict[str, Any]:
     return written(text, weight) | worth | {"extra": {f"logged {IMAGE}": SCRIPT}}
 
 
-def question(number: int, prompt: str, answers: list[str]) -> dict[str, Any]:
-    """One with a thought for each of TEXTS, each with all the answers, better and better."""
+def question(number: int, prompt: str, answers: list[str], thought: Sequence[str] = TEXTS) -> dict[str, Any]:
+    """One with a thought for each text of `thought`, each with all the answers, better and better."""
     thoughts = []
-    for i, text in enumerate(TEXTS):
+    for i, text in enumerate(thought):
         below = [answer(one, (i + j) / 10, (i - j) / 4) for j, one in enumerate(answers)]
         lines = [{"text": text, "tokens": [1], "read": f"{text} rewritten", "read_tokens": [2], "kept": False}]
         own = written(text, i / 3 - 1) | {"read": f"before {prompt} {text} behind", "lines": lines, "answers": below}

@@ -231,6 +231,10 @@ class World:
         """What a terminal shows of a question and its answer beyond their text: anything that rich prints, or None."""
         return None
 
+    def search(self, question: Question, thought: str) -> Any:
+        """What a terminal shows of a thought beyond its text: anything that rich prints, or None."""
+        return None
+
     def pictures(self, report: dict[str, Any], samples: Sequence[tuple[Question, str]], folder: Path) -> None:
         """Draws an evaluation, with a few questions and their answers, into a folder. By default nothing."""
 

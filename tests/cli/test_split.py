@@ -28,6 +28,20 @@ def test_split_then_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "best: n = " in capsys.readouterr().out
 
 
+def test_a_model_that_thinks_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without rounds the warm start is the model: told once, beside the baseline, and its search is drawn."""
+    out = tmp_path / "aloud"
+    more = ["--policies", "one", "--rounds", "0", "--final-questions", "4", "--out", str(out)]
+    assert main(["split", *SMALL, *more]) == 0
+    shown = capsys.readouterr().out
+    assert "baseline" in shown and "warm start" not in shown and "trained" not in shown
+    assert main(["solve", str(out), "--size", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "thought: " in shown and "the model's path" in shown
+    assert main(["solve", "zoo:10x10-aloud", "--size", "4"]) == 0
+    assert "the model's search" in capsys.readouterr().out
+
+
 def test_a_split_that_cannot_begin_leaves_nothing(tmp_path: Path, fails: Fails) -> None:
     for wrong, says in (
         (["--model", "nowhere"], "nowhere"),

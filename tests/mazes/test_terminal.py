@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 
 from clew.mazes import Question
 from clew.mazes.lattice import Lattice
-from clew.mazes.terminal import attempt, maze_text
+from clew.mazes.terminal import attempt, maze_text, search
 
 CORRIDOR = Lattice.from_edges(2, 3, [((0, 0), (0, 1)), ((0, 1), (0, 2)), ((0, 2), (1, 2)), ((0, 0), (1, 0))])
 QUESTION = Question(CORRIDOR, (0, 0), (1, 2), ((0, 0), (0, 1), (0, 2), (1, 2)))
@@ -60,6 +60,22 @@ def test_rows_and_columns_before_the_maze_are_left_out() -> None:
     through_a_wall = printed(attempt(moved, "<PATH_START> (4,1) (3,1) (9,9) ; (5,3) <PATH_END>"))
     assert "maze 6x4 (shown from (3,1) on)" in through_a_wall and "failed; " in through_a_wall
     assert through_a_wall.splitlines()[2].startswith("██••██")  # the cell behind the wall
+
+
+def test_a_search_is_numbered_as_it_came_to_cells() -> None:
+    """First visits count, jumps are not joined, cells that are none are read past, and numbers of two digits need two
+    characters."""
+    thought = "<THOUGHT_START> (0,0) (1,0) (0,0) ; \x1b[31m (0,1) (9,9) (1,2) <THOUGHT_END>"
+    drawn = printed(search(QUESTION, thought) or "")
+    assert drawn.splitlines()[1:] == [
+        line.ljust(len(drawn.splitlines()[1]))
+        for line in ("██████████████", "██1 ••3     ██", "██••██████  ██", "██2 ██  ██4 ██", "██████████████")
+    ]
+    assert search(QUESTION, "plain words (9,9)") is None and search(QUESTION, "") is None
+    cells = " ".join(f"(0,{column})" for column in range(11))
+    row = Question(Lattice.from_edges(2, 11, [((0, c), (0, c + 1)) for c in range(10)]), (0, 0), (0, 10), None)
+    assert "••9 ••10••11██" in printed(search(row, cells) or "")
+    assert "█1•2•3•4•5•6•7•8•9••••█" in printed(search(row, cells) or "", 40)
 
 
 def test_verdicts() -> None:

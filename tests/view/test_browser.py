@@ -17,7 +17,18 @@ from clew.view.build import ViewOptions, page_sections
 from clew.view.live import Live
 from clew.view.page import Section, page_of
 from clew.view.serve import Server
-from pages import IMAGE, SCRIPT, audit_folder, question, reading_folder, split_folder, study_folder, train_folder
+from pages import (
+    IMAGE,
+    MAZE,
+    SCRIPT,
+    WALK,
+    audit_folder,
+    question,
+    reading_folder,
+    split_folder,
+    study_folder,
+    train_folder,
+)
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "split": split_folder,
@@ -112,6 +123,17 @@ def test_a_tree_shows_all_that_was_said_and_worth(page: Any, tmp_path: Path) -> 
     assert first.locator(".read .own").inner_text() == SCRIPT
     first.get_by_text("1 of 1 lines read otherwise").click()
     assert f"{SCRIPT} rewritten" in first.locator(".lines").inner_text()
+
+
+def test_a_thought_is_drawn_where_it_searched(page: Any, tmp_path: Path) -> None:
+    """Each cell of the maze that it names once; no cell beyond it, and no picture where it names none."""
+    thoughts = ["<THOUGHT_START> (0,0) (0,1) (0,0) (7,7) (1,0) <THOUGHT_END>", "<THOUGHT_START> (9,9)", "(0,0)"]
+    write_rollouts(split_folder(tmp_path), 3, [question(1, MAZE, [WALK], thoughts)])
+    page.goto(written(tmp_path, tmp_path))
+    drawn = page.locator(".thought svg.maze")
+    assert page.locator(".thought").count() == 3 and drawn.count() == 1
+    shades = [float(one.get_attribute("fill-opacity")) for one in drawn.locator("rect[fill-opacity]").all()]
+    assert len(shades) == 3 and shades == sorted(shades, reverse=True)
 
 
 def test_questions_are_sorted_searched_and_stepped_through(page: Any, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clew import zoo
 from clew.errors import InputError
 from clew.runs.rollouts import read_rollouts
 from clew.train.rounds import split
@@ -157,6 +159,31 @@ def test_a_page_of_rollouts_stays_small(tmp_path: Path, monkeypatch: pytest.Monk
     (run,) = section.data["runs"]
     assert run["of"] == 3 and [one["round"] for one in run["rounds"]] == [1, 3]
     assert [(len(one["questions"]), one["of"]) for one in run["rounds"]] == [(1, 2), (1, 2)]
+
+
+def test_a_split_without_rounds_shows_its_final_evaluation(tmp_path: Path) -> None:
+    """Samples that are kept beside rounds are not shown in their place."""
+    split_folder(tmp_path)
+    records = list(read_rollouts(tmp_path))
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (both,) = splits.sections(tmp_path, "run", 9)
+    assert not any(one.get("held_out") for one in both.data["runs"][0]["rounds"])
+    shutil.rmtree(tmp_path / "rollouts")
+    (tmp_path / "shoggoth").mkdir()
+    (alone,) = sections_of(str(tmp_path), tmp_path, ViewOptions())
+    (told,) = alone.data["runs"][0]["rounds"]
+    assert told["held_out"] and [told["texts"][one["prompt"]] for one in told["questions"]] == [
+        record["prompt"] for record in records
+    ]
+    (tmp_path / "samples.jsonl").write_text("[1]\n")
+    assert "samples.jsonl: line 1: [1] is no object of a rollout" in refused(tmp_path)
+
+
+def test_models_of_the_zoo_that_think_show_their_thoughts() -> None:
+    for name in (name for name in zoo.names() if (zoo.folder(name) / "shoggoth").is_dir()):
+        (section,) = page_sections([f"zoo:{name}"], ViewOptions()).sections
+        (told,) = section.data["runs"][0]["rounds"]
+        assert len(told["questions"]) == 40 and all(one["maze"] and one["thoughts"] for one in told["questions"])
 
 
 def test_a_maze_is_read_off_its_prompt() -> None:

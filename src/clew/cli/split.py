@@ -41,7 +41,11 @@ def run(args: list[str]) -> None:
     with terminal.TrainingProgress(Console(stderr=True)) as progress:
         result = split(config, resume=resume, report=progress)
     if result and progress.world:  # one process of several has it
-        terminal.show_split(Console(), result, progress.world.label)
+        world = progress.world
+        if config.rounds:
+            terminal.show_split(Console(), result, world.label)
+        else:  # the warm start is all that there is
+            terminal.show_report(Console(), result["after"], world.headline, world.label)
         terminal.wrote(Path(config.out or ""))
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from clew.mazes.forks import lookahead
 from clew.mazes.grading import grade_path, solution, valid_start
 from clew.mazes.lattice import Cell, Lattice, Question
-from clew.mazes.vocab import answer_cells, cell_text
+from clew.mazes.vocab import answer_cells, cell_text, parse_cell
 
 GAP = 4  # between two drawings
 Paths = Sequence[tuple[Sequence[Cell | None], str]]
@@ -38,6 +38,16 @@ def attempt(maze: Question, answer: str) -> RenderableType:
     place = f" (shown from {cell_text(first)} on)" if any(first) else ""
     size = Text(f"maze {whole.rows}x{whole.cols}{place}, {split}")
     return Group(_Drawings(maze.lattice, both, ends), size, Text.assemble((verdict, "bold"), steps))
+
+
+def search(maze: Question, thought: str) -> RenderableType | None:
+    """A maze whose cells are numbered in the order in which a thought first came to them; None where it names none."""
+    named = [cell for token in thought.split() if (cell := parse_cell(token)) and cell in maze.lattice]
+    maze, cells, _ = _standing(maze, named)
+    order = dict.fromkeys(cell for cell in cells if cell)
+    ends = {cell: (f"{number:<2}"[-2:], "bold magenta") for number, cell in enumerate(order, 1)}
+    title = "[magenta]the model's search[/], cells as it came to them"
+    return _Drawings(maze.lattice, {title: [(cells, "magenta")]}, ends) if order else None
 
 
 def _standing(maze: Question, answered: Sequence[Cell | None]) -> tuple[Question, list[Cell | None], Cell]:
@@ -80,7 +90,7 @@ class _Drawings:
 def maze_text(lattice: Lattice, paths: Paths, ends: Mapping[Cell, tuple[str, str]], tile: int = 2) -> Text:
     """A lattice drawn with block walls; each path (cells, style) is drawn over those before it, `ends` on top.
 
-    tile: characters that a cell, or a wall, is wide: 2, which makes cells square, or 1.
+    tile: characters that a cell, or a wall, is wide: 2, which makes cells square, or 1, where a mark of two is a dot.
     """
     rows, cols = lattice.rows, lattice.cols
     grid = [[("██", "bright_black")] * (2 * cols + 1) for _ in range(2 * rows + 1)]
@@ -99,7 +109,7 @@ def maze_text(lattice: Lattice, paths: Paths, ends: Mapping[Cell, tuple[str, str
             grid[2 * b[0] + 1][2 * b[1] + 1] = ("••", style)
             if a is not None and abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1:
                 grid[a[0] + b[0] + 1][a[1] + b[1] + 1] = ("••", style)
-    for (r, c), mark in ends.items():
-        grid[2 * r + 1][2 * c + 1] = mark
+    for (r, c), (mark, style) in ends.items():
+        grid[2 * r + 1][2 * c + 1] = (mark if len(mark.strip()) <= tile else "••", style)
     lines = [[(drawn[:tile], style) for drawn, style in line] for line in grid]
     return Text("\n", no_wrap=True, overflow="crop").join(Text.assemble(*line) for line in lines)

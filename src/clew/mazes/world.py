@@ -324,6 +324,11 @@ class MazeWorld(World):
 
         return attempt(question.reference, answer)
 
+    def search(self, question: Question, thought: str) -> Any:
+        from clew.mazes.terminal import search
+
+        return search(question.reference, thought)
+
     def pictures(self, report: dict[str, Any], samples: Sequence[tuple[Question, str]], folder: Path) -> None:
         from clew.mazes import draw
 

@@ -1,4 +1,5 @@
-"""A split on a page: every thought and answer of some rounds, with what they were worth, and what each policy read."""
+"""A split on a page: every thought and answer of some rounds, or of its final evaluation where there is no round, with
+what they were worth and what each policy read."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ def sections(folder: Path, name: str, rounds: int) -> list[Section]:
     chosen = spread(list(files), rounds)
     mazes = is_mazes(config)
     told = [_round(number, files[number], mazes, MOST // max(1, len(chosen))) for number in chosen]
+    told = told or evaluated(folder, mazes)
     evaluation = {stage: report[stage] for stage in ("before", "after") if isinstance(report.get(stage), dict)}
     run = {
         "name": name,
@@ -44,6 +46,13 @@ def sections(folder: Path, name: str, rounds: int) -> list[Section]:
         "evaluation": evaluation,
     }
     return [Section("split", "Rollouts", {"runs": [run]})]
+
+
+def evaluated(folder: Path, mazes: bool) -> list[Json]:
+    """What a final evaluation was answered, as a round of questions that nobody learned from; [] where it is not kept.
+    InputError for a file that cannot be read."""
+    file = folder / "samples.jsonl"
+    return [_round(0, file, mazes, MOST) | {"held_out": True}] if file.is_file() else []
 
 
 def spread(numbers: Sequence[int], most: int) -> list[int]:

@@ -2,6 +2,7 @@
 
     NAME/config.yaml    the options that it was trained with
     NAME/eval.json      its card as data: what it is, its held-out figures, and what made them
+    NAME/samples.jsonl  of one that thinks: what it thought and answered to the first of those questions
     NAME/model/         an ordinary Hugging Face folder, whose weights take two bytes each and open as float32; called
                         shoggoth/ where the model thinks before it answers, as in a split's run
 

@@ -22,6 +22,7 @@
     const list = clew.el("div", { class: "questions" });
     let shown = [];
     let place = 0;
+    const turns = runs.some((run) => run.rounds.some((one) => !one.held_out));
 
     function question(next) {
       place = Math.min(shown.length - 1, Math.max(0, next));
@@ -134,7 +135,7 @@
       () => clew.save(`round-${view.round}.csv`, "text/csv", clew.splitSamples(runs, view.round)),
       { class: "small", title: "download all that was sampled in this round, an answer a row" },
     );
-    clew.add(root, clew.el("div", { class: "bar" }, slider, sort, order, search, folded, csv), notes(runs));
+    clew.add(root, clew.el("div", { class: "bar" }, turns ? slider : null, sort, order, search, folded, csv), notes(runs));
     if (numbers.length) clew.add(root, legend(runs));
     clew.add(root, clew.el("div", { class: "rollouts" }, list, tree), drawn);
     clew.add(root, evaluated(state, runs), clew.facts(runs), keysTold());
@@ -235,6 +236,8 @@
   function notes(runs) {
     const lines = runs.flatMap((run) => {
       const said = [];
+      if (run.rounds.some((round) => round.held_out))
+        said.push("answers of its final evaluation, to held-out questions of which none was learned from");
       if (run.rounds.length < run.of) said.push(`${run.rounds.length} of ${run.of} rounds are on this page (--rounds)`);
       const cut = run.rounds.filter((round) => round.questions.length < round.of);
       if (cut.length) said.push(`of ${cut.length} of them not all questions, so that the page stays small`);
@@ -251,7 +254,8 @@
       "towards, red is pushed away, grey teaches nothing; a bar is the weight as a share of the question’s largest. Under " +
       "an answer stands what each grader gave it and, in dashed frames, what monitors said.";
     const drawn =
-      " In a maze gold is a shortest path; the answer is blue as far as it can be walked, and red behind its first wrong step.";
+      " In a maze gold is a shortest path; the answer is blue as far as it can be walked, and red behind its first wrong " +
+      "step. Cells that a thought came to are violet, the first of them darkest.";
     return clew.el("p", { class: "note meaning" }, said, mazes && drawn);
   }
 

@@ -101,6 +101,7 @@
       "div",
       { class: "thought" },
       head,
+      show.maze ? clew.searched(show.maze, show.texts[thought.text], 110) : null,
       said(show.texts[thought.text], show),
       rewritten(thought, show),
       whatWasRead(thought, show),
