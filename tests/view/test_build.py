@@ -172,6 +172,7 @@ def test_a_split_without_rounds_shows_its_final_evaluation(tmp_path: Path) -> No
     (tmp_path / "shoggoth").mkdir()
     (alone,) = sections_of(str(tmp_path), tmp_path, ViewOptions())
     (told,) = alone.data["runs"][0]["rounds"]
+    assert alone.data["runs"][0]["evaluation"] == {"alone": both.data["runs"][0]["evaluation"]["after"]}
     assert told["held_out"] and [told["texts"][one["prompt"]] for one in told["questions"]] == [
         record["prompt"] for record in records
     ]
@@ -182,7 +183,9 @@ def test_a_split_without_rounds_shows_its_final_evaluation(tmp_path: Path) -> No
 def test_models_of_the_zoo_that_think_show_their_thoughts() -> None:
     for name in (name for name in zoo.names() if (zoo.folder(name) / "shoggoth").is_dir()):
         (section,) = page_sections([f"zoo:{name}"], ViewOptions()).sections
-        (told,) = section.data["runs"][0]["rounds"]
+        (run,) = section.data["runs"]
+        (told,) = run["rounds"]
+        assert run["evaluation"]["alone"]["optimal"]["value"] > 0.85 and run["evaluation"]["alone"]["baseline"]
         assert len(told["questions"]) == 40 and all(one["maze"] and one["thoughts"] for one in told["questions"])
 
 

@@ -200,17 +200,18 @@ class MazeWorld(World):
 
     def _demonstration(self, number: int) -> SpanTree:
         mazes, algorithms = self._shown.questions(number), self.config.traces
-        edges = vocab.shuffled_edges(mazes[0].lattice, seed=number)
-        texts = [vocab.question_text(maze, edges).split() for maze in mazes]
-        fork = texts[0].index("<ADJLIST_END>") + 1
         children = []
-        for b, (maze, words) in enumerate(zip(mazes, texts, strict=True)):
+        for b, maze in enumerate(mazes):
+            words = vocab.question_text(maze, []).split()
             searched = trace(maze, algorithms[(number + b) % len(algorithms)], seed=number * len(mazes) + b)
             path = words.index("<PATH_START>")
             answer = SpanTree(self._numbered(words[path:]), "answer", 1.0)
             thought = SpanTree(self._numbered(trace_tokens(searched)), "thought", 1.0, [answer])
-            children.append(SpanTree(self._numbered(words[fork:path]), "prompt", 0.0, [thought]))
-        return SpanTree(self._numbered(texts[0][:fork]), "prompt", 0.0, children)
+            children.append(
+                SpanTree(self._numbered(words[words.index("<ORIGIN_START>") : path]), "prompt", 0.0, [thought])
+            )
+        words = vocab.prompt_text(mazes[0], vocab.shuffled_edges(mazes[0].lattice, seed=number)).split()
+        return SpanTree(self._numbered(words[: words.index("<ORIGIN_START>")]), "prompt", 0.0, children)
 
     def batch(self, numbers: Sequence[int], prompt_weight: float = 0.0, choices: bool = False) -> TreeBatch:
         """Each maze's adjacency list once, then its questions with their paths, straight from the kernel's arrays."""

@@ -37,9 +37,12 @@ def sections(folder: Path, name: str, rounds: int) -> list[Section]:
     told = [_round(number, files[number], mazes, MOST // max(1, len(chosen))) for number in chosen]
     told = told or evaluated(folder, mazes)
     evaluation = {stage: report[stage] for stage in ("before", "after") if isinstance(report.get(stage), dict)}
+    after = evaluation.get("after", {})
+    if not files:  # nothing lies between before and after; a card of the zoo is but one report
+        evaluation = {"alone": after or report} if after or "questions" in report else {}
     run = {
         "name": name,
-        "facts": facts_of(config, evaluation.get("after", {}) | report, SHOWN),
+        "facts": facts_of(config, after | report, SHOWN),
         "metrics": metrics_of(folder),
         "rounds": told,
         "of": len(files),

@@ -268,11 +268,11 @@
   }
 
   function evaluated(state, runs) {
-    const stages = { before: "warm start", after: "after" };
+    const stages = { before: "warm start", after: "after", alone: "model" };
     const reports = runs.flatMap((run) =>
       Object.entries(run.evaluation).map(([stage, report]) => ({
         name: runs.length > 1 ? `${run.name}: ${stages[stage]}` : stages[stage],
-        report: { ...report, baseline: null },
+        report: stage === "alone" ? report : { ...report, baseline: null },
       })),
     );
     return reports.length ? clew.evaluations(state.within("evaluation"), reports) : null;
