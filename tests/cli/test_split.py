@@ -35,6 +35,9 @@ def test_a_model_that_thinks_aloud(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["split", *SMALL, *more]) == 0
     shown = capsys.readouterr().out
     assert "baseline" in shown and "warm start" not in shown and "trained" not in shown
+    assert (
+        "A policy that thinks and then answers, trained by imitation alone." in (out / "shoggoth/README.md").read_text()
+    )
     assert main(["solve", str(out), "--size", "3"]) == 0
     shown = capsys.readouterr().out
     assert "thought: " in shown and "the model's path" in shown

@@ -352,13 +352,20 @@ def _finish(setting: Setting, state: State) -> dict[str, Any]:
         return {}
     after, samples = evaluated
     result = {"after": after, "before": state["before"], "held_out": world.held_out_rule, **provenance()}
+    beside = state["before"] if setting.config.rounds else after.get("baseline")
     for name in setting.team.members:
-        what = f"The {name} of a reasoner split in two, trained by the credit rule {setting.config.rule}."
-        write_card(out / name, out.resolve().name, what, after, result, state["before"])
+        what = _described(setting.config, name, len(setting.team.members))
+        write_card(out / name, out.resolve().name, what, after, result, beside)
     write_evaluation(out, result, [sample.record for sample in samples])
     world.pictures(after, [(sample.question, sample.answer) for sample in samples], out / "plots")
     _draw(out, (world.headline, *world.curves))
     return result
+
+
+def _described(config: SplitConfig, name: str, policies: int) -> str:
+    """What a policy is, for its card."""
+    who = f"The {name} of a reasoner split in two" if policies > 1 else "A policy that thinks and then answers"
+    return f"{who}, trained by {f'the credit rule {config.rule}' if config.rounds else 'imitation alone'}."
 
 
 def _draw(out: Path, shown: Sequence[str]) -> None:
