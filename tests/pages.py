@@ -56,7 +56,7 @@ def split_folder(folder: Path, rounds: int = 3) -> Path:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = {"questions": 9, "optimal": FIGURE, f"figure {IMAGE}": FIGURE, "command": SCRIPT}
     (folder / "eval.json").write_text(json.dumps({"before": report, "after": report}))
-    (folder / "config.yaml").write_text(f"rule: '{IMAGE}'\nseed: 3\n")
+    (folder / "config.yaml").write_text(f"rule: '{IMAGE}'\nseed: 3\nrounds: {rounds}\n")
     return folder
 
 

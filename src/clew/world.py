@@ -231,7 +231,7 @@ class World:
         """What a terminal shows of a question and its answer beyond their text: anything that rich prints, or None."""
         return None
 
-    def search(self, question: Question, thought: str) -> Any:
+    def thought_drawing(self, question: Question, thought: str) -> Any:
         """What a terminal shows of a thought beyond its text: anything that rich prints, or None."""
         return None
 

@@ -36,7 +36,7 @@ def test_a_model_that_thinks_aloud(tmp_path: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert "baseline" in shown and "warm start" not in shown and "trained" not in shown
     assert (
-        "A policy that thinks and then answers, trained by imitation alone." in (out / "shoggoth/README.md").read_text()
+        "A policy that thinks and then answers, as its warm start left it." in (out / "shoggoth/README.md").read_text()
     )
     assert main(["solve", str(out), "--size", "3"]) == 0
     shown = capsys.readouterr().out

@@ -71,6 +71,8 @@ def test_a_search_is_numbered_as_it_came_to_cells() -> None:
         line.ljust(len(drawn.splitlines()[1]))
         for line in ("██████████████", "██1 ••3     ██", "██••██████  ██", "██2 ██  ██4 ██", "██████████████")
     ]
+    through_walls = printed(search(QUESTION, "(0,2) (0,1) ; (1,1) (1,0) (0,0)") or "").splitlines()
+    assert [line.rstrip() for line in through_walls[2:5]] == ["██5   2 ••1 ██", "██••██████  ██", "██4 ██3 ██  ██"]
     assert search(QUESTION, "plain words (9,9)") is None and search(QUESTION, "") is None
     cells = " ".join(f"(0,{column})" for column in range(11))
     row = Question(Lattice.from_edges(2, 11, [((0, c), (0, c + 1)) for c in range(10)]), (0, 0), (0, 10), None)

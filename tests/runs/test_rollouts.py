@@ -121,6 +121,11 @@ def changed(**values: Any) -> bytes:
     return json.dumps(record() | values).encode()
 
 
+def with_answer(**values: Any) -> Any:
+    thought = record()["thoughts"][0]
+    return {**thought, "answers": [thought["answers"][0] | values]}
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -131,6 +136,11 @@ def changed(**values: Any) -> bytes:
         (b"[1]", r"\[1\] is no object of a rollout"),
         (changed(thoughts=None), "thoughts: None is no value of it"),
         (changed(prompt=3), "prompt: 3 is no value of it"),
+        (changed(columns=[1]), r"columns: \[1\] is no value of it"),
+        (changed(context=3), "context: 3 is no value of it"),
+        (changed(thoughts=[{**record()["thoughts"][0], "logps": 3}]), "thought 1: logps: 3 is no value"),
+        (changed(thoughts=[with_answer(scores=[1])]), r"answer 1: scores: \[1\] is no value"),
+        (changed(thoughts=[with_answer(extra="x")]), "answer 1: extra: 'x' is no value"),
         (changed(thoughts=[3]), "thought 1: 3 is no object"),
         (changed(thoughts=[{**record()["thoughts"][0], "weight": True}]), "thought 1: weight: True is no value"),
         (

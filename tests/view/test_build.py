@@ -170,6 +170,9 @@ def test_a_split_without_rounds_shows_its_final_evaluation(tmp_path: Path) -> No
     assert not any(one.get("held_out") for one in both.data["runs"][0]["rounds"])
     shutil.rmtree(tmp_path / "rollouts")
     (tmp_path / "shoggoth").mkdir()
+    (lost,) = sections_of(str(tmp_path), tmp_path, ViewOptions())  # its rounds are not here, and it had some
+    assert lost.data["runs"][0]["evaluation"] == both.data["runs"][0]["evaluation"]
+    (tmp_path / "config.yaml").write_text("rounds: 0\n")
     (alone,) = sections_of(str(tmp_path), tmp_path, ViewOptions())
     (told,) = alone.data["runs"][0]["rounds"]
     assert alone.data["runs"][0]["evaluation"] == {"alone": both.data["runs"][0]["evaluation"]["after"]}

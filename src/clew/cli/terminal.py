@@ -116,7 +116,7 @@ def show_sample(console: Console, world: "World", sample: "Sample", model: str) 
     console.print(_text(f"asked: {sample.question.prompt}", CLIP), soft_wrap=True)
     if sample.thought is not None:
         console.print(_text(f"{model} thought: {sample.thought}"), soft_wrap=True)
-        if (searched := world.search(sample.question, sample.thought)) is not None:
+        if (searched := world.thought_drawing(sample.question, sample.thought)) is not None:
             console.print(searched)
     drawing = world.drawing(sample.question, sample.answer)
     if drawing is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
@@ -41,13 +42,15 @@ def attempt(maze: Question, answer: str) -> RenderableType:
 
 
 def search(maze: Question, thought: str) -> RenderableType | None:
-    """A maze whose cells are numbered in the order in which a thought first came to them; None where it names none."""
+    """A maze whose cells are numbered in the order in which a thought first came to them, as far as two characters say
+    it, and the passages between those that it names one after the other; None where it names none."""
     named = [cell for token in thought.split() if (cell := parse_cell(token)) and cell in maze.lattice]
     maze, cells, _ = _standing(maze, named)
     order = dict.fromkeys(cell for cell in cells if cell)
-    ends = {cell: (f"{number:<2}"[-2:], "bold magenta") for number, cell in enumerate(order, 1)}
+    ends = {cell: (f"{number:<2}", "bold magenta") for number, cell in enumerate(order, 1)}
+    walks = [([a, b], "magenta") for a, b in pairwise(cells) if a and b and maze.lattice.connected(a, b)]
     title = "[magenta]the model's search[/], cells as it came to them"
-    return _Drawings(maze.lattice, {title: [(cells, "magenta")]}, ends) if order else None
+    return _Drawings(maze.lattice, {title: walks}, ends) if order else None
 
 
 def _standing(maze: Question, answered: Sequence[Cell | None]) -> tuple[Question, list[Cell | None], Cell]:

@@ -325,7 +325,7 @@ class MazeWorld(World):
 
         return attempt(question.reference, answer)
 
-    def search(self, question: Question, thought: str) -> Any:
+    def thought_drawing(self, question: Question, thought: str) -> Any:
         from clew.mazes.terminal import search
 
         return search(question.reference, thought)

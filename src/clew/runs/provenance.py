@@ -8,13 +8,13 @@ from typing import Any
 
 from clew import __version__
 
-BENCHES = Path(__file__).resolve().parents[3] / "bench"  # of a clone
+BENCHES = Path(__file__).parents[3] / "bench"  # of a clone; as `clew bench` starts them
 
 
-def command_line() -> list[str]:
+def _command_line() -> list[str]:
     """This process's words after `clew`; those of a bench, which is a script of its own, are told by its name."""
-    started = Path(sys.argv[0])
-    bench = ["bench", started.stem] if started.resolve().parent == BENCHES else []
+    started = Path(*sys.argv[:1])
+    bench = ["bench", started.stem] if started.parent == BENCHES else []
     return [*bench, *sys.argv[1:]]
 
 
@@ -23,7 +23,7 @@ def provenance(command: Sequence[str] | None = None) -> dict[str, Any]:
     import torch
     import transformers
 
-    words = ["clew", *(command_line() if command is None else command)]
+    words = ["clew", *(_command_line() if command is None else command)]
     versions = {"clew": __version__, "python": platform.python_version()}
     versions |= {"torch": torch.__version__, "transformers": transformers.__version__}
     machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"

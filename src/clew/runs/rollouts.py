@@ -47,6 +47,12 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 NUMBER, TEXT = (int, float, type(None)), (str,)
+LISTS, NAMED = (list, type(None)), (dict, type(None))
+MAY: tuple[dict[str, tuple[type, ...]], ...] = (  # and what else they read, where it is there
+    {"context": LISTS, "columns": NAMED},
+    {"logps": LISTS, "read": (str, type(None))},
+    {"logps": LISTS, "scores": NAMED, "monitors": NAMED, "extra": NAMED},
+)
 NEEDED: tuple[dict[str, tuple[type, ...]], ...] = (  # of a question, of a thought, of an answer: what readers rely on
     {"prompt": TEXT, "thoughts": (list,)},
     {"text": TEXT, "tokens": (list,), "weight": NUMBER, "answers": (list,)},
@@ -169,7 +175,8 @@ def _check(value: Any, where: str, level: int = 0) -> None:
     """InputError for what is no record of the schema, as far as readers rely on it."""
     if not isinstance(value, dict):
         raise InputError(f"{where}: {show(value)} is no object of a rollout")
-    for name, types in NEEDED[level].items():
+    there = {name: types for name, types in MAY[level].items() if name in value}
+    for name, types in (NEEDED[level] | there).items():
         if name not in value or not isinstance(value[name], types) or isinstance(value[name], bool):
             raise InputError(f"{where}: {name}: {show(value.get(name))} is no value of it in a rollout")
     lines = value.get("lines") or () if level == 1 else ()

@@ -365,7 +365,7 @@ def _finish(setting: Setting, state: State) -> dict[str, Any]:
 def _described(config: SplitConfig, name: str, policies: int) -> str:
     """What a policy is, for its card."""
     who = f"The {name} of a reasoner split in two" if policies > 1 else "A policy that thinks and then answers"
-    return f"{who}, trained by {f'the credit rule {config.rule}' if config.rounds else 'imitation alone'}."
+    return f"{who}, {f'trained by the credit rule {config.rule}' if config.rounds else 'as its warm start left it'}."
 
 
 def _draw(out: Path, shown: Sequence[str]) -> None:

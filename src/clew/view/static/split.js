@@ -83,7 +83,9 @@
       curves();
     }
 
-    const said = (at) => (numbers.length ? `${numbers[at]} of ${numbers[numbers.length - 1]}` : "none");
+    const held = (number) => runs.some((run) => run.rounds.some((one) => one.round === number && one.held_out));
+    const told = (number) => (held(number) ? "evaluation" : `${number} of ${numbers[numbers.length - 1]}`);
+    const said = (at) => (numbers.length ? told(numbers[at]) : "none");
     const slider = clew.slider(
       "round",
       [0, Math.max(0, numbers.length - 1)],
@@ -136,9 +138,9 @@
       { class: "small", title: "download all that was sampled in this round, an answer a row" },
     );
     clew.add(root, clew.el("div", { class: "bar" }, turns ? slider : null, sort, order, search, folded, csv), notes(runs));
-    if (numbers.length) clew.add(root, legend(runs));
+    if (numbers.length) clew.add(root, legend(runs, turns));
     clew.add(root, clew.el("div", { class: "rollouts" }, list, tree), drawn);
-    clew.add(root, evaluated(state, runs), clew.facts(runs), keysTold());
+    clew.add(root, evaluated(state, runs), clew.facts(runs), keysTold(turns));
     refill();
     curves();
     const moves = {
@@ -237,7 +239,7 @@
     const lines = runs.flatMap((run) => {
       const said = [];
       if (run.rounds.some((round) => round.held_out))
-        said.push("answers of its final evaluation, to held-out questions of which none was learned from");
+        said.push("its answers to held-out questions, from the final evaluation, stand in place of rounds");
       if (run.rounds.length < run.of) said.push(`${run.rounds.length} of ${run.of} rounds are on this page (--rounds)`);
       const cut = run.rounds.filter((round) => round.questions.length < round.of);
       if (cut.length) said.push(`of ${cut.length} of them not all questions, so that the page stays small`);
@@ -247,12 +249,14 @@
   }
 
   /** What colours and bars mean. */
-  function legend(runs) {
+  function legend(runs, turns) {
     const mazes = runs.some((run) => run.rounds.some((round) => round.questions.some((one) => one.maze)));
-    const said =
+    const weights =
       "A thought has a weight for the shoggoth; an answer has a score, in blue, and a weight for the face. Gold is pulled " +
-      "towards, red is pushed away, grey teaches nothing; a bar is the weight as a share of the question’s largest. Under " +
-      "an answer stands what each grader gave it and, in dashed frames, what monitors said.";
+      "towards, red is pushed away, grey teaches nothing; a bar is the weight as a share of the question’s largest. ";
+    const said =
+      `${turns ? weights : "An answer has a score, in blue; nothing here has a weight, since nothing learned from it. "}` +
+      "Under an answer stands what each grader gave it and, in dashed frames, what monitors said.";
     const drawn =
       " In a maze gold is a shortest path; the answer is blue as far as it can be walked, and red behind its first wrong " +
       "step. Cells that a thought came to are violet, the first of them darkest.";
@@ -278,7 +282,7 @@
     return reports.length ? clew.evaluations(state.within("evaluation"), reports) : null;
   }
 
-  const keysTold = () =>
+  const keysTold = (turns) =>
     clew.el(
       "p",
       { class: "keys" },
@@ -286,10 +290,7 @@
       " ",
       clew.el("kbd", {}, "↓"),
       " question  ",
-      clew.el("kbd", {}, "←"),
-      " ",
-      clew.el("kbd", {}, "→"),
-      " round  ",
+      turns ? [clew.el("kbd", {}, "←"), " ", clew.el("kbd", {}, "→"), " round  "] : null,
       clew.el("kbd", {}, "f"),
       " fold  ",
       clew.el("kbd", {}, "d"),
