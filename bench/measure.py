@@ -18,7 +18,7 @@ from clew.endings import complain
 from clew.files import write_atomically, write_json
 from clew.runs.options import flat, read_yaml
 from clew.runs.provenance import provenance
-from clew.text import in_percent
+from clew.text import with_interval
 from clew.train.config import TrainConfig
 
 Clock = Callable[[], float]
@@ -115,9 +115,10 @@ def minutes_of(out: Path) -> float:
 
 def figure(value: dict[str, float], scale: float = 1.0, digits: int = 1) -> str:
     """A figure of an evaluation with its interval."""
-    low, high = scale * value["low"], scale * value["high"]
-    told = in_percent(value["value"]) if (scale, digits) == (100, 1) else f"{scale * value['value']:.{digits}f}"
-    return f"{told} [{low:.{digits}f}, {high:.{digits}f}]"
+    if (scale, digits) == (100, 1):
+        return with_interval(value)
+    told, low, high = (f"{scale * value[part]:.{digits}f}" for part in ("value", "low", "high"))
+    return f"{told} [{low}, {high}]"
 
 
 def refuse(bench: str, condition: object, line: str, code: int = 2) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from clew import zoo
 from clew.cli.main import HELP
-from clew.text import in_percent
+from clew.text import with_interval
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -50,9 +50,7 @@ def test_models_that_are_named_are_in_the_zoo() -> None:
 
 def test_the_table_of_the_zoo_is_that_of_the_cards() -> None:
     rows = re.findall(r"^\| `zoo:(\S+)` \|.*\| (\S+ \[.*\]) \|$", text_of("README.md"), re.MULTILINE)
-    solved = {name: zoo.card(name)["optimal"] for name in zoo.names()}
-    ends = {name: f"[{100 * one['low']:.1f}, {100 * one['high']:.1f}]" for name, one in solved.items()}
-    assert dict(rows) == {name: f"{in_percent(one['value'])} {ends[name]}" for name, one in solved.items()}
+    assert dict(rows) == {name: with_interval(zoo.card(name)["optimal"]) for name in zoo.names()}
 
 
 def test_figures_of_the_readme_are_those_of_the_docs() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clew.text import nearest, one_line, printable, safe_libraries, show
+from clew.text import in_percent, nearest, one_line, printable, safe_libraries, show, with_interval
 
 NASTY = "\x1b[31mred\x9b2J\u202eevil\u2066\u200b\ud800\x00\x07\r\n\u2028"
 
@@ -49,3 +49,10 @@ def test_libraries_warn_and_log_in_one_printable_line(capsys: pytest.CaptureFixt
 def test_the_nearest_names() -> None:
     assert nearest("6x7", ["10x10", "7x7", "6x6", "zz"]).split(", ")[:2] == ["7x7", "6x6"]
     assert nearest("a", ["b"]) == "b" and nearest(3, []) == ""
+
+
+def test_what_is_not_quite_all_is_not_all() -> None:
+    shown = [in_percent(share) for share in (0.0, 0.9994, 0.9995, 0.9999, 1.0)]
+    assert shown == ["0.0", "99.9", "99.95", "99.99", "100.0"]
+    assert with_interval({"value": 0.9999, "low": 0.99955, "high": 1.0}, "%") == "99.99% [99.95, 100.0]"
+    assert with_interval({"value": 0.5, "low": 0.45, "high": 0.55}) == "50.0 [45.0, 55.0]"

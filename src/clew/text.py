@@ -8,7 +8,7 @@ import logging
 import reprlib
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,6 +47,11 @@ def show(value: object) -> str:
 def in_percent(share: float) -> str:
     """In percent, to one place behind the point; to two where that would make all of what is not quite all."""
     return f"{100 * share:.{2 if 0.9995 <= share < 1 else 1}f}"
+
+
+def with_interval(figure: Mapping[str, float], sign: str = "") -> str:
+    """A rate, {value, low, high}, in percent with its interval, whose lower end is no more all of it than the rate."""
+    return f"{in_percent(figure['value'])}{sign} [{in_percent(figure['low'])}, {100 * figure['high']:.1f}]"
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from clew.runs.intervals import figures_in, is_rate, merged, ranges_of
-from clew.text import in_percent, printable
+from clew.text import in_percent, printable, with_interval
 
 if TYPE_CHECKING:
     from clew.study.report import Verdict
@@ -104,10 +104,9 @@ def _interval(report: dict[str, Any], name: str, short: bool = False) -> str:
     if name not in report:
         return ""
     figure = report[name]
-    scale, places = (100, 1) if is_rate(figure, report["questions"]) else (1, 3)
-    value, low, high = (f"{scale * figure[part]:.{places}f}" for part in ("value", "low", "high"))
-    if scale == 100:
-        value = f"{in_percent(figure['value'])}%"
+    if is_rate(figure, report["questions"]):
+        return f"{in_percent(figure['value'])}%" if short else with_interval(figure, "%")
+    value, low, high = (f"{figure[part]:.3f}" for part in ("value", "low", "high"))
     return value if short else f"{value} [{low}, {high}]"
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from clew import zoo
 from clew.errors import InputError
-from clew.text import in_percent, show
+from clew.text import show, with_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,8 +83,7 @@ def _table(cards: dict[str, dict[str, Any]]) -> "Table":
 
 
 def _solved(card: dict[str, Any]) -> str:
-    value, low, high = (card["optimal"][part] for part in ("value", "low", "high"))
-    return f"{in_percent(value)}% [{100 * low:.1f}, {100 * high:.1f}]"
+    return with_interval(card["optimal"], "%")
 
 
 def _show(name: str, card: dict[str, Any]) -> None:
