@@ -66,6 +66,8 @@ def test_a_split_that_cannot_begin_leaves_nothing(tmp_path: Path, fails: Fails) 
         (["--paraphraser", "model:nowhere", "--versions", "0"], "rewriter.versions: 0 is not at least 1"),
         (["--grader", "['no.module:f']"], "no.module"),
         (["--lr", "0"], "optimizer.lr: 0.0 is not more than 0"),
+        (["--warm-start.validate-every", "-1"], "warm_start.validate_every: -1 is not at least 0"),
+        (["--warm-start.validate-every", "5"], "warm_start.validate_every: is for policies one or adapter; two that"),
         (["--warm-start.optimizer.lr", "0"], "warm_start.optimizer.lr: 0.0 is not more than 0"),
         (["--prompts", "nowhere.jsonl"], "model.folder: prompts need a model folder"),
         (["--mazes.sizes", "[2]"], "no held-out maze of 2x2"),

@@ -473,3 +473,17 @@ def test_bad_configs_are_named(tmp_path: Path, changes: dict, says: str) -> None
     with pytest.raises(InputError, match=says):
         split(split_config(tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("policies", ["one", "adapter"])
+def test_validations_of_an_imitation_change_nothing(tmp_path: Path, policies: str) -> None:
+    """They are logged, and drawn where no round follows; the weights are those of a run that is not looked at."""
+    changes: dict[str, Any] = {"policies": policies, "rounds": 0}
+    split(split_config(tmp_path / "blind", **changes))
+    split(split_config(tmp_path / "seen", warm_start__validate_every=10, **changes))
+    assert same_weights(tmp_path / "seen" / "shoggoth", tmp_path / "blind" / "shoggoth")
+    logged = metrics(tmp_path / "seen" / "imitation" / "shoggoth")
+    assert [line["step"] for line in logged if "held_out_exact" in line] == [10, 20]
+    assert all("held_out_thought_tokens" in line for line in logged[:2])
+    assert not any("held_out_exact" in line for line in metrics(tmp_path / "blind" / "imitation" / "shoggoth"))
+    assert (tmp_path / "seen" / "plots" / "training.png").is_file()

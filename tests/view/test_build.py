@@ -179,6 +179,10 @@ def test_a_split_without_rounds_shows_its_final_evaluation(tmp_path: Path) -> No
     assert told["held_out"] and [told["texts"][one["prompt"]] for one in told["questions"]] == [
         record["prompt"] for record in records
     ]
+    (tmp_path / "imitation" / "shoggoth").mkdir(parents=True)
+    (tmp_path / "imitation" / "shoggoth" / "metrics.jsonl").write_text('{"step": 7, "loss": 0.5}\n')
+    (alone,) = sections_of(str(tmp_path), tmp_path, ViewOptions())
+    assert alone.data["runs"][0]["metrics"] == [{"step": 7, "loss": 0.5}]
     (tmp_path / "samples.jsonl").write_text("[1]\n")
     assert "samples.jsonl: line 1: [1] is no object of a rollout" in refused(tmp_path)
 

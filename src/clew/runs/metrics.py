@@ -37,6 +37,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [values for _, values in _objects(path)]
 
 
+def metrics_file(out: Path, rounds: int) -> Path:
+    """Where a split has its figures: with no rounds, those of the shoggoth's imitation, if it imitated anything."""
+    imitation = out / "imitation" / "shoggoth" / "metrics.jsonl"
+    return imitation if not rounds and imitation.is_file() else out / "metrics.jsonl"
+
+
 def _objects(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     try:
         lines = path.read_bytes().splitlines()

@@ -66,6 +66,8 @@ class WarmStartConfig:
     per_step: int = 16
     """trees a step, over all processes together"""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    validate_every: int = 0
+    """steps between validations on held-out questions, of one policy for both roles; 0 for none before the rounds"""
 
 
 @dataclass
@@ -168,7 +170,7 @@ _BOTH = """optimizer.lr optimizer.warmup optimizer.schedule optimizer.weight_dec
 _SAMPLER = "sampler.name sampler.url sampler.timeout sampler.cache sampler.window"
 MAY_CHANGE: dict[str, Sequence[str]] = {
     "train": f"steps minutes log_every snapshots {_BOTH}".split(),
-    "split": f"rounds time_limit monitor {_BOTH} {_SAMPLER}".split(),
+    "split": f"rounds time_limit monitor warm_start.validate_every {_BOTH} {_SAMPLER}".split(),
 }
 LIMIT = {"train": "steps", "split": "rounds"}
 
@@ -265,12 +267,16 @@ def check_split(config: SplitConfig) -> None:
         objective.updates objective.beta objective.clip_ratio objective.importance_cap sampler.timeout sampler.cache
         sampler.window"""
     check_positive(config, *counts.split())
-    at_least_0 = "rounds warm_start.steps objective.kl length_cost validate_every checkpoint_every sampling.top_k"
+    at_least_0 = """rounds warm_start.steps warm_start.validate_every objective.kl length_cost validate_every
+        checkpoint_every sampling.top_k"""
     check_positive(config, *at_least_0.split(), zero=True)
     _check_paraphrase(config)
     check_model(config.model)
     check_optimizer(config)
     check_optimizer(config, "warm_start.optimizer")
+    if config.warm_start.validate_every and config.policies not in ("one", "adapter"):
+        alone = "two that learn one after the other have nothing to show before the rounds"
+        raise InputError(f"warm_start.validate_every: is for policies one or adapter; {alone}")
     grader_entries(config.grader)
     for name in config.monitor:
         if config.monitor.count(name) > 1:

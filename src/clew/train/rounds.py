@@ -34,7 +34,7 @@ from clew.runs.cards import write_card
 from clew.runs.checkpoints import new_checkpoint, resumed
 from clew.runs.evaluations import write_evaluation
 from clew.runs.folder import run_folder
-from clew.runs.metrics import append_metrics, keep_metrics
+from clew.runs.metrics import append_metrics, keep_metrics, metrics_file
 from clew.runs.options import check_options, write_config
 from clew.runs.provenance import provenance
 from clew.runs.rollouts import keep_rollouts, last_round, write_rollouts
@@ -358,7 +358,7 @@ def _finish(setting: Setting, state: State) -> dict[str, Any]:
         write_card(out / name, out.resolve().name, what, after, result, beside)
     write_evaluation(out, result, [sample.record for sample in samples])
     world.pictures(after, [(sample.question, sample.answer) for sample in samples], out / "plots")
-    _draw(out, (world.headline, *world.curves))
+    _draw(out, setting.config.rounds, (world.headline, *world.curves))
     return result
 
 
@@ -368,11 +368,12 @@ def _described(config: SplitConfig, name: str, policies: int) -> str:
     return f"{who}, {f'trained by the credit rule {config.rule}' if config.rounds else 'as its warm start left it'}."
 
 
-def _draw(out: Path, shown: Sequence[str]) -> None:
-    """The curves of a run, and the first tree of its last round."""
+def _draw(out: Path, rounds: int, shown: Sequence[str]) -> None:
+    """The curves of a run, or of its imitation where it had no rounds, and the first tree of its last round."""
     from clew.rollout import plots as trees
     from clew.runs import plots
 
-    plots.split_curves(out / "metrics.jsonl", out / "plots" / "training.png", shown)
+    curves = plots.split_curves if rounds else plots.training_curves
+    curves(metrics_file(out, rounds), out / "plots" / "training.png", shown)
     if record := next(last_round(out), None):
         trees.tree_of_rollout(record, out / "plots" / "tree.png")

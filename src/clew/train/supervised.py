@@ -39,6 +39,7 @@ from clew.world import Question, World
 
 DEFAULT_STEPS, DEFAULT_WARMUP = 2000, 100
 TELL_EVERY = 20  # seconds
+LOG_EVERY = 10  # steps
 
 Report = Callable[[dict[str, Any]], None]
 """Is told of the world at first, of what a person should know (note), and of each logged step: step, seconds, loss, and
@@ -57,7 +58,7 @@ def imitate(
     per_step: int,
     steps: int | None,
     minutes: float | None = None,
-    log_every: int = 10,
+    log_every: int = LOG_EVERY,
     checkpoint_every: int = 100,
     resume: bool = False,
     average: Average | None = None,
@@ -259,20 +260,33 @@ def _for_trackers(config: TrainConfig) -> dict[str, Any]:
     return {name: one if isinstance(one, (int, float, str, bool)) else str(one) for name, one in values.items()}
 
 
+def is_time(step: int, every: int, log_every: int = LOG_EVERY) -> bool:
+    """Whether it is time for a validation, at a step that is logged; every 0: never."""
+    return bool(every) and step % every < log_every
+
+
+def validation(
+    world: World, reasoner: Reasoner, policy: Policy, accelerator: Accelerator, questions: int
+) -> dict[str, float]:
+    """What a look at so many held-out questions finds, as metrics. policy: the one of which the reasoner's samplers are
+    made."""
+    if world.held_out_count() == 0:
+        return {}
+    asked = held_out(world, questions, "validation")
+    with whole(policy.model):
+        return as_metrics(evaluate(world, reasoner, asked, world_grader(world), accelerator=accelerator, keep=0)[0])
+
+
 def _validate(
     config: TrainConfig, world: World, policy: Policy, accelerator: Accelerator, step: int
 ) -> dict[str, float]:
-    """A look at held-out questions, where it is time for one."""
-    if not config.validate_every or step % config.validate_every >= config.log_every or world.held_out_count() == 0:
+    if not is_time(step, config.validate_every, config.log_every):
         return {}
-    asked = held_out(world, config.validation_questions, "validation")
-    return as_metrics(_asked(world, policy, asked, accelerator, keep=0)[0])
+    return validation(world, _answering(policy), policy, accelerator, config.validation_questions)
 
 
-def _asked(world: World, policy: Policy, asked: Iterator[Question], accelerator: Accelerator, keep: int) -> Any:
-    reasoner = Reasoner(SharedPrefixSampler(policy), window=window_of(policy))
-    with whole(policy.model):
-        return evaluate(world, reasoner, asked, world_grader(world), accelerator=accelerator, keep=keep)
+def _answering(policy: Policy) -> Reasoner:
+    return Reasoner(SharedPrefixSampler(policy), window=window_of(policy))
 
 
 def _finish(
@@ -287,7 +301,9 @@ def _finish(
     if world.held_out_count() != 0:
         asked = held_out(world, config.final_questions)
         told = _told(asked, config.final_questions, report if main else lambda values: None)
-        result, samples = _asked(world, policy, told, accelerator, keep=100)
+        with whole(policy.model):
+            grader, reasoner = world_grader(world), _answering(policy)
+            result, samples = evaluate(world, reasoner, told, grader, accelerator=accelerator, keep=100)
     result |= {"not_evaluated": world.not_evaluated()} if world.not_evaluated() else {}
     result |= {"held_out": world.held_out_rule, **provenance()}
     if main:

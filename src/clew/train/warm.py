@@ -17,13 +17,16 @@ from clew.learner import release
 from clew.policy import Policy
 from clew.rollout.lines import seed_of
 from clew.rollout.paraphrase import Paraphrase, Passage, line_stop
+from clew.rollout.sampler import SharedPrefixSampler
 from clew.rollout.stages import FaceSees, reading
 from clew.rollout.stops import cut, held
 from clew.rollout.trees import training_trees
 from clew.rollout.types import Completion, Context, Line, Thought
+from clew.rollout.window import window_of
 from clew.sharding import full, is_spread
 from clew.train.config import SplitConfig
-from clew.train.supervised import Report, imitate
+from clew.train.evaluate import Reasoner
+from clew.train.supervised import Report, imitate, is_time, validation
 from clew.train.team import ADAPTERS, BOTH, adapted, adapter_weights, learner_for, roles_of, warm_names, warm_policies
 from clew.tree import Role, SpanTree, TreeBatch, only, pruned, spans_of
 from clew.world import Stop, World
@@ -49,8 +52,7 @@ def warm_start(
     Adapters that are put on a model from a folder learn by themselves, and their base stays as it is; under adapters on
     a new model, of which they could make nothing, the model itself imitates all roles, and they come after it.
 
-    One that is interrupted goes on from the checkpoints that it left in `out/imitation`, and ends bit for bit as if it
-    had not been.
+    Interrupted, it goes on from its checkpoints in `out/imitation`, and ends bit for bit as if it had not been.
     """
     warm, roles = config.warm_start, roles_of(config)
     rewrite = paraphrase if paraphrase and paraphrase.in_warm_start and config.paraphrase_at != "evaluation" else None
@@ -74,6 +76,7 @@ def warm_start(
             steps=warm.steps,
             checkpoint_every=KEEP_EVERY,
             resume=resume,
+            validate=partial(_validate, config, world, policy, accelerator, paraphrase),
             report=partial(_report_as, report, f"warm start, {name}"),
         )
         release(learner)
@@ -91,6 +94,23 @@ def warm_start(
     if any(is_spread(policy.model) for policy in policies.values()):
         return warm_policies(config, out / "warm")[0]  # whole again: adapters and copies come before the next learner
     return policies
+
+
+def _validate(
+    config: SplitConfig,
+    world: World,
+    policy: Policy,
+    accelerator: Accelerator,
+    paraphrase: Paraphrase | None,
+    step: int,
+) -> dict[str, float]:
+    """What a policy that plays both roles makes of held-out questions, where it is time for a look."""
+    if not is_time(step, config.warm_start.validate_every):
+        return {}
+    sampler, rewrite = SharedPrefixSampler(policy), None if config.paraphrase_at == "training" else paraphrase
+    limits = config.max_thought, config.max_answer, window_of(policy)
+    reasoner = Reasoner(sampler, sampler, config.face_sees, rewrite, *limits)
+    return validation(world, reasoner, policy, accelerator, config.validation_questions)
 
 
 def _report_as(report: Report, phase: str, values: dict[str, Any]) -> None:

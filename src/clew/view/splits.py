@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clew.runs.metrics import metrics_file
 from clew.runs.rollouts import Record, read_rollouts, rounds_in
 from clew.view.page import Section, as_json
 from clew.view.pictures import good_cells, maze_of
@@ -43,7 +44,7 @@ def sections(folder: Path, name: str, rounds: int) -> list[Section]:
     run = {
         "name": name,
         "facts": facts_of(config, after | report, SHOWN),
-        "metrics": metrics_of(folder),
+        "metrics": metrics_of(metrics_file(folder, config.get("rounds", 1)).parent),
         "rounds": told,
         "of": len(files),
         "evaluation": evaluation,

@@ -64,6 +64,27 @@
     return clew.el("div", { class: "grid" }, cards);
   };
 
+  /** What is drawn first of runs that imitate: the loss, and what validations found. */
+  clew.imitationCurves = function (runs) {
+    const known = new Set(runs.flatMap((run) => run.metrics.flatMap(Object.keys)));
+    const rates = ["exact", "optimal", "score", "starts_at_once"]
+      .map((name) => `held_out_${name}`)
+      .filter((name) => known.has(name));
+    const outside = (value) => value < 0 || value > 1;
+    const shares = !runs.some((run) => run.metrics.some((row) => rates.some((name) => outside(row[name]))));
+    const positive = runs.every((run) => run.metrics.every((row) => !(row.loss <= 0)));
+    return [
+      { title: "Training loss", names: ["loss"], y: "loss per supervised token (nats)", log: positive },
+      {
+        title: "Held-out questions",
+        names: runs.length > 1 ? rates.slice(0, 1) : rates,
+        y: shares ? "share of questions" : "mean over questions", // a world's own score may be any number
+        percent: shares,
+        range: shares ? [0, 1] : undefined,
+      },
+    ];
+  };
+
   function seriesOf(runs, names) {
     const dashes = [null, "5 4", "2 3", "8 3 2 3"];
     return runs.flatMap((run, r) =>

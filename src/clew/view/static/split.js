@@ -128,9 +128,11 @@
     const curves = () =>
       clew.add(
         clew.empty(drawn),
-        trained(state, runs, view.round, (step) =>
-          turn(numbers.indexOf(nearest(numbers, step)) - numbers.indexOf(view.round)),
-        ),
+        turns
+          ? trained(state, runs, view.round, (step) =>
+              turn(numbers.indexOf(nearest(numbers, step)) - numbers.indexOf(view.round)),
+            )
+          : clew.trainingCurves(state, runs, clew.imitationCurves(runs)),
       );
     const csv = clew.button(
       "CSV",
