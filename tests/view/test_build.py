@@ -192,6 +192,7 @@ def test_models_of_the_zoo_that_think_show_their_thoughts() -> None:
         (section,) = page_sections([f"zoo:{name}"], ViewOptions()).sections
         (run,) = section.data["runs"]
         (told,) = run["rounds"]
+        assert "warm start steps" in dict(run["facts"]) and "rule" not in dict(run["facts"])
         assert run["evaluation"]["alone"]["optimal"]["value"] > 0.85 and run["evaluation"]["alone"]["baseline"]
         assert len(told["questions"]) == 40 and all(one["maze"] and one["thoughts"] for one in told["questions"])
 

@@ -25,6 +25,9 @@ SHOWN = (
     "length_cost",
 )
 SHOWN += ("rounds", "questions", "thoughts", "answers", "max_thought", "objective.name", "optimizer.lr", "seed")
+IMITATED = ("mazes.sizes", "world", "policies", "face_sees", "model.folder", "model.layers", "model.width")
+IMITATED += tuple(f"warm_start.{name}" for name in ("steps", "per_step", "optimizer.name", "optimizer.lr"))
+"""what is shown of a split without rounds"""
 Json = dict[str, Any]
 
 
@@ -43,7 +46,7 @@ def sections(folder: Path, name: str, rounds: int) -> list[Section]:
         evaluation = {"alone": after or report} if after or "questions" in report else {}
     run = {
         "name": name,
-        "facts": facts_of(config, after | report, SHOWN),
+        "facts": facts_of(config, after | report, SHOWN if config.get("rounds", 1) else IMITATED),
         "metrics": metrics_of(metrics_file(folder, config.get("rounds", 1)).parent),
         "rounds": told,
         "of": len(files),
