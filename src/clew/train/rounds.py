@@ -165,8 +165,10 @@ def _run(setting: Setting, state: State | None) -> dict[str, Any]:
     if setting.main:
         keep_metrics(setting.out / "metrics.jsonl", state["step"] if state else -1)
         keep_rollouts(setting.out, state["step"] if state else 0)
+    evaluated = None
     if state is None:
-        before = {} if setting.bare else _evaluated(setting, config.final_questions, 0)[0]
+        evaluated = None if setting.bare else _evaluated(setting, config.final_questions, 0)
+        before = evaluated[0] if evaluated else {}
         state = {"step": 0, "seconds": 0.0, "shape": [config.thoughts, config.answers], "recent": [], "before": before}
         _log(setting, {"step": 0, "seconds": 0.0, **as_metrics(before)}, 0.0)
     start, earlier = time.monotonic(), state["seconds"]
@@ -184,7 +186,9 @@ def _run(setting: Setting, state: State | None) -> dict[str, Any]:
             log_samples(setting.accelerator.trackers, last_round(setting.out), state["step"])
         if done or (config.checkpoint_every and state["step"] % config.checkpoint_every == 0):
             _checkpoint(setting, state)
-    return _finish(setting, state)
+    if (config.rounds or not evaluated) and not setting.bare:  # else what was found before is what there is
+        evaluated = _evaluated(setting, config.final_questions, state["step"])
+    return _finish(setting, state, evaluated)
 
 
 def play_round(setting: Setting, state: State) -> dict[str, Any]:
@@ -341,10 +345,9 @@ def _checkpoint(setting: Setting, state: State) -> None:
     setting.accelerator.wait_for_everyone()
 
 
-def _finish(setting: Setting, state: State) -> dict[str, Any]:
+def _finish(setting: Setting, state: State, evaluated: tuple[dict[str, Any], list[Any]] | None) -> dict[str, Any]:
     """Policies, final evaluation beside the warm start's, and pictures into the run folder."""
     out, world = setting.out, setting.world
-    evaluated = None if setting.bare else _evaluated(setting, setting.config.final_questions, state["step"])
     for name, member in setting.team.members.items():
         with folder_written_whole(out / name) if setting.main else nullcontext() as part:
             member.policy.save_into(part)
