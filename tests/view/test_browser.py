@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from clew.runs.rollouts import write_rollouts
+from clew.text import with_interval
 from clew.view.build import ViewOptions, page_sections
 from clew.view.live import Live
 from clew.view.page import Section, page_of
@@ -326,6 +327,13 @@ def test_a_formula_does_not_run_in_a_spreadsheet(page: Any, tmp_path: Path) -> N
     page.goto(written(tmp_path, train_folder(tmp_path)))
     said = page.evaluate("clew.csvText(['a', '=b'], [{a: '=1+1', '=b': -3}, {a: '@x', '=b': 'y\"z'}])")
     assert list(csv.reader(io.StringIO(said))) == [["a", "'=b"], ["'=1+1", "-3"], ["'@x", 'y"z']]
+
+
+def test_a_page_writes_rates_as_everything_else_does(page: Any, tmp_path: Path) -> None:
+    page.goto(written(tmp_path, train_folder(tmp_path)))
+    for low, value, high in ((0.45, 0.5, 0.55), (0.99955, 0.9999, 1.0), (0.9994, 1.0, 1.0), (0.0, 0.0, 0.0004)):
+        rate = {"value": value, "low": low, "high": high}
+        assert page.evaluate("rate => clew.rate(rate)", rate) == with_interval(rate, "%")
 
 
 def test_a_page_says_what_is_left_out_on_every_tab(page: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@
   clew.dots = function (width, { rows, series = [], x = "", zero, range, digits, percent, pick }) {
     const all = series.map((one, i) => ({ color: clew.hue(i), ...(typeof one === "string" ? { name: one } : one) }));
     const [names, above] = legend(all, width);
-    const told = (value) => (percent ? clew.percent(value, digits ?? 1) : clew.number(value, digits));
+    const told = (value) => (percent ? clew.percent(value, digits) : clew.number(value, digits));
     const labels = [...new Set(rows.map((row) => row.label))];
     const longest = Math.max(4, ...labels.map((label) => String(label).length));
     const figures = Math.max(

@@ -77,7 +77,13 @@ const clew = { kinds: {}, served: false, palette: {} };
     return String(Number(value.toPrecision(3)));
   }
 
-  clew.percent = (value, digits = 1) => (typeof value === "number" ? `${clew.number(100 * value, digits)}%` : "–");
+  /** In percent without its sign, by default to one place; to two where that would make all of what is not quite all. */
+  clew.inPercent = (value, digits) => clew.number(100 * value, digits ?? (value >= 0.9995 && value < 1 ? 2 : 1));
+
+  clew.percent = (value, digits) => (typeof value === "number" ? `${clew.inPercent(value, digits)}%` : "–");
+
+  /** A rate with its interval, whose lower end is no more all of it than the rate. */
+  clew.rate = ({ value, low, high }) => `${clew.percent(value)} [${clew.inPercent(low)}, ${clew.number(100 * high, 1)}]`;
 
   /** So many of something: 1 step, 2 steps. */
   clew.many = (count, what) => `${clew.number(count)} ${what}${count === 1 ? "" : "s"}`;

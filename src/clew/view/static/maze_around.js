@@ -121,7 +121,7 @@
         clew.svg("rect", { fill: "transparent", x: cx - wide / 2, y: top, width: wide, height: tall }),
       );
       clew.tip(figure, [
-        `${one.group}: ${clew.percent(one.value)} [${clew.number(100 * one.low, 1)}, ${clew.number(100 * one.high, 1)}]`,
+        `${one.group}: ${clew.rate(one)}`,
         `${one.questions} mazes asked, ${inside[j].length} on this page`,
       ]);
       clew.add(

@@ -56,8 +56,8 @@
     );
     const all = run.accuracy.all;
     const note =
-      `${run.layers} layers of ${run.heads} heads. ${clew.percent(all.value)} [${clew.number(100 * all.low, 1)}, ` +
-      `${clew.number(100 * all.high, 1)}] of ${clew.number(all.questions)} held-out mazes along a shortest path.`;
+      `${run.layers} layers of ${run.heads} heads. ${clew.rate(all)} of ${clew.number(all.questions)} held-out mazes ` +
+      "along a shortest path.";
     const tools = [
       clew.button("SVG", () => clew.save(`${named()}.svg`, "image/svg+xml", clew.svgText(made.holder.firstChild)), {
         class: "small",

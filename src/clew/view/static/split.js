@@ -134,10 +134,11 @@
             )
           : clew.trainingCurves(state, runs, clew.imitationCurves(runs)),
       );
+    const from = turns ? `round-${view.round}` : "evaluation";
     const csv = clew.button(
       "CSV",
-      () => clew.save(`round-${view.round}.csv`, "text/csv", clew.splitSamples(runs, view.round)),
-      { class: "small", title: "download all that was sampled in this round, an answer a row" },
+      () => clew.save(`${from}.csv`, "text/csv", clew.splitSamples(runs, view.round)),
+      { class: "small", title: "download all that was sampled here, an answer a row" },
     );
     clew.add(root, clew.el("div", { class: "bar" }, turns ? slider : null, sort, order, search, folded, csv), notes(runs));
     if (numbers.length) clew.add(root, legend(runs, turns));

@@ -134,7 +134,7 @@
   /** A row's figure with its interval, as text. */
   function figure(row, column) {
     const told = (value) =>
-      column.percent ? clew.number(100 * value, column.digits ?? 1) : clew.number(value, column.digits);
+      column.percent ? clew.inPercent(value, column.digits) : clew.number(value, column.digits);
     const value = row[column.name];
     if (typeof value !== "number") return value === null || value === undefined ? "–" : clew.text(value);
     const said = told(value) + (column.percent ? "%" : "");
