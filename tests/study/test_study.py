@@ -17,7 +17,7 @@ import pytest
 from clew.errors import InputError
 from clew.runs.options import read_yaml
 from clew.study import cells, grid, plots, tabular
-from clew.study.cells import Job, Kept, Result, key, path_of, read, run_cells
+from clew.study.cells import Job, Kept, Result, joined, key, path_of, read, run_cells
 from clew.study.effects import Effect, Row, Verdict, effect_of, paired, tally, together
 from clew.study.grid import TabularConfig
 from clew.study.report import report, wider
@@ -209,6 +209,14 @@ def test_a_curve_of_few_runs_has_a_wide_band(runs: int, times: float) -> None:
     low, high = inside.vertices[:, 1].min(), inside.vertices[:, 1].max()
     assert (high - 0.5, 0.5 - low) == (pytest.approx(0.01 * times, rel=1e-4),) * 2
     plt.close()
+
+
+def test_a_curve_has_no_band_where_runs_have_no_value() -> None:
+    nan = float("nan")
+    curves = [[0.0, 1.0, nan], [1.0, nan, nan], [2.0, nan, nan], [nan] * 3]  # the last is a run that is missing
+    curve = joined([Kept({}, {"score": np.array([0.5])}, one, [0.0] * 3) for one in curves])
+    np.testing.assert_allclose(curve.curve, [1, 1, nan])
+    np.testing.assert_allclose(curve.curve_error, [3**-0.5, nan, nan])
 
 
 @pytest.mark.parametrize("positive", ["", "it fell"])

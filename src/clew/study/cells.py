@@ -148,14 +148,15 @@ def joined(kept: Sequence[Kept]) -> Kept:
 
 
 def _mean_curve(curves_RT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean over replicas and its standard error, of those that are not NaN; NaN where none is."""
+    """The mean over replicas that are not NaN, NaN where none is, and its standard error, NaN where some are missing
+    that have a value elsewhere: an interval by how many there are at most would be too narrow there."""
     known_RT = ~np.isnan(curves_RT)
     count_T = known_RT.sum(0)
     with np.errstate(invalid="ignore"):
         mean_T = np.where(known_RT, curves_RT, 0).sum(0) / count_T
         square_T = np.where(known_RT, curves_RT - mean_T, 0) ** 2
         error_T = np.sqrt(square_T.sum(0) / np.maximum(count_T - 1, 1) / count_T)
-    return mean_T, error_T
+    return mean_T, np.where(count_T == count_T.max(initial=0), error_T, np.nan)
 
 
 def write_results(path: Path, config: dict[str, Any], results: Sequence[Result]) -> None:
