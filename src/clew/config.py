@@ -28,7 +28,7 @@ class MazeConfig:
     """chance of each extra passage where a generator percolates"""
     branches: int = 8
     """questions asked of each maze in training; they share its adjacency list, which is read once"""
-    traces: list[Literal["dfs", "bfs", "astar"]] = field(default_factory=lambda: ["dfs"])
+    traces: list[Literal["dfs", "bfs", "astar", "flood"]] = field(default_factory=lambda: ["dfs"])
     """search traces that demonstrations show as thoughts, in turn"""
     max_size: int | None = None
     """largest maze side that a new model's tokenizer knows; by default the largest in sizes"""

@@ -13,7 +13,7 @@ from clew.mazes.vocab import parse_cell
 from clew.mazes.world import MazeWorld
 
 WORLD = MazeWorld(MazeConfig(sizes=[3]))
-WIDTH = {"dfs": 1, "bfs": 3, "astar": 3}
+WIDTH = {"dfs": 1, "bfs": 3, "astar": 3, "flood": 3}
 MAZES = [Question(Lattice.random(4, 4, seed), (0, 0), (3, 1)) for seed in range(30)]
 CORRIDOR = Question(Lattice.from_edges(2, 2, [((0, 0), (0, 1)), ((0, 1), (1, 1))]), (0, 0), (1, 1))
 
@@ -86,6 +86,9 @@ def test_steps_that_are_false_of_the_maze() -> None:
     assert steps("(0,0) (0,0) ; (0,0)") == [True]  # cut in the midst of a step
     assert steps("(0,0) (0,1) <PATH_END> (1,1)") == [True, True, False]  # no step, and nothing behind it is read
     assert steps("(0,0) <PATH_START> (1,1)") == [True, False]
+    assert steps("(1,1) (1,1) ; (1,1) (0,1) ; (0,1) (0,0) ; <THOUGHT_END>") == [True] * 3  # from the target: a flood
+    assert steps("(1,1) (0,1) (0,0)") == [False, True, True]  # a walk has no such way
+    assert steps("(0,1) (0,1) ; (0,1) (0,0) ;") == [False, True]
     assert steps("") == [] and steps("<UNK> <UNK>") == [False]
     assert true_steps(CORRIDOR, "") == []
 
@@ -95,6 +98,10 @@ def test_paths_that_are_not_found() -> None:
     assert found_path(CORRIDOR, "<THOUGHT_START> (0,0) (0,1)") is None  # short of the target
     assert found_path(CORRIDOR, "<THOUGHT_START> (0,1) (1,1)") is None  # not from the origin
     assert path_from_trace("<THOUGHT_START> (0,1) (1,1)") is not None
+    flood = "<THOUGHT_START> (1,1) (1,1) ; (0,1) (1,1) ; (0,1) (0,0) ;"
+    assert found_path(CORRIDOR, flood) == [(0, 0), (0, 1), (1, 1)] == path_from_trace(flood)[::-1]
+    assert found_path(CORRIDOR, flood[:-14]) is None  # short of the origin
+    assert found_path(CORRIDOR, "<THOUGHT_START> (1,1) (0,1) (0,0)") is None  # a walk from the target is no search
     for text in ("", "<UNK>", "<THOUGHT_START> ;"):
         assert found_path(CORRIDOR, text) is None
         assert with_false_step(CORRIDOR, text, np.random.default_rng(0)) is None

@@ -15,6 +15,7 @@ from clew.mazes.kernels import seeded
 from clew.mazes.traces import (
     ALGORITHMS,
     DRAW,
+    as_searched,
     parse_trace,
     path_from_trace,
     search_steps,
@@ -79,11 +80,13 @@ def test_dfs_is_a_walk_that_only_returns_from_dead_ends(question):
         assert trace(question, "dfs", seed).path == stack and is_path(question, stack)
 
 
+@pytest.mark.parametrize("algorithm", ["bfs", "flood"])
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_bfs_expands_a_queue(question):
+def test_bfs_expands_a_queue(question, algorithm):
+    asked, question = question, as_searched(question, algorithm)
     graph, far = graph_of(question), nx.single_source_shortest_path_length(graph_of(question), question.origin)
     for seed in range(5):
-        steps = trace(question, "bfs", seed).steps
+        steps = trace(asked, algorithm, seed).steps
         order = {step.cell: i for i, step in enumerate(steps)}
         assert len(order) == len(steps) and steps[-1].cell == question.target
         assert steps[0] == (question.origin, question.origin)
@@ -92,8 +95,8 @@ def test_bfs_expands_a_queue(question):
         assert all(order[a.parent] <= order[b.parent] for a, b in pairwise(steps))
         assert all(far[a.cell] <= far[b.cell] for a, b in pairwise(steps))
         assert {cell for cell in far if far[cell] < far[question.target]} <= set(order)
-        path = trace(question, "bfs", seed).path
-        assert is_path(question, path) and len(path) == far[question.target] + 1
+        path = trace(asked, algorithm, seed).path
+        assert is_path(asked, path) and len(path) == far[question.target] + 1
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -117,8 +120,8 @@ def test_astar_expands_the_most_promising(question):
 
 def every_trace(question, algorithm):
     """All traces that the algorithm can write, by trying every order of neighbours and every way to break a tie."""
-    graph, (origin, target) = graph_of(question), question[1:3]
-    done = set()
+    graph, (origin, target) = graph_of(question), as_searched(question, algorithm)[1:3]
+    lines, done = algorithm in ("bfs", "flood"), set()
 
     def dfs(walk, stack):
         if walk[-1] == target:
@@ -135,7 +138,7 @@ def every_trace(question, algorithm):
         if not steps:
             return [(origin, origin)]
         open_steps = [(a, b) for a in expanded for b in graph[a] if b not in expanded]
-        if algorithm == "bfs":
+        if lines:
             first = {b: min((a for a in graph[b] if a in expanded), key=expanded.index) for _, b in open_steps}
             return [(a, b) for a, b in open_steps if first[b] == a == min(first.values(), key=expanded.index)]
         far = {origin: 0}
@@ -146,7 +149,7 @@ def every_trace(question, algorithm):
 
     def expand(steps):
         if steps and steps[-1][1] == target:
-            record = "{} {} ;" if algorithm == "bfs" else "{} <--> {}"
+            record = "{} {} ;" if lines else "{} <--> {}"
             body = [record.format(cell_text(a), cell_text(b)) for a, b in steps]
             done.add(" ".join(["<THOUGHT_START>", *body, "<THOUGHT_END>"]))
             return
@@ -191,7 +194,7 @@ def test_kernel_tokens_are_the_python_traces_tokens_and_read_back(algorithm):
     for seed, question in enumerate(QUESTIONS):
         lattice, origin, target = question[:3]
         made = trace(question, algorithm, seed)
-        tokens = trace_tokens(made)
+        tokens, searched = trace_tokens(made), made.path[::-1] if algorithm == "flood" else made.path
         out = np.full(3 * lattice.rows * lattice.cols + 6, -1, np.int64)
         end = write_trace(
             lattice.passages,
@@ -212,22 +215,21 @@ def test_kernel_tokens_are_the_python_traces_tokens_and_read_back(algorithm):
             assert (parsed.algorithm, parsed.error) == (algorithm, None)
             assert parsed.well_formed and parsed.valid and parsed.reaches_target
             assert parsed.search_steps == search_steps(written) == made.search_steps
-            assert path_from_trace(written) == made.path
-        assert path_from_trace(tokens[1:]) == path_from_trace(tokens[:-1]) == made.path
+            assert path_from_trace(written) == searched
+        assert path_from_trace(tokens[1:]) == path_from_trace(tokens[:-1]) == searched
     moves = [made.cell for made in trace(SMALL, "dfs", 0).steps]
     assert trace(SMALL, "dfs", 0).search_steps == len(moves) - 1
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_one_question_has_many_traces(algorithm):
-    question = Question(open_grid(4, 4), (0, 0), (2, 2))
+    question = as_searched(Question(open_grid(4, 4), (0, 0), (2, 2)), algorithm)
     assert len({len(trace_tokens(trace(question, algorithm, seed))) for seed in range(200)}) >= (
-        2 if algorithm == "bfs" else 3
+        2 if algorithm in ("bfs", "flood") else 3
     )
     # From a corner of an open grid to the middle, both first moves are equally good.
-    first = Counter(
-        trace(Question(open_grid(5, 5), (0, 0), (2, 2)), algorithm, seed).steps[1].cell for seed in range(2000)
-    )
+    corner = as_searched(Question(open_grid(5, 5), (0, 0), (2, 2)), algorithm)
+    first = Counter(trace(corner, algorithm, seed).steps[1].cell for seed in range(2000))
     assert set(first) == {(0, 1), (1, 0)} and abs(first[0, 1] - 1000) < 150  # 6.7 standard deviations
 
 
@@ -237,7 +239,7 @@ def test_an_origin_that_is_its_own_target(algorithm):
     made = trace(question, algorithm)
     tokens = trace_tokens(made)
     assert made.search_steps == search_steps(tokens) == (0 if algorithm == "dfs" else 1)
-    assert parse_trace(tokens, question).algorithm == algorithm
+    assert parse_trace(tokens, question).algorithm == ("bfs" if algorithm == "flood" else algorithm)  # the same text
     assert path_from_trace(tokens) == made.path == [(0, 1)]
 
 
@@ -254,10 +256,11 @@ def test_a_question_that_cannot_be_searched_is_refused():
         trace(SMALL._replace(target=(2, 2)), "bfs")
 
 
-DFS, BFS, ASTAR = (
+DFS, BFS, ASTAR, FLOOD = (
     "(0,0) (1,0) (1,1) (1,0) (0,0) (0,1) (0,2) (1,2)",
     "(0,0) (0,0) ; (0,0) (0,1) ; (0,0) (1,0) ; (0,1) (0,2) ; (1,0) (1,1) ; (0,2) (1,2) ;",
     "(0,0) <--> (0,0) (0,0) <--> (0,1) (0,1) <--> (0,2) (0,2) <--> (1,2)",
+    "(1,2) (1,2) ; (1,2) (0,2) ; (0,2) (0,1) ; (0,1) (0,0) ;",
 )
 
 
@@ -267,6 +270,17 @@ DFS, BFS, ASTAR = (
         (DFS, None, True, True, True),
         (BFS, None, True, True, True),
         (ASTAR, None, True, True, True),
+        (FLOOD, None, True, True, True),
+        (FLOOD + " (0,0) (1,0) ;", "token 14: the search goes on after the origin (0,0)", True, True, False),
+        (FLOOD[:-14], "token 11: the search ends at (0,1), not at the origin (0,0)", True, True, False),
+        (
+            FLOOD.replace("(0,2) (0,1)", "(0,2) (1,1)"),
+            "token 9: (1,1) is not a neighbour of (0,2)",
+            True,
+            False,
+            True,
+        ),
+        (FLOOD.replace(" ;", ""), "token 2: the search starts at (1,2), not at the origin (0,0)", True, False, False),
         ("", "token 2: '<THOUGHT_END>', expected a cell", False, False, False),
         ("(0,1) (0,2) (1,2)", "token 2: the search starts at (0,1), not at the origin (0,0)", True, False, True),
         ("(0,0) (1,0) (1,1) (1,2)", "token 5: no passage leads from (1,1) to (1,2)", True, False, True),
@@ -402,6 +416,8 @@ token = st.one_of(
 
 def reads_without_raising(written, question):
     parsed, path, steps = parse_trace(written, question), path_from_trace(written), search_steps(written)
+    if parsed.algorithm == "flood" or (path and path[0] != question.origin):
+        question = as_searched(question, "flood")
     assert (parsed.algorithm is None) == (parsed.error is not None) and parsed.search_steps == steps >= 0
     if parsed.algorithm:
         assert parsed.well_formed and parsed.valid and parsed.reaches_target

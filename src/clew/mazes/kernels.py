@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 GENERATORS = ("dfs", "wilson", "dfs_percolation", "percolation")
-ALGORITHMS = ("dfs", "bfs", "astar")
+ALGORITHMS = ("dfs", "bfs", "astar", "flood")
 ATTEMPTS = 10_000
 DOWN, RIGHT = 0, 1
 
@@ -349,11 +349,14 @@ def _astar_into(passages, origin, target, state, cells, parents):
 
 @njit(cache=True)
 def trace_into(passages, algorithm, origin, target, state, cells, parents):
-    """Searches from `origin` until `target` and writes each step into `cells`, and where it came from into `parents`
-    (both with room for 2 * rows * cols); returns how many steps, the origin's own first. `algorithm` indexes
-    ALGORITHMS. Where no passage leads to the target, the search ends with nothing left to see."""
+    """Searches from `origin` until `target`, a flood from `target` until `origin`, and writes each step into `cells`,
+    and where it came from into `parents` (both with room for 2 * rows * cols); returns how many steps, that of the cell
+    where it begins first. `algorithm` indexes ALGORITHMS. Where no passage leads from one to the other, the search ends
+    with nothing left to see."""
     if algorithm == 0:
         return _dfs_into(passages, origin, target, state, cells, parents)
     if algorithm == 1:
         return _bfs_into(passages, origin, target, state, cells, parents)
+    if algorithm == 3:
+        return _bfs_into(passages, target, origin, state, cells, parents)
     return _astar_into(passages, origin, target, state, cells, parents)

@@ -19,13 +19,12 @@ import numpy as np
 from clew.errors import InputError
 from clew.mazes import vocab
 from clew.mazes.lattice import Cell, Question
-from clew.mazes.traces import Step, _astar_rules, _bfs_rules, _dfs_rules, _form, parse_trace, path_from_trace
+from clew.mazes.traces import RULES, Step, _form, as_searched, parse_trace, path_from_trace
 from clew.mazes.vocab import parse_cell, parse_question
 
 START, END = "<THOUGHT_START>", "<THOUGHT_END>"
 TRIES = 16  # orders that are tried before a trace keeps its own
 GRAMMAR = frozenset(vocab.SPECIAL_TOKENS)
-RULES = {"dfs": _dfs_rules, "bfs": _bfs_rules, "astar": _astar_rules}
 
 
 @dataclass(frozen=True)
@@ -164,13 +163,14 @@ def _reordered(
     no algorithm could have written them."""
     question = _question(prompt)
     plain = _straight(words, records)
-    form = parse_trace(plain, question).algorithm if question else None
-    if question is None or form is None:
+    algorithm = parse_trace(plain, question).algorithm if question else None
+    if question is None or algorithm is None:
         return records
+    question = as_searched(question, algorithm)
     on_path = set(path_from_trace(plain) or ())
     by_step = {record.step: record for record in records}
     for _ in range(TRIES if len(by_step) == len(records) else 0):
-        order = _simulated(question, form, by_step, on_path, rng)
+        order = _simulated(question, algorithm, by_step, on_path, rng)
         if len(order) == len(records):
             return [by_step[step] for step in order]
     return records
@@ -194,15 +194,15 @@ def _question(prompt: Sequence[str]) -> Question | None:
 
 
 def _simulated(
-    question: Question, form: str, left: dict[Step, Record], on_path: set[Cell], rng: np.random.Generator
+    question: Question, algorithm: str, left: dict[Step, Record], on_path: set[Cell], rng: np.random.Generator
 ) -> list[Step]:
     """The algorithm once more, on a way of its own through these steps alone, to the target last; it may get stuck.
     A depth-first walk goes on to the target when it has been everywhere else."""
-    rules, order, remaining = RULES[form](*question[:3]), [], set(left)
+    rules, order, remaining = RULES[algorithm](*question[:3]), [], set(left)
     options = next(rules)
     while remaining:
         here = [step for step in options if step in remaining and (len(remaining) == 1 or step.cell != question.target)]
-        aside = [step for step in here if step.cell not in on_path] if form == "dfs" else []
+        aside = [step for step in here if step.cell not in on_path] if algorithm == "dfs" else []
         here = sorted(aside or here)
         if not here:
             break

@@ -5,20 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from clew.mazes.lattice import Cell, Question
-from clew.mazes.traces import _RECORDS, Step, _body, _form, _oriented, _read, _tokens, path_from_trace
+from clew.mazes.traces import _RECORDS, Step, _body, _form, _oriented, _read, _tokens, is_flood, path_from_trace
 from clew.mazes.vocab import cell_text
 
 START, END = "<THOUGHT_START>", "<THOUGHT_END>"
 
 
 def true_steps(question: Question, tokens_or_text: Sequence[str] | str) -> list[bool]:
-    """Whether each step of a thought is true of its maze: it takes an open passage, and the first is to the origin.
+    """Whether each step of a thought is true of its maze: it takes an open passage, and the first is to the origin, a
+    flood's to the target.
 
     What fits no step's form counts as one that is false, and nothing behind it is read; a thought that was cut in the
     midst of a step is read up to there. In a walk the step behind a false one goes from where that one claims to be.
     """
-    steps, whole = _steps(_tokens(tokens_or_text))[:2]
-    return [_is_true(question, i, step) for i, step in enumerate(steps)] + [False] * (not whole)
+    steps, whole, form, _ = _steps(_tokens(tokens_or_text))
+    begin = question.target if is_flood(question, form, steps) else question.origin
+    found = [set(step) == {begin} for step in steps[:1]] + [question.lattice.connected(*step) for step in steps[1:]]
+    return found + [False] * (not whole)
 
 
 def with_false_step(
@@ -31,8 +34,9 @@ def with_false_step(
     None for a thought without a true step behind its first.
     """
     tokens = _tokens(tokens_or_text)
-    steps, _, width, first = _steps(tokens)
-    known = [i for i, step in enumerate(steps) if i and _is_true(question, i, step)]
+    steps, _, form, first = _steps(tokens)
+    width = len(_RECORDS[form])
+    known = [i for i, step in enumerate(steps) if i and question.lattice.connected(*step)]
     if not known:
         return None
     i = known[int(rng.integers(len(known)))]
@@ -47,13 +51,15 @@ def with_false_step(
 
 def found_path(question: Question, tokens_or_text: Sequence[str] | str) -> list[Cell] | None:
     """The path from the question's origin to its target that can be read off a thought; None if it holds none."""
-    path = path_from_trace(tokens_or_text)
-    return path if path and (path[0], path[-1]) == (question.origin, question.target) else None
+    path, ends = path_from_trace(tokens_or_text) or [], (question.origin, question.target)
+    if path and path[0] == question.target and _form(_body(_tokens(tokens_or_text))) == "bfs":  # a flood
+        path = path[::-1]
+    return path if path and (path[0], path[-1]) == ends else None
 
 
-def _steps(tokens: list[str]) -> tuple[list[Step], bool, int, int]:
-    """A thought's steps, each from the end that was found before; whether they are all that it holds; the tokens of a
-    step; and where the first one stands."""
+def _steps(tokens: list[str]) -> tuple[list[Step], bool, str, int]:
+    """A thought's steps, each from the end that was found before; whether they are all that it holds; their form; and
+    where the first one stands."""
     body, first = _body(tokens), tokens.index(START) + 1 if START in tokens else 0
     form = _form(body)
     width = len(_RECORDS[form])
@@ -61,13 +67,7 @@ def _steps(tokens: list[str]) -> tuple[list[Step], bool, int, int]:
     if not after:  # it may have been cut
         body = body[: len(body) // width * width]
     steps, misfit = _read([START, *body, END], form) if body else ([], None)
-    return _oriented(steps, form), misfit is None and after in ([], [END]), width, first
-
-
-def _is_true(question: Question, number: int, step: Step) -> bool:
-    if number == 0:
-        return step.parent == step.cell == question.origin
-    return question.lattice.connected(step.parent, step.cell)
+    return _oriented(steps, form), misfit is None and after in ([], [END]), form, first
 
 
 def walled(question: Question, cell: Cell) -> list[Cell]:

@@ -3,10 +3,13 @@
     dfs     <THOUGHT_START> (0,0) (0,1) (0,0) (1,0) <THOUGHT_END>                       the walk, returns included
     bfs     <THOUGHT_START> (0,0) (0,0) ; (0,0) (0,1) ; (0,0) (1,0) ; <THOUGHT_END>     parent cell ;
     astar   <THOUGHT_START> (0,0) <--> (0,0) (0,0) <--> (1,0) <THOUGHT_END>             parent <--> cell
+    flood   <THOUGHT_START> (1,0) (1,0) ; (1,0) (0,0) ; <THOUGHT_END>                   as bfs, from the target
 
 Each cell of a breadth-first or A* trace stands at its expansion, beside the cell that it was found from; the origin is
 its own parent. Every trace ends at the target, so its first and last cells are the ends of a path that can be read off
-the thought alone. Neighbours come in random order: one question has many traces.
+the thought alone. A flood is a breadth-first search the other way, from the target until the origin: what a cell was
+found from is the next cell on the way, so its path is read off forwards, where those of the others are followed back
+from the target first. Neighbours come in random order: one question has many traces.
 """
 
 from collections import deque
@@ -47,7 +50,7 @@ def write_trace(passages, algorithm, origin, target, state, ids, tokens, at):
             at += 1
         tokens[at] = ids[cells[i] // cols, cells[i] % cols]
         at += 1
-        if algorithm == 1:
+        if algorithm == 1 or algorithm == 3:
             tokens[at] = vocab.ENDLINE
             at += 1
     tokens[at] = vocab.THOUGHT_END
@@ -55,7 +58,7 @@ def write_trace(passages, algorithm, origin, target, state, ids, tokens, at):
 
 
 class Step(NamedTuple):
-    """A cell that is visited (dfs) or expanded (bfs, astar), and the cell that the search came to it from."""
+    """A cell that is visited (dfs) or expanded (all others), and the cell that the search came to it from."""
 
     parent: Cell
     cell: Cell
@@ -63,7 +66,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Trace:
-    """What a search did: its steps from the origin, whose parent is itself, to the target."""
+    """What a search did: its steps from the origin, whose parent is itself, to the target; a flood's the other way."""
 
     algorithm: str
     steps: tuple[Step, ...]
@@ -71,7 +74,8 @@ class Trace:
     @property
     def path(self) -> list[Cell]:
         """The path that the search found, from origin to target."""
-        return _path(self.steps) or []
+        path = _path(self.steps) or []
+        return path[::-1] if self.algorithm == "flood" else path
 
     @property
     def search_steps(self) -> int:
@@ -90,9 +94,10 @@ class ParsedTrace:
     well_formed: bool
     """both ends are there, and nothing but steps of one form between them"""
     valid: bool
-    """starts at the origin, and every step takes an open passage from a cell that the search has been to"""
+    """starts at the origin, a flood at the target, and every step takes an open passage from a cell that the search has
+    been to"""
     reaches_target: bool
-    """its last step is to the target, however it got there"""
+    """its last step is to the target, a flood's to the origin, however it got there"""
     error: str | None
     """the first thing that is wrong, and at which token (counted from 1); None if and only if `algorithm` is given"""
 
@@ -104,20 +109,27 @@ def trace(question: Question, algorithm: str, seed: int = 0) -> Trace:
     """
     if algorithm not in ALGORITHMS:
         raise InputError(f"algorithm: {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
-    lattice, origin, target = question.lattice, question.origin, question.target
+    lattice, origin, target = question[:3]
     cells, parents = np.empty((2, 2 * lattice.passages[0].size), np.int64)
     number, ends = ALGORITHMS.index(algorithm), (lattice._flat(origin), lattice._flat(target))
     n = trace_into(lattice.passages, number, *ends, seeded(seed, 0, 0, DRAW), cells, parents)
     pairs = zip(parents[:n], cells[:n], strict=True)
     steps = tuple(Step(lattice._cell(parent), lattice._cell(cell)) for parent, cell in pairs)
-    if steps[-1].cell != target:
+    if steps[-1].cell != as_searched(question, algorithm).target:
         raise InputError(f"origin {origin} and target {target} are not connected")
     return Trace(algorithm, steps)
 
 
+def as_searched(question: Question, algorithm: str) -> Question:
+    """The question from where an algorithm begins: a flood's is the other way round."""
+    turned = question._replace(origin=question.target, target=question.origin, path=None)
+    return turned if algorithm == "flood" else question
+
+
 def trace_tokens(trace: Trace) -> list[str]:
     """The trace as tokens, `<THOUGHT_START>` and `<THOUGHT_END>` included."""
-    fill = {"dfs": "{1}", "bfs": "{0} {1} ;", "astar": "{0} <--> {1}"}[trace.algorithm]
+    records = "{0} {1} ;"
+    fill = {"dfs": "{1}", "bfs": records, "astar": "{0} <--> {1}", "flood": records}[trace.algorithm]
     steps = (fill.format(cell_text(step.parent), cell_text(step.cell)) for step in trace.steps)
     return " ".join(["<THOUGHT_START>", *steps, "<THOUGHT_END>"]).split()
 
@@ -134,7 +146,7 @@ def _body(tokens: list[str]) -> list[str]:
 
 
 def _form(body: list[str]) -> str:
-    """Whose form a thought has, by its separators: a lost or a stray one does not change it."""
+    """Whose form a thought has, by its separators: a lost or a stray one does not change it. A flood has bfs's."""
     cells, lines, joins = sum(parse_cell(token) is not None for token in body), body.count(";"), body.count("<-->")
     if 4 * max(lines, joins) < max(cells, 1):
         return "dfs"
@@ -222,6 +234,11 @@ def path_from_trace(tokens_or_text: Sequence[str] | str) -> list[Cell] | None:
     return None if misfit else _path(_oriented(steps, form))
 
 
+def is_flood(question: Question, form: str, steps: Sequence[Step]) -> bool:
+    """Whether steps of this form are a flood of the question: they begin at its target."""
+    return form == "bfs" and bool(steps) and steps[0].cell == question.target != question.origin
+
+
 # A rule book yields the steps that its algorithm could take next and is sent the one taken.
 Rules = Generator[list[Step], Step, None]
 
@@ -265,6 +282,10 @@ def _astar_rules(lattice: Lattice, origin: Cell, target: Cell) -> Rules:
                 found_from[cell].append(step.cell)
 
 
+RULES = {"dfs": _dfs_rules, "bfs": _bfs_rules, "astar": _astar_rules, "flood": _bfs_rules}
+GOALS = {"dfs": "target", "bfs": "target", "astar": "target", "flood": "origin"}
+
+
 def _first_impossible(question: Question, steps: list[Step]) -> tuple[int, bool, str] | None:
     """The first step that the maze does not allow: its number, whether that lies in its cell or in its parent, why."""
     been = {question.origin}
@@ -282,16 +303,17 @@ def _first_impossible(question: Question, steps: list[Step]) -> tuple[int, bool,
     return None
 
 
-def _first_stray(question: Question, form: str, steps: list[Step]) -> tuple[int, bool, str] | None:
+def _first_stray(question: Question, algorithm: str, steps: list[Step]) -> tuple[int, bool, str] | None:
     """The first possible step that the algorithm would not take, told in the same way."""
-    rules = {"dfs": _dfs_rules, "bfs": _bfs_rules, "astar": _astar_rules}[form](*question[:3])
+    rules = RULES[algorithm](*question[:3])
     options = next(rules)
     for i, step in enumerate(steps):
         if i and steps[i - 1].cell == question.target:
-            return i, False, f"the search goes on after the target {cell_text(question.target)}"
+            return i, False, f"the search goes on after the {GOALS[algorithm]} {cell_text(question.target)}"
         if step not in options:
             wanted = f"{cell_text(options[0].cell)} from {cell_text(options[0].parent)}" if options else "nothing more"
-            return i, True, f"{cell_text(step.cell)} from {cell_text(step.parent)} comes where {form} takes {wanted}"
+            taken = f"{cell_text(step.cell)} from {cell_text(step.parent)}"
+            return i, True, f"{taken} comes where {algorithm} takes {wanted}"
         options = rules.send(step)
     return None
 
@@ -305,8 +327,10 @@ def parse_trace(tokens_or_text: Sequence[str] | str, question: Question) -> Pars
     tokens = _tokens(tokens_or_text)
     form = _form(_body(tokens))
     steps, misfit = _read(tokens, form)
+    algorithm = "flood" if is_flood(question, form, steps) else form
+    question = as_searched(question, algorithm)
     impossible = _first_impossible(question, steps)
-    fault = _first_stray(question, form, steps[: impossible[0]] if impossible else steps) or impossible
+    fault = _first_stray(question, algorithm, steps[: impossible[0]] if impossible else steps) or impossible
     reaches = bool(steps) and steps[-1].cell == question.target
     error = misfit
     width, back = len(_RECORDS[form]), {"dfs": 0, "bfs": 1, "astar": 2}[form]
@@ -314,7 +338,7 @@ def parse_trace(tokens_or_text: Sequence[str] | str, question: Question) -> Pars
         error = f"token {2 + width * fault[0] + back * fault[1]}: {fault[2]}"
     elif not misfit and not reaches:
         end, target = cell_text(steps[-1].cell), cell_text(question.target)
-        error = f"token {2 + width * len(steps)}: the search ends at {end}, not at the target {target}"
+        error = f"token {2 + width * len(steps)}: the search ends at {end}, not at the {GOALS[algorithm]} {target}"
     return ParsedTrace(
-        None if error else form, search_steps(tokens), not misfit, bool(steps) and not impossible, reaches, error
+        None if error else algorithm, search_steps(tokens), not misfit, bool(steps) and not impossible, reaches, error
     )

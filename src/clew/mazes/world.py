@@ -243,9 +243,9 @@ class MazeWorld(World):
         return self.tokenizer.convert_tokens_to_ids(words)  # type: ignore[return-value]
 
     def line_end(self) -> Stop | None:
-        """A step of a breadth-first or A* trace is a line; a walk has none."""
+        """A step of a breadth-first trace, a flood or an A* trace is a line; a walk has none."""
         (separator,) = self._numbered([";"])
-        ids = (separator,) if "bfs" in self.config.traces else ()
+        ids = (separator,) if {"bfs", "flood"} & set(self.config.traces) else ()
         # Any cell behind the connector, as tokenizers of both kinds spell it.
         strings = ("<--> (", "<-->(") if "astar" in self.config.traces else ()
         return Stop(ids, strings) if ids or strings else None
