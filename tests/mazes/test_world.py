@@ -14,7 +14,9 @@ from clew.config import MazeConfig
 from clew.errors import InputError
 from clew.graders import Grader, grade
 from clew.mazes import MazeStream, grade_path, lattice, lookahead, maze_tokenizer, vocab
+from clew.mazes.kernels import ALGORITHMS
 from clew.mazes.lattice import Lattice
+from clew.mazes.steps import found_path
 from clew.mazes.vocab import answer_cells
 from clew.mazes.world import MazeWorld, cells_known, random_walk, solution
 from clew.tree import TreeBatch
@@ -268,6 +270,22 @@ def test_what_no_mazes_can_be_is_named(options: dict[str, Any], says: str) -> No
 
 def tokens_of(trees: Sequence[Any]) -> list[list[int]]:
     return [list(tree.tokens) for tree in trees]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_of_several_shortest_paths_demonstrations_take_the_one_that_the_thought_found(algorithm: str) -> None:
+    mazes = world(4, generators=["percolation"], p=0.5, branches=4, traces=[algorithm])
+    others = detours = 0
+    for number in range(20):
+        (tree,), shown = mazes.demonstrations([number]), mazes._shown.questions(number)
+        for asked, maze in zip(tree.children, shown, strict=True):
+            (thought,) = asked.children
+            found = found_path(maze, mazes.text(thought.tokens))
+            path = answer_cells(mazes.text(thought.children[0].tokens).split())[1]
+            assert found and maze.path and len(path) == len(maze.path)
+            assert path == found or (algorithm == "dfs" and len(found) > len(path))
+            others, detours = others + (path != list(maze.path)), detours + (path != found)
+    assert others and (detours > 0) == (algorithm == "dfs")
 
 
 def test_demonstrations_show_the_traces_in_turn_and_are_the_same_whoever_asks() -> None:

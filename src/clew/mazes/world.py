@@ -67,8 +67,8 @@ def grade_answer(maze: lattice.Question, text: str) -> PathGrade:
 
 class MazeWorld(World):
     """Mazes of several sizes and generators. A question of a round or an evaluation has a maze of its own; training
-    asks `branches` of each, and demonstrations show random traces of `traces`, in turn. All of them may stand
-    `anywhere` in a larger grid.
+    asks `branches` of each, and demonstrations show random traces of `traces`, in turn, and answer with the path that
+    the trace found, or with a shorter one where there is. All of them may stand `anywhere` in a larger grid.
 
     tokenizer: one that numbers the maze tokens in its own way; those that it lacks are added with `teach`, and an
     InputError without.
@@ -202,8 +202,9 @@ class MazeWorld(World):
         mazes, algorithms = self._shown.questions(number), self.config.traces
         children = []
         for b, maze in enumerate(mazes):
-            words = vocab.question_text(maze, []).split()
             searched = trace(maze, algorithms[(number + b) % len(algorithms)], seed=number * len(mazes) + b)
+            best = min(searched.path, solution(maze), key=len)  # of several shortest ones that which the thought found
+            words = vocab.question_text(maze._replace(path=tuple(best)), []).split()
             path = words.index("<PATH_START>")
             answer = SpanTree(self._numbered(words[path:]), "answer", 1.0)
             thought = SpanTree(self._numbered(trace_tokens(searched)), "thought", 1.0, [answer])
