@@ -29,7 +29,7 @@ class MazeConfig:
     branches: int = 8
     """questions asked of each maze in training; they share its adjacency list, which is read once"""
     traces: list[Literal["dfs", "bfs", "astar", "flood"]] = field(default_factory=lambda: ["dfs"])
-    """search traces that demonstrations show as thoughts, in turn; flood: breadth-first from the target to the origin"""
+    """search traces that demonstrations show as thoughts, in turn; flood: breadth-first from target to origin"""
     max_size: int | None = None
     """largest maze side that a new model's tokenizer knows; by default the largest in sizes"""
     anywhere: bool = False
