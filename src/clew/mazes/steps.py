@@ -5,7 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from clew.mazes.lattice import Cell, Question
-from clew.mazes.traces import _RECORDS, Step, _body, _form, _oriented, _read, _tokens, is_flood, path_from_trace
+from clew.mazes.traces import (
+    _RECORDS,
+    Step,
+    _body,
+    _form,
+    _oriented,
+    _read,
+    _tokens,
+    as_searched,
+    path_from_trace,
+    told_by,
+)
 from clew.mazes.vocab import cell_text
 
 START, END = "<THOUGHT_START>", "<THOUGHT_END>"
@@ -19,7 +30,7 @@ def true_steps(question: Question, tokens_or_text: Sequence[str] | str) -> list[
     midst of a step is read up to there. In a walk the step behind a false one goes from where that one claims to be.
     """
     steps, whole, form, _ = _steps(_tokens(tokens_or_text))
-    begin = question.target if is_flood(question, form, steps) else question.origin
+    begin = as_searched(question, told_by(question, form, [step.cell for step in steps])).origin
     found = [set(step) == {begin} for step in steps[:1]] + [question.lattice.connected(*step) for step in steps[1:]]
     return found + [False] * (not whole)
 
@@ -51,10 +62,11 @@ def with_false_step(
 
 def found_path(question: Question, tokens_or_text: Sequence[str] | str) -> list[Cell] | None:
     """The path from the question's origin to its target that can be read off a thought; None if it holds none."""
-    path, ends = path_from_trace(tokens_or_text) or [], (question.origin, question.target)
-    if path and path[0] == question.target and _form(_body(_tokens(tokens_or_text))) == "bfs":  # a flood
+    tokens = _tokens(tokens_or_text)
+    path = path_from_trace(tokens) or []
+    if told_by(question, _form(_body(tokens)), path) == "flood":
         path = path[::-1]
-    return path if path and (path[0], path[-1]) == ends else None
+    return path if path and (path[0], path[-1]) == (question.origin, question.target) else None
 
 
 def _steps(tokens: list[str]) -> tuple[list[Step], bool, str, int]:

@@ -122,8 +122,9 @@ def trace(question: Question, algorithm: str, seed: int = 0) -> Trace:
 
 def as_searched(question: Question, algorithm: str) -> Question:
     """The question from where an algorithm begins: a flood's is the other way round."""
-    turned = question._replace(origin=question.target, target=question.origin, path=None)
-    return turned if algorithm == "flood" else question
+    if algorithm != "flood":
+        return question
+    return question._replace(origin=question.target, target=question.origin, path=None)
 
 
 def trace_tokens(trace: Trace) -> list[str]:
@@ -234,9 +235,9 @@ def path_from_trace(tokens_or_text: Sequence[str] | str) -> list[Cell] | None:
     return None if misfit else _path(_oriented(steps, form))
 
 
-def is_flood(question: Question, form: str, steps: Sequence[Step]) -> bool:
-    """Whether steps of this form are a flood of the question: they begin at its target."""
-    return form == "bfs" and bool(steps) and steps[0].cell == question.target != question.origin
+def told_by(question: Question, form: str, begin: Sequence[Cell]) -> str:
+    """Whose a search of this form is that comes to these cells first: a flood begins at the question's target."""
+    return "flood" if form == "bfs" and [*begin[:1]] == [question.target] != [question.origin] else form
 
 
 # A rule book yields the steps that its algorithm could take next and is sent the one taken.
@@ -327,7 +328,7 @@ def parse_trace(tokens_or_text: Sequence[str] | str, question: Question) -> Pars
     tokens = _tokens(tokens_or_text)
     form = _form(_body(tokens))
     steps, misfit = _read(tokens, form)
-    algorithm = "flood" if is_flood(question, form, steps) else form
+    algorithm = told_by(question, form, [step.cell for step in steps])
     question = as_searched(question, algorithm)
     impossible = _first_impossible(question, steps)
     fault = _first_stray(question, algorithm, steps[: impossible[0]] if impossible else steps) or impossible
