@@ -52,7 +52,7 @@ def test_the_nearest_names() -> None:
 
 
 def test_what_is_not_quite_all_is_not_all() -> None:
-    shown = [in_percent(share) for share in (0.0, 0.9994, 0.9995, 0.9999, 1.0)]
-    assert shown == ["0.0", "99.9", "99.95", "99.99", "100.0"]
+    shown = [in_percent(share) for share in (0.0, 0.9994, 0.9995, 0.9999, 0.99996, 1 - 1e-12, 1.0)]
+    assert shown == ["0.0", "99.9", "99.95", "99.99", "99.996", "100.0", "100.0"]
     assert with_interval({"value": 0.9999, "low": 0.99955, "high": 1.0}, "%") == "99.99% [99.95, 100.0]"
     assert with_interval({"value": 0.5, "low": 0.45, "high": 0.55}) == "50.0 [45.0, 55.0]"

@@ -45,8 +45,9 @@ def show(value: object) -> str:
 
 
 def in_percent(share: float) -> str:
-    """In percent, to one place behind the point; to two where that would make all of what is not quite all."""
-    return f"{100 * share:.{2 if 0.9995 <= share < 1 else 1}f}"
+    """In percent, to one place behind the point; to more where that would make all of what is not quite all."""
+    texts = (f"{100 * share:.{places}f}" for places in range(1, 9))
+    return next((text for text in texts if share >= 1 or float(text) < 100), "100.0")
 
 
 def with_interval(figure: Mapping[str, float], sign: str = "") -> str:

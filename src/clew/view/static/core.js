@@ -77,8 +77,11 @@ const clew = { kinds: {}, served: false, palette: {} };
     return String(Number(value.toPrecision(3)));
   }
 
-  /** In percent without its sign, by default to one place; to two where that would make all of what is not quite all. */
-  clew.inPercent = (value, digits) => clew.number(100 * value, digits ?? (value >= 0.9995 && value < 1 ? 2 : 1));
+  /** In percent without its sign, by default to one place; to more where that would make all of what is not quite all. */
+  clew.inPercent = (value, digits) => {
+    const fits = (places) => value >= 1 || Number((100 * value).toFixed(places)) < 100;
+    return clew.number(100 * value, digits ?? [1, 2, 3, 4, 5, 6, 7, 8].find(fits) ?? 1);
+  };
 
   clew.percent = (value, digits) => (typeof value === "number" ? `${clew.inPercent(value, digits)}%` : "–");
 
