@@ -118,6 +118,7 @@ def zoo(cards: dict[str, dict[str, Any]], out: Path, points: int = 24, fewest: i
             ax.plot([], [], color=GREY, lw=0.8, ls="--", label="random walk on the same mazes")
             ax.set(title=f"up to {size}x{size}", ylim=(0, 1.02))
             ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+            ax.locator_params(axis="x", integer=True)
         for ax in axes.flat[len(panels) :]:
             ax.set_visible(False)
         for ax in axes[-1]:
@@ -148,10 +149,10 @@ def zoo_curves(cards: dict[str, dict[str, Any]], out: Path) -> None:
         colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, max(2, len(cards))))
         for (name, card), color in zip(cards.items(), colors, strict=False):
             made = card["trained"]
-            _, minutes, exact = zip(*made["curve"], strict=True)
+            _, minutes, solved = zip(*made["curve"], strict=True)
             label = f"{name} ({card['mazes']}), {made['machine']}"
             label += f", from {made['begun_from']}" if made["begun_from"] else ""
-            ax.plot(minutes, exact, color=color, marker="o", ms=3, lw=1.2, label=label)
+            ax.plot(minutes, solved, color=color, marker="o", ms=3, lw=1.2, label=label)
         ax.set(xlabel="minutes", ylabel="held-out mazes solved (validations)", ylim=(0, 1.02))
         ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18))
         save(figure, out)

@@ -165,9 +165,9 @@ def about(name: str, run: Path, policy: Policy) -> dict[str, Any]:
             "weights": hashed(run),
             "begun_from": values["model"]["folder"],
             "curve": [
-                [row["step"], round(row["seconds"] / 60, 2), row["held_out_exact"]]
+                [row["step"], round(row["seconds"] / 60, 2), row["held_out_optimal"]]
                 for row in metrics
-                if "held_out_exact" in row
+                if "held_out_optimal" in row
             ],
         },
     }
@@ -215,7 +215,7 @@ def put(name: str, run: Path, per_size: int) -> dict[str, Any]:
         card |= {"not_evaluated": world.not_evaluated()} if world.not_evaluated() else {}
         card |= {"held_out": world.held_out_rule, **provenance(["bench", "zoo", name])}
         write_evaluation(part, card, [sample.record for sample in samples])
-        names = {"headline": "exact", "opens": f"{zoo.PREFIX}{name}"}
+        names = {"headline": "optimal", "opens": f"{zoo.PREFIX}{name}"}
         write_card(model, f"{zoo.PREFIX}{name}", in_words(card), card, card["trained"], card["baseline"], **names)
     return card
 
