@@ -74,11 +74,13 @@ def _table(cards: dict[str, dict[str, Any]]) -> "Table":
     )
     table.add_column("name", no_wrap=True)
     table.add_column("mazes", overflow="fold")
-    for name in ("layers x width", "weights", "loss", "solved", "MB"):
-        table.add_column(name, justify="left" if name == "loss" else "right", no_wrap=name in ("solved", "MB"))
+    for name in ("layers\nx width", "weights"):
+        table.add_column(name, justify="right")
+    table.add_column("loss", max_width=len("thought "))
+    table.add_column("solved", justify="right", no_wrap=True)
     for name, one in cards.items():
         size = (f"{one['layers']} x {one['width']}", f"{one['parameters'] / 1e6:.2f}M")
-        table.add_row(name, one["mazes"], *size, one["loss"], _solved(one), f"{one['bytes'] / 1e6:.1f}")
+        table.add_row(name, one["mazes"], *size, one["loss"], _solved(one))
     return table
 
 
