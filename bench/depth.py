@@ -1,11 +1,12 @@
-"""What limits a model of mazes: depth, data or time? Llamas of 2, 4 and 8 layers on 4x4, of 2 and 8 on 5x5.
+"""What limits a model of mazes: depth, data or time? Llamas of 2, 4, 6 and 8 layers on 4x4 and 5x5.
 
     clew bench depth                   # some 2.1 hours of CPU, 1.9 of them training; a run on each of two cores
     clew bench depth --sizes 3 --layers 1 2 --seeds 0 1 --steps 30 --questions 100 --out runs/quick --runs runs/quick
 
 Each depth is trained twice: all for equal steps (--steps, 1,100), and for equal time, that is for as many steps as fit
 into the CPU time that the deepest needs for those. What a step costs is measured once, before all runs, with one thread
-and taking turns, and kept in RUNS/costs.json. So a run is defined by its steps alone, whatever else the machine does
+and taking turns, and kept in RUNS/costs.json; a depth that is asked for later is measured beside the deepest, and put
+down in proportion to what the file has of it. So a run is defined by its steps alone, whatever else the machine does
 meanwhile, and its rate falls over its own second half. All are asked the same questions about held-out mazes.
 
 Controls for the same steps. "data": the fewest layers with twice the mazes a step; that is twice the batch, so twice
@@ -57,7 +58,7 @@ from depth_runs import (
 )
 from measure import keep, options, other_options
 
-LAYERS = {4: [2, 4, 8], 5: [2, 8]}  # by default; at other sizes as at the largest of these
+LAYERS = [2, 4, 6, 8]
 SEEDS, STEPS, QUESTIONS = [0, 1, 2], 1100, 2000
 
 
@@ -82,8 +83,9 @@ def planned(args: Namespace) -> list[SizeResults]:
     every size, can be used."""
     plan, file = [], args.runs / "costs.json"
     for size in args.sizes:
-        costs = known(file, size, wanted(args, size))
-        plan.append(SizeResults(size, wanted(args, size, costs), costs or {}, {}))
+        costs = known(file, size, wanted(args, size)) or {"models": {}}
+        costs = costs if all(arm.shape in costs["models"] for arm in wanted(args, size)) else {}
+        plan.append(SizeResults(size, wanted(args, size, costs), costs, {}))
     configs(args, plan)
     for number, of in enumerate(plan):
         if not of.measured:
@@ -93,7 +95,7 @@ def planned(args: Namespace) -> list[SizeResults]:
 
 
 def wanted(args: Namespace, size: int, costs: Measured | None = None) -> list[Arm]:
-    layers = sorted(args.layers or LAYERS.get(size, LAYERS[5]))
+    layers = sorted(args.layers)
     return arms(size, layers, tuple(args.seeds), args.steps, costs["models"] if costs else None)
 
 
@@ -182,7 +184,7 @@ def panels(of: SizeResults) -> dict[str, Any]:
 def main() -> None:
     parser = options(__doc__, repeats=15)
     parser.add_argument("--sizes", type=int, nargs="+", default=[4, 5], help="sides of mazes")
-    parser.add_argument("--layers", type=int, nargs="+", help="by default 2 4 8 at 4x4, 2 8 elsewhere")
+    parser.add_argument("--layers", type=int, nargs="+", default=LAYERS, help="depths to compare")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--steps", type=int, default=STEPS, help="equal steps; of the deepest, for equal time too")
     parser.add_argument("--questions", type=int, default=QUESTIONS, help="about held-out mazes, at a run's end")

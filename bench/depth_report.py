@@ -280,10 +280,11 @@ def about(questions: int) -> list[str]:
         f"falls to 0 over the second half of a run, averaged weights, {MAZES} mazes of {BRANCHES} questions a step "
         f"unless said, width {WIDTH} unless said. Asked at the end, greedily: the same {questions:,} questions about "
         "held-out mazes. What a step costs was measured once, before training, all models of a size taking turns on "
-        "the same mazes. Steps of equal time: as many as take the CPU time that the deepest needs for its own. Shares "
-        "by lookahead: means over seeds, with Wilson's 95% interval over questions, which says nothing of other seeds. "
-        "Held-out mazes are few at small sizes, and repeat: 2,000 questions are about 8 different mazes at 3x3, about "
-        "363 at 4x4 and 1,955 at 5x5. So these intervals say how well a model does on these mazes, not on others.",
+        "the same mazes; of a depth that came later, beside the deepest, and in proportion to it. Steps of equal time: "
+        "as many as take the CPU time that the deepest needs for its own. Shares by lookahead: means over "
+        "seeds, with Wilson's 95% interval over questions, which says nothing of other seeds. Held-out mazes "
+        "are few at small sizes, and repeat: 2,000 questions are about 8 different mazes at 3x3, about 363 at 4x4 and "
+        "1,955 at 5x5. So these intervals say how well a model does on these mazes, not on others.",
         "",
         "Differences are paired by seed, with 95% intervals by Student's t over seeds. Those of one question hold "
         "together, over all depths and sizes (Bonferroni); those of different questions do not. Where an interval "

@@ -116,8 +116,8 @@ def _policy(size: int, model: ModelConfig) -> Policy:
 
 
 def known(file: Path, size: int, wanted: Sequence[Arm]) -> Measured | None:
-    """What a step of each takes as the file has it, None where it has nothing of that size. Refuses a file that holds
-    something else, or costs of other models: what is compared is measured together."""
+    """What steps take as the file has it, None where it has nothing of that size. Refuses a file that holds something
+    else, or lacks the deepest, beside which others are measured."""
     name = f"{size}x{size}"
     there, usable = None, False
     try:
@@ -128,10 +128,15 @@ def known(file: Path, size: int, wanted: Sequence[Arm]) -> Measured | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass
     refuse(not usable, f"{file} holds no costs of steps; delete it, or choose another --runs")
-    lacking = [arm.shape for arm in wanted if there and arm.shape not in there["models"]]
-    why = "what costs are compared is measured together"
-    refuse(lacking, f"{file} has no {name} model of {''.join(lacking[:1])}, and {why}; choose another --runs")
+    deepest = most_of(wanted).shape
+    lacks = there is not None and deepest not in there["models"]
+    refuse(lacks, f"{file} has no {name} model of {deepest}, beside which others are measured; choose another --runs")
     return there
+
+
+def most_of(wanted: Sequence[Arm]) -> Arm:
+    """The deepest, whose time for the equal steps is the equal time."""
+    return max(wanted, key=lambda arm: arm.layers)
 
 
 def _kept(file: Path) -> dict[str, Measured]:
@@ -140,13 +145,18 @@ def _kept(file: Path) -> dict[str, Measured]:
 
 def measured(file: Path, size: int, wanted: Sequence[Arm], repeats: int) -> Measured:
     """CPU seconds that a step of each takes, measured now and kept in the file: runs that go on later have as many
-    steps."""
+    steps. What the file has stays; the others are measured beside the deepest, and put down in proportion to what it
+    has of that one."""
     name = f"{size}x{size}"
+    there = _kept(file).get(name, {"repeats": repeats, "machine": provenance()["machine"], "models": {}})
+    deepest = most_of(wanted).shape
+    new = {arm.shape: arm for arm in wanted if arm.shape == deepest or arm.shape not in there["models"]}
     print(f"{name}: measuring what a step costs", flush=True)
-    built = {shape: _stepping(size, arm) for shape, arm in {arm.shape: arm for arm in wanted}.items()}
+    built = {shape: _stepping(size, arm) for shape, arm in new.items()}
     seconds = interleaved({shape: step for shape, (step, _) in built.items()}, repeats, clock=time.process_time)
-    models = {shape: {"seconds": seconds[shape], "parameters": count} for shape, (_, count) in built.items()}
-    found = {"repeats": repeats, "machine": provenance()["machine"], "models": models}
+    scale = there["models"].get(deepest, {"seconds": seconds[deepest]})["seconds"] / seconds[deepest]
+    models = {shape: {"seconds": scale * seconds[shape], "parameters": count} for shape, (_, count) in built.items()}
+    found = there | {"models": models | there["models"]}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, _kept(file) | {name: found})
     return found

@@ -177,6 +177,27 @@ def test_costs_are_measured_once(depth: ModuleType, tmp_path: Path) -> None:
     assert runs.known(file, 4, arms) is None
 
 
+def test_a_depth_that_comes_later_is_measured_beside_the_deepest(
+    depth: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, file = sys.modules["depth_runs"], tmp_path / "costs.json"
+    file.write_text(json.dumps({"4x4": MEASURED}))
+    args = Namespace(runs=tmp_path, sizes=[4], layers=[2, 4, 6, 8], seeds=[0], steps=1000, questions=50, repeats=1)
+    took = {"6 x 64, 16 mazes": 1.5, "8 x 64, 16 mazes": 2.0}  # a slower machine: ten times as long as in the file
+
+    def interleaved(sides: dict[str, Any], repeats: int, clock: Any) -> dict[str, float]:
+        return {shape: took[shape] for shape in sides}
+
+    monkeypatch.setattr(runs, "interleaved", interleaved)
+    (planned,) = depth.planned(args)
+    six = planned.measured["models"].pop("6 x 64, 16 mazes")
+    assert planned.measured == MEASURED and six["seconds"] == pytest.approx(0.15)
+    times = {arm.name: arm.steps for arm in planned.of("equal time")}
+    assert times == {"2 layers": 4000, "4 layers": 2000, "6 layers": 1333, "8 layers": 1000}
+    monkeypatch.setattr(runs, "interleaved", lambda *_, **__: pytest.fail("measured twice"))
+    assert [arm.steps for arm in depth.planned(args)[0].arms] == [arm.steps for arm in planned.arms]
+
+
 def test_nothing_is_measured_before_all_sizes_can_be_used(
     depth: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +211,7 @@ def test_nothing_is_measured_before_all_sizes_can_be_used(
     with pytest.raises(SystemExit, match="5x5-equal-steps-2-layers-seed-0 was made with steps 900"):
         depth.planned(args)
     (tmp_path / "costs.json").write_text(json.dumps({"5x5": {**MEASURED, "models": {}}}))
-    with pytest.raises(SystemExit, match="has no 5x5 model of 2 x 64"):
+    with pytest.raises(SystemExit, match="has no 5x5 model of 8 x 64"):
         depth.planned(args)
 
 
