@@ -111,6 +111,14 @@ def test_a_failing_cell_is_heard_of(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.parquet"))
 
 
+def test_a_cell_that_fails_stops_no_other(tmp_path: Path) -> None:
+    broken, told = ("tabular", {"no": "world"}), []
+    with pytest.raises(KeyError, match="world") as raised:
+        run_cells([broken, job()], tmp_path, workers=1, report=lambda *at: told.append(at))
+    assert raised.value.__notes__ == ["1 of the cells failed, this one first; the same command tries them again"]
+    assert path_of(tmp_path, job()).is_file() and told == [(0, 2), (1, 2)]
+
+
 def test_local_and_ray_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # beside other work a cluster starts slowly

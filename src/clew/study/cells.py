@@ -208,7 +208,8 @@ def run_cells(
     """Every job's finished cell, in order; those that are in the folder already are not run again.
 
     workers: processes of one thread each, by default one a core. report(done, count) is called as cells come in. Equal
-    jobs are run once. Can be killed at any moment: what is finished stays.
+    jobs are run once. Can be killed at any moment: what is finished stays. A cell that fails stops no other; its error
+    is raised behind the last of them. An InputError, which they would come to as well, ends it at once.
     """
     _arrow()
     _tidy(folder)
@@ -216,9 +217,16 @@ def run_cells(
     todo = list({key(job): job for job in jobs if not path_of(folder, job).is_file()}.values())
     done = count - len(todo)
     report(done, count)
-    for _ in (_ray if engine == "ray" else _local)(todo, str(folder), workers or os.cpu_count() or 1):
-        done += 1
-        report(done, count)
+    failed = []
+    for error in (_ray if engine == "ray" else _local)(todo, str(folder), workers or os.cpu_count() or 1):
+        if error:
+            failed.append(error)
+        else:
+            done += 1
+            report(done, count)
+    if failed:
+        failed[0].add_note(f"{len(failed)} of the cells failed, this one first; the same command tries them again")
+        raise failed[0]
     return [read(path_of(folder, job)) for job in jobs]
 
 
@@ -269,7 +277,8 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _local(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
+def _local(jobs: list[Job], folder: str, workers: int) -> Iterator[BaseException | None]:
+    """As jobs end, the error of each, None for one that has none; an InputError is raised."""
     if not jobs:
         return
     with process_pool(min(workers, len(jobs))) as pool:
@@ -278,11 +287,13 @@ def _local(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
-                future.result()
-                yield
+                if isinstance(error := future.exception(), InputError):
+                    raise error
+                yield error
 
 
-def _ray(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
+def _ray(jobs: list[Job], folder: str, workers: int) -> Iterator[BaseException | None]:
+    """The same on a Ray cluster."""
     try:
         import ray
     except ImportError:
@@ -296,8 +307,14 @@ def _ray(jobs: list[Job], folder: str, workers: int) -> Iterator[None]:
         waiting = [task.remote(job, str(Path(folder).resolve())) for job in jobs]
         while waiting:
             finished, waiting = ray.wait(waiting, num_returns=1)
-            ray.get(finished)
-            yield
+            error = None
+            try:
+                ray.get(finished)
+            except InputError:
+                raise
+            except Exception as one:
+                error = one
+            yield error
     finally:
         if started:
             ray.shutdown()
