@@ -1,6 +1,6 @@
 """What limits a model of mazes: depth, data or time? Llamas of 2, 4, 6 and 8 layers on 4x4 and 5x5.
 
-    clew bench depth                   # some 2.1 hours of CPU, 1.9 of them training; a run on each of two cores
+    clew bench depth                   # some 5.5 hours of CPU, on a slow machine; a run on each of two cores
     clew bench depth --sizes 3 --layers 1 2 --seeds 0 1 --steps 30 --questions 100 --out runs/quick --runs runs/quick
 
 Each depth is trained twice: all for equal steps (--steps, 1,100), and for equal time, that is for as many steps as fit
