@@ -67,10 +67,10 @@ def check(args: Namespace) -> None:
     for name, least in (("steps", 1), ("questions", 1), ("workers", 1), ("repeats", 1)):
         refuse(getattr(args, name) < least, f"--{name}: {getattr(args, name)} is not at least {least}")
     for name, least in (("sizes", 3), ("seeds", 0), ("layers", 1)):
-        values = getattr(args, name) or []
+        values = getattr(args, name)
         refuse(len(set(values)) < len(values), f"--{name}: {' '.join(map(str, values))} names one of them twice")
-        refuse(values and min(values) < least, f"--{name}: {min(values, default=0)} is not at least {least}")
-    refuse(args.layers and len(args.layers) < 2, f"--layers: {args.layers} is one depth; two at least are compared")
+        refuse(min(values) < least, f"--{name}: {min(values)} is not at least {least}")
+    refuse(len(args.layers) < 2, f"--layers: {args.layers} is one depth; two at least are compared")
     refuse(max(args.sizes) > MAX_SIZE, f"--sizes: {max(args.sizes)} is not at most {MAX_SIZE}")
     for name in ("runs", "out"):
         given: Path = getattr(args, name)
@@ -83,9 +83,8 @@ def planned(args: Namespace) -> list[SizeResults]:
     every size, can be used."""
     plan, file = [], args.runs / "costs.json"
     for size in args.sizes:
-        costs = known(file, size, wanted(args, size)) or {"models": {}}
-        costs = costs if all(arm.shape in costs["models"] for arm in wanted(args, size)) else {}
-        plan.append(SizeResults(size, wanted(args, size, costs), costs, {}))
+        costs = known(file, size, wanted(args, size))
+        plan.append(SizeResults(size, wanted(args, size, costs), costs or {}, {}))
     configs(args, plan)
     for number, of in enumerate(plan):
         if not of.measured:
@@ -95,8 +94,7 @@ def planned(args: Namespace) -> list[SizeResults]:
 
 
 def wanted(args: Namespace, size: int, costs: Measured | None = None) -> list[Arm]:
-    layers = sorted(args.layers)
-    return arms(size, layers, tuple(args.seeds), args.steps, costs["models"] if costs else None)
+    return arms(size, sorted(args.layers), tuple(args.seeds), args.steps, costs["models"] if costs else None)
 
 
 def configs(args: Namespace, plan: list[SizeResults]) -> list[TrainConfig]:

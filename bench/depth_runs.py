@@ -116,8 +116,8 @@ def _policy(size: int, model: ModelConfig) -> Policy:
 
 
 def known(file: Path, size: int, wanted: Sequence[Arm]) -> Measured | None:
-    """What steps take as the file has it, None where it has nothing of that size. Refuses a file that holds something
-    else, or lacks the deepest, beside which others are measured."""
+    """What a step of each takes as the file has it, None where it lacks one. Refuses a file that holds something else,
+    or has that size without the deepest, beside which others are measured."""
     name = f"{size}x{size}"
     there, usable = None, False
     try:
@@ -131,7 +131,7 @@ def known(file: Path, size: int, wanted: Sequence[Arm]) -> Measured | None:
     deepest = most_of(wanted).shape
     lacks = there is not None and deepest not in there["models"]
     refuse(lacks, f"{file} has no {name} model of {deepest}, beside which others are measured; choose another --runs")
-    return there
+    return there if there and all(arm.shape in there["models"] for arm in wanted) else None
 
 
 def most_of(wanted: Sequence[Arm]) -> Arm:

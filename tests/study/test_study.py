@@ -125,6 +125,11 @@ def test_local_and_ray_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     jobs = [job(), job(lr=2.0)]
     local = run_cells(jobs, tmp_path / "local", "local", workers=2)
     cluster = run_cells(jobs, tmp_path / "ray", "ray", workers=2)
+    with pytest.raises(KeyError, match="world"):  # on a cluster, too, a cell that fails stops no other
+        run_cells([("tabular", {"no": "world"}), job()], tmp_path / "broken", "ray", workers=2)
+    assert path_of(tmp_path / "broken", job()).is_file()
+    with pytest.raises(InputError, match="rule: 'luck' is not one of"):
+        run_cells([job(rule="luck")], tmp_path / "luck", "ray", workers=2)
     for a, b in zip(local, cluster, strict=True):
         assert a.curve == b.curve and a.values == b.values
         for name in a.figures:
